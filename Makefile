@@ -1,0 +1,76 @@
+# Concordat. Every target does its own set-up; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := concordat operator site_agent learning cli devcluster tests bench
+
+.PHONY: help setup demo test check fmt lint types imports generate unit api charts e2e lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## Make .venv with everything (about a minute)
+
+.venv/.ready: requirements/dev.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Concordat needs Python 3.11 or newer: $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "'$(PYTHON) -m venv' failed: on Debian install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@echo "Installing the Python packages (torch among them; about a minute)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Run the demo federation on a real Kubernetes, started here
+	@$(BIN)/concordat demo $(DEMO_ARGS)
+
+test: check api charts e2e ## Run the whole test suite
+
+check: setup lint types imports generate-check unit ## The inner loop: everything that needs no cluster
+
+lint: setup
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+.PHONY: generate-check
+generate-check: setup
+	@$(BIN)/python -m concordat.api.crdgen --check
+
+generate: setup ## Write crds/, their copies in the charts and the API reference from the models
+	@$(BIN)/python -m concordat.api.crdgen
+
+fmt: setup ## Format the code
+	@$(BIN)/ruff check --fix --quiet $(SOURCES)
+	@$(BIN)/ruff format --quiet $(SOURCES)
+
+unit: setup ## Unit and property tests
+	@$(BIN)/pytest -q -n 2 tests/unit
+
+api: setup prerequisites ## Tests against a real API server
+	@$(BIN)/pytest -q tests/api
+
+charts: setup prerequisites ## Charts: lint, golden renders, negative values
+	@$(BIN)/pytest -q tests/charts
+
+e2e: setup prerequisites ## Whole rounds on a real node
+	@$(BIN)/pytest -q -rA --durations=10 tests/e2e
+
+.PHONY: prerequisites
+prerequisites: setup
+	@$(BIN)/concordat cluster prerequisites
+
+lock: setup ## Pin the newest compatible packages anew
+	@$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras -o requirements/dev.txt
+	@for e in operator site learning; do $(BIN)/uv pip compile pyproject.toml $(LOCK) --extra $$e -c requirements/dev.txt -o requirements/$$e.txt; done
+	@echo uv | $(BIN)/uv pip compile - $(LOCK) -c requirements/dev.txt -o requirements/uv.txt
+
+LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11
+
+clean: ## Remove what was built in this folder
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,90 @@
+"""The model side of the demo, on this machine: the base package, the reference figures, and their way to the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from concordat.api.types import API_VERSION, ArtifactRef
+from concordat.artifacts import RegistryStore, types
+from concordat_cli.errors import UserError
+from concordat_cli.kube import Kube
+
+FEDERATION = "digits"
+
+
+def cache_folder() -> Path:
+    """Where the demo keeps what it makes."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concordat" / "demo"
+
+
+def _learning(*args: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "concordat_learning.demo", *args], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError(f"concordat_learning.demo {args[0]} failed: {done.stderr.strip()[-2000:]}")
+
+
+def base_package(seed: int) -> Path:
+    """Folder with `base/` and `adapter/`, made once a seed."""
+    folder = cache_folder() / f"seed-{seed}"
+    if not (folder / "base" / "model.safetensors").exists():
+        _learning("base", "--out", str(folder), "--seed", str(seed))
+    return folder
+
+
+def reference(seed: int, rounds: int) -> dict[str, Any]:
+    """Accuracies on the hold-out data of training without a federation, made once a seed and number of rounds."""
+    file = cache_folder() / f"seed-{seed}" / f"reference-{rounds}.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _learning("reference", "--seed", str(seed), "--rounds", str(rounds), "--json", str(file))
+    result: dict[str, Any] = json.loads(file.read_text())
+    return result
+
+
+@contextmanager
+def registry_url(kube: Kube, namespace: str) -> Iterator[str]:
+    """The hub's artifact registry, through `kubectl port-forward`: works on every cluster."""
+    process = kube.popen("kubectl", "port-forward", "-n", namespace, "service/concordat-registry", ":5000")
+    try:
+        assert process.stdout is not None  # noqa: S101  (popen was asked for a pipe)
+        line = process.stdout.readline()
+        found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if not found:
+            raise UserError(f"kubectl port-forward to the artifact registry failed: {line.strip()}")
+        yield f"http://127.0.0.1:{found[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _push(url: str, folder: Path) -> tuple[ArtifactRef, ArtifactRef]:
+    async with RegistryStore(url) as store:
+        base = {f.name: f for f in sorted((folder / "base").iterdir())}
+        adapter = {f.name: f for f in sorted((folder / "adapter").iterdir())}
+        return (
+            await store.push(f"{FEDERATION}/base", types.BASE_PACKAGE, base),
+            await store.push(f"{FEDERATION}/adapters", types.ADAPTER, adapter),
+        )
+
+
+def publish_genesis(kube: Kube, namespace: str, folder: Path) -> dict[str, Any]:
+    """Push the base package and the first adapter; the Release that starts the federation."""
+    with registry_url(kube, namespace) as url:
+        base, adapter = asyncio.run(_push(url, folder))
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Release",
+        "metadata": {"name": f"{FEDERATION}-0", "namespace": namespace},
+        "spec": {"federation": FEDERATION, "sequence": 0, "base": base.wire(), "adapter": adapter.wire()},
+    }

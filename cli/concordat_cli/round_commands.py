@@ -1,0 +1,68 @@
+"""`concordat round …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from concordat.api import FederationRound, Release, Site, Update
+from concordat_cli.errors import Exit, UserError
+from concordat_cli.kube import Kube
+from concordat_cli.round_view import RoundView, render, view
+
+app = typer.Typer(no_args_is_help=True, help="Rounds at a glance.")
+
+
+class Output(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def read(kube: Kube, namespace: str, name: str) -> RoundView:
+    """The round and all that belongs to it, now."""
+    found = kube.get(FederationRound, namespace, name)
+    if found is None:
+        raise UserError(
+            f"FederationRound '{name}' does not exist in namespace '{namespace}'; "
+            f"list them with: {kube.hint('kubectl get fround -A')}",
+            Exit.NOT_FOUND,
+        )
+    labels = f"concordat.dev/round-uid={found.metadata.uid}"
+    return view(found, kube.list(Update, labels), kube.list(Release), kube.list(Site))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the FederationRound.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the hub.")] = "concordat",
+    kubeconfig: Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Kubeconfig file.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the round to its end.")] = False,
+    output: Annotated[Output, typer.Option("--output", help="table or json.")] = Output.TABLE,
+) -> None:
+    """Show a round: sites and steps, then the verdict. With --watch, exits 1 if the round fails."""
+    kube = Kube(kubeconfig=kubeconfig, context=context)
+    now = read(kube, namespace, name)
+    if watch:
+        with Live(render(now), console=Console(stderr=output is Output.JSON), refresh_per_second=2) as live:
+            while not now.finished:
+                time.sleep(1)
+                now = read(kube, namespace, name)
+                live.update(render(now))
+    if output is Output.JSON:
+        json.dump(now.as_json(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    elif not watch:
+        Console().print(render(now))
+    if watch and now.steps["Succeeded"] != "True":
+        raise typer.Exit(Exit.FAILED)

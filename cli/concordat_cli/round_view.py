@@ -1,0 +1,163 @@
+"""A round as a table: one row a site, one column a step, then the verdict. Pure: objects in, rows out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from concordat.api import Condition, FederationRound, Release, Site, Update, find
+from concordat.api.types import LABEL_ROUND_UID
+
+STEPS = ("Consented", "AttestationValid", "Trained", "Submitted", "Verified")
+ROUND_STEPS = (
+    "SitesSelected",
+    "ContractSigned",
+    "UpdatesCollected",
+    "Aggregated",
+    "Evaluated",
+    "Released",
+)
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """What happened to one site in one round."""
+
+    site: str
+    steps: dict[str, str]
+    """Step to True, False, Unknown or '' where nothing is known yet."""
+    examples: int | None
+    norm: str | None
+    verdict: str
+    local_before_ppm: int | None
+    local_after_ppm: int | None
+    decision: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """A round and its sites."""
+
+    name: str
+    phase: str
+    steps: dict[str, str]
+    sites: tuple[SiteRow, ...]
+    ready: str
+    reason: str
+    message: str
+    release: str | None
+    evaluation: dict[str, int] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The view for `--output json`."""
+        return asdict(self)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the round has reached its end, good or bad."""
+        return self.reason in {"Released"} or self.steps.get("Succeeded") in {"True", "False"}
+
+
+def _status(conditions: list[Condition], type_: str) -> str:
+    found = find(conditions, type_)
+    return "" if found is None else found.status.value
+
+
+def _decision(copy: Release | None) -> str:
+    if copy is None:
+        return ""
+    adopted = find(copy.status.conditions, "Adopted")
+    if adopted is None:
+        return "pending"
+    return "adopted" if adopted.is_true else f"rejected: {adopted.reason}"
+
+
+def _row(update: Update, copy: Release | None) -> SiteRow:
+    conditions = update.status.conditions
+    first_bad = next((c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false), None)
+    verified = find(conditions, "Verified")
+    submission = update.status.submission
+    decision = copy.status.decision if copy is not None else None
+    adopted = find(copy.status.conditions, "Adopted") if copy is not None else None
+    message = first_bad.message if first_bad else (adopted.message if adopted and adopted.is_false else "")
+    return SiteRow(
+        site=update.spec.site,
+        steps={t: _status(conditions, t) for t in STEPS},
+        examples=submission.examples if submission else None,
+        norm=(update.status.verdict.norm if update.status.verdict else None)
+        or (submission.norm if submission else None),
+        verdict=verified.reason if verified else (first_bad.reason if first_bad else ""),
+        local_before_ppm=decision.evaluation.parent_ppm if decision else (submission.parent_ppm if submission else None),
+        local_after_ppm=decision.evaluation.candidate_ppm if decision else None,
+        decision=_decision(copy),
+        message=message,
+    )
+
+
+def view(round_: FederationRound, updates: list[Update], releases: list[Release], sites: list[Site]) -> RoundView:
+    """The round as it is now. `releases` may hold every release of the cluster; only this round's count."""
+    uid = round_.metadata.uid
+    mine = [u for u in updates if u.metadata.labels.get(LABEL_ROUND_UID) == uid or u.spec.round_ref.uid == uid]
+    known = {s.metadata.name for s in sites}
+    name = round_.status.release.name if round_.status.release else None
+    copies = {
+        r.metadata.namespace: r
+        for r in releases
+        if r.metadata.name == name and r.metadata.namespace in known and r.metadata.namespace
+    }
+    conditions = round_.status.conditions
+    ready = find(conditions, "Ready")
+    return RoundView(
+        name=round_.metadata.name,
+        phase=round_.status.phase or "",
+        steps={t: _status(conditions, t) for t in (*ROUND_STEPS, "Succeeded")},
+        sites=tuple(_row(u, copies.get(u.metadata.namespace)) for u in sorted(mine, key=lambda u: u.spec.site)),
+        ready=ready.status.value if ready else "Unknown",
+        reason=ready.reason if ready else "",
+        message=ready.message if ready else "",
+        release=name,
+        evaluation=round_.status.evaluation.wire() if round_.status.evaluation else None,
+    )
+
+
+MARKS = {"True": Text("✓", style="green"), "False": Text("✗", style="red"), "Unknown": Text("…", style="yellow")}
+
+
+def percent(ppm: int | None) -> str:
+    """Parts per million as a percentage with one decimal, or a dash."""
+    return "–" if ppm is None else f"{ppm / 10_000:.1f} %"
+
+
+def table(v: RoundView) -> Table:
+    """One row a site."""
+    out = Table(title=f"round {v.name}", title_justify="left", header_style="bold")
+    columns = ("site", "examples", *(s.lower() for s in STEPS), "norm", "verdict", "local before", "after", "release")
+    for column in columns:
+        out.add_column(column, justify="right" if column in {"examples", "norm", "local before", "after"} else "left")
+    for row in v.sites:
+        out.add_row(
+            row.site,
+            "–" if row.examples is None else str(row.examples),
+            *(MARKS.get(row.steps[s], Text("·", style="dim")) for s in STEPS),
+            row.norm or "–",
+            row.verdict,
+            percent(row.local_before_ppm),
+            percent(row.local_after_ppm),
+            row.decision,
+        )
+    return out
+
+
+def render(v: RoundView) -> RenderableType:
+    """The table, the steps of the round, and what stands in the way."""
+    steps = Text("  ").join(
+        Text.assemble(MARKS.get(v.steps[s], Text("·", style="dim")), " ", s) for s in ROUND_STEPS
+    )
+    lines: list[RenderableType] = [table(v), steps, Text(f"{v.phase or 'New'}: {v.message}")]
+    lines += [Text(f"  {r.site}: {r.message}", style="yellow") for r in v.sites if r.message]
+    return Group(*lines)

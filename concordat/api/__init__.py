@@ -1,0 +1,28 @@
+"""The custom resources of Concordat, their conditions and their reasons. Pure: no I/O."""
+
+from concordat.api.conditions import Condition, ConditionSet, ConditionStatus, Reason, find, is_false, is_true
+from concordat.api.release import Release, ReleaseChannel
+from concordat.api.resource import Resource
+from concordat.api.round import FederationRound
+from concordat.api.site import Role, Site
+from concordat.api.update import Update
+
+KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, ReleaseChannel)
+
+__all__ = [
+    "KINDS",
+    "Condition",
+    "ConditionSet",
+    "ConditionStatus",
+    "FederationRound",
+    "Reason",
+    "Release",
+    "ReleaseChannel",
+    "Resource",
+    "Role",
+    "Site",
+    "Update",
+    "find",
+    "is_false",
+    "is_true",
+]

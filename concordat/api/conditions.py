@@ -1,0 +1,197 @@
+"""Conditions are the API: what is true, one word why, one sentence for a tired operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from concordat.api.types import Message, Model, ReasonText, Time, map_list
+
+
+class Reason(StrEnum):
+    """Every reason a condition may carry. Reasons are API: tools match on them, docs/reference lists them."""
+
+    # A round
+    SUSPENDED = "Suspended"
+    SELECTED = "Selected"
+    NO_ELIGIBLE_SITE = "NoEligibleSite"
+    QUORUM_UNREACHABLE = "QuorumUnreachable"
+    QUORUM_NOT_REACHED = "QuorumNotReached"
+    PARENT_NOT_FOUND = "ParentNotFound"
+    PARENT_NOT_APPROVED = "ParentNotApproved"
+    NO_IMAGE = "NoImage"
+    TOO_MANY_FAULTS = "TooManyFaults"
+    SIGNED = "Signed"
+    WAITING = "Waiting"
+    COLLECTED = "Collected"
+    AGGREGATED = "Aggregated"
+    AGGREGATION_FAILED = "AggregationFailed"
+    RELEASED = "Released"
+    NOT_APPROVED = "NotApproved"
+    NO_EVALUATOR = "NoEvaluator"
+    EVALUATION_DEADLINE_EXCEEDED = "EvaluationDeadlineExceeded"
+    IN_PROGRESS = "InProgress"
+    # A site
+    ACCEPTED = "Accepted"
+    NAME_MISMATCH = "NameMismatch"
+    NO_KEY = "NoKey"
+    KEY_CHANGED = "KeyChanged"
+    HEARTBEAT = "Heartbeat"
+    HEARTBEAT_LOST = "HeartbeatLost"
+    # An update, as its site answers
+    CONSENTED = "Consented"
+    POLICY_REFUSED = "PolicyRefused"
+    CONTRACT_INVALID = "ContractInvalid"
+    STAGED = "Staged"
+    KEY_POSSESSION_PROVED = "KeyPossessionProved"
+    KEY_POSSESSION_NOT_PROVED = "KeyPossessionNotProved"
+    TRAINING = "Training"
+    TRAINED = "Trained"
+    TRAINING_FAILED = "TrainingFailed"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    NOT_ISOLATED = "NotIsolated"
+    JOB_NOT_ALLOWED = "JobNotAllowed"
+    GATE_FAILED = "GateFailed"
+    NO_CANDIDATE = "NoCandidate"
+    SUBMITTED = "Submitted"
+    # An update, as the hub verifies it
+    VERIFIED = "Verified"
+    ARTIFACT_UNREADABLE = "ArtifactUnreadable"
+    STATEMENT_INVALID = "StatementInvalid"
+    SIGNATURE_INVALID = "SignatureInvalid"
+    CONTRACT_MISMATCH = "ContractMismatch"
+    PARENT_MISMATCH = "ParentMismatch"
+    SCHEMA_MISMATCH = "SchemaMismatch"
+    NOT_FINITE = "NotFinite"
+    NORM_EXCEEDED = "NormExceeded"
+    DUPLICATE = "Duplicate"
+    REPLAYED = "Replayed"
+    # A release
+    GENESIS = "Genesis"
+    EVALUATING = "Evaluating"
+    APPROVED = "Approved"
+    REJECTED = "Rejected"
+    LINEAGE_VERIFIED = "LineageVerified"
+    LINEAGE_INVALID = "LineageInvalid"
+    VALIDATING = "Validating"
+    ADOPTED = "Adopted"
+    POLICY_REJECTED = "PolicyRejected"
+    REGRESSION = "Regression"
+    VALIDATION_FAILED = "ValidationFailed"
+    SUPERSEDED = "Superseded"
+    WITHDRAWN = "Withdrawn"
+    # A channel
+    ROLLED_OUT = "RolledOut"
+    NO_RELEASE = "NoRelease"
+    RELEASE_NOT_APPROVED = "ReleaseNotApproved"
+    # Any
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    INVALID = "Invalid"
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """One observation about an object (Kubernetes API conventions, "Typical status properties")."""
+
+    type: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")]
+    """What is observed, for example SitesSelected."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """The metadata.generation this observation was made at."""
+    last_transition_time: Time
+    """When the status last changed."""
+    reason: ReasonText
+    """One word that machines match on."""
+    message: Message = ""
+    """One sentence for people, with what to do next where something is wrong."""
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the observation holds."""
+        return self.status is ConditionStatus.TRUE
+
+    @property
+    def is_false(self) -> bool:
+        """Whether the observation is known not to hold."""
+        return self.status is ConditionStatus.FALSE
+
+
+Conditions = Annotated[list[Condition], Field(max_length=20, json_schema_extra=map_list("type"))]
+
+
+def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """The condition of that type, or None."""
+    return next((c for c in conditions if c.type == type_), None)
+
+
+def is_true(conditions: Iterable[Condition], type_: str) -> bool:
+    """Whether a condition of that type is True."""
+    found = find(conditions, type_)
+    return found is not None and found.is_true
+
+
+def is_false(conditions: Iterable[Condition], type_: str) -> bool:
+    """Whether a condition of that type is False."""
+    found = find(conditions, type_)
+    return found is not None and found.is_false
+
+
+class ConditionSet:
+    """The conditions of a status under construction.
+
+    Starts from what is observed, so that `lastTransitionTime` moves only when a status flips and a pass that
+    changes nothing produces an equal list.
+    """
+
+    def __init__(self, observed: Iterable[Condition], generation: int, now: datetime) -> None:
+        self._by_type = {c.type: c for c in observed}
+        self._generation = generation
+        self._now = now.replace(microsecond=0)
+
+    def set(self, type_: str, status: bool | None, reason: Reason, message: str) -> None:
+        """Record an observation; `status` None means Unknown."""
+        value = ConditionStatus.UNKNOWN if status is None else ConditionStatus(str(status))
+        old = self._by_type.get(type_)
+        since = old.last_transition_time if old is not None and old.status is value else self._now
+        self._by_type[type_] = Condition(
+            type=type_,
+            status=value,
+            observed_generation=self._generation,
+            last_transition_time=since,
+            reason=reason.value,
+            message=message[:1024],
+        )
+
+    def drop(self, type_: str) -> None:
+        """Remove an abnormal-true condition (Reconciling, Stalled) that no longer holds."""
+        self._by_type.pop(type_, None)
+
+    def get(self, type_: str) -> Condition | None:
+        """The condition of that type, or None."""
+        return self._by_type.get(type_)
+
+    def is_true(self, type_: str) -> bool:
+        """Whether that condition is True."""
+        return is_true(self._by_type.values(), type_)
+
+    def is_false(self, type_: str) -> bool:
+        """Whether that condition is False."""
+        return is_false(self._by_type.values(), type_)
+
+    def list(self) -> list[Condition]:
+        """All conditions, in the order in which they were first set."""
+        return list(self._by_type.values())

@@ -1,0 +1,238 @@
+"""`Release` and `ReleaseChannel`: immutable bundles of digests, and pointers to them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from concordat.api.conditions import Conditions
+from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.round import EvaluationStatus
+from concordat.api.types import (
+    ArtifactRef,
+    ImageRef,
+    Message,
+    Model,
+    Name,
+    NameRef,
+    Ppm,
+    RoundRef,
+    Sha256,
+    ShortName,
+    SignedPpm,
+    Time,
+    rules,
+)
+
+Sequence = Annotated[int, Field(ge=0, le=2**31 - 1)]
+SiteCount = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class ReleaseSpec(Model):
+    """An immutable bundle of digests.
+
+    In the hub: the global release. In the evaluator's namespace: a candidate to be judged. In a site's namespace:
+    that site's own copy, to be adopted or rejected.
+    """
+
+    federation: ShortName
+    """Name of the federation."""
+    sequence: Sequence
+    """Position in the federation's history; a rollback is a new, higher sequence. 0 is the start, made by people."""
+    base: ArtifactRef
+    """The base package: model, adapter configuration, preprocessing."""
+    adapter: ArtifactRef
+    """The adapter released."""
+    parent: ArtifactRef | None = None
+    """The adapter it was developed from; absent at the start of a federation."""
+    round_ref: RoundRef | None = None
+    """The round that made it; absent at the start of a federation."""
+    contract_digest: Sha256 | None = None
+    """Digest of that round's contract.json."""
+    lineage: ArtifactRef | None = None
+    """Bundle of signed statements; a site's copy names the one that ends in the signed release."""
+    image: ImageRef | None = None
+    """Image of the evaluation Job, by digest; needed in copies only."""
+    min_improvement_ppm: SignedPpm | None = None
+    """Least gain over the parent that the round's contract demands of the evaluator."""
+    confidence_ppm: Annotated[int, Field(ge=500_000, le=999_999)] | None = None
+    """Confidence level of the intervals the evaluator reports."""
+    deadline: Time | None = None
+    """Until when the answer must be there; needed in the evaluator's copy only."""
+
+
+class Decision(Model):
+    """The signed answer of the namespace's agent: an evaluator's verdict or a site's decision."""
+
+    statement: ArtifactRef
+    """Signed statement (SLSA VSA over the adapter)."""
+    evaluation: EvaluationStatus
+    """The figures it rests on, measured on that namespace's own data."""
+
+
+class Rollout(Model):
+    """How many sites have decided what."""
+
+    offered: SiteCount = 0
+    """Sites with a copy of the release."""
+    adopted: SiteCount = 0
+    """Sites that adopted it."""
+    rejected: SiteCount = 0
+    """Sites that rejected it."""
+    worst_regression_ppm: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | None = None
+    """The largest fall of quality any site measured on its own data; negative if every site gained."""
+    mean_quality_ppm: Ppm | None = None
+    """Mean quality over the sites that answered, on their own data."""
+
+
+class ReleaseStatus(Model):
+    """What is observed of the release."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The generation last acted on."""
+    conditions: Conditions = Field(default_factory=list)
+    """Hub: Evaluated, Approved, Ready. Copies: Staged, Validated, then Evaluated, or Adopted, Rejected and Champion."""
+    decision: Decision | None = None
+    """Written by the agent of the namespace."""
+    lineage: ArtifactRef | None = None
+    """Hub only: the complete bundle, which ends in the signed release."""
+    evaluation: EvaluationStatus | None = None
+    """Hub only: the evaluator's figures."""
+    rollout: Rollout | None = None
+    """Hub only: what the sites decided."""
+
+
+class Release(Resource):
+    """An immutable bundle of digests with its sequence and lineage."""
+
+    KIND: ClassVar[Kind] = Kind(
+        kind="Release",
+        plural="releases",
+        singular="release",
+        short="frel",
+        columns=(
+            Column("Federation", ".spec.federation"),
+            Column("Sequence", ".spec.sequence", type="integer"),
+            condition_column("Approved", "Approved", "status"),
+            condition_column("Adopted", "Adopted", "status"),
+            condition_column("Champion", "Champion", "status"),
+            condition_column("Ready", "Ready", "status"),
+            condition_column("Reason", "Ready", "reason"),
+            condition_column("Message", "Ready", "message", priority=1),
+            AGE,
+        ),
+        rules=(
+            {
+                "rule": "self.spec == oldSelf.spec",
+                "message": "a Release cannot change; make a new one with a higher sequence",
+                "fieldPath": ".spec",
+            },
+        ),
+        selectable=(".spec.federation",),
+    )
+
+    kind: str = "Release"
+    spec: Annotated[
+        ReleaseSpec,
+        Field(
+            json_schema_extra=rules(
+                {
+                    "rule": "(self.sequence == 0) == !has(self.roundRef)",
+                    "message": "sequence 0 is the start of a federation and has no roundRef; every other has one",
+                    "fieldPath": ".sequence",
+                }
+            )
+        ),
+    ]
+    """An immutable bundle of digests."""
+    status: ReleaseStatus = Field(default_factory=ReleaseStatus)
+    """What is observed."""
+
+
+class Follow(StrEnum):
+    """What a channel points to."""
+
+    APPROVED = "Approved"
+
+
+class ReleaseChannelSpec(Model):
+    """A pointer to a release: pinned in Git, or the newest approved one."""
+
+    federation: ShortName
+    """Name of the federation."""
+    release: Name | None = None
+    """A Release of the hub, pinned."""
+    follow: Follow | None = None
+    """Approved: the release with the highest sequence that the evaluator approved."""
+
+
+class ReleaseChannelStatus(Model):
+    """What is observed of the channel."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The generation last acted on."""
+    conditions: Conditions = Field(default_factory=list)
+    """Ready: every subscribed site has decided about the current release."""
+    release: NameRef | None = None
+    """The release the channel points to."""
+    sequence: Sequence | None = None
+    """Its sequence."""
+    rollout: Rollout | None = None
+    """What the subscribed sites decided."""
+    summary: Annotated[Message, Field(max_length=64)] | None = None
+    """For printing only."""
+
+
+class ReleaseChannel(Resource):
+    """A pointer that sites subscribe to by name."""
+
+    KIND: ClassVar[Kind] = Kind(
+        kind="ReleaseChannel",
+        plural="releasechannels",
+        singular="releasechannel",
+        short="fchan",
+        columns=(
+            Column("Federation", ".spec.federation"),
+            Column("Release", ".status.release.name"),
+            Column("Sites", ".status.summary"),
+            condition_column("Ready", "Ready", "status"),
+            condition_column("Reason", "Ready", "reason"),
+            condition_column("Message", "Ready", "message", priority=1),
+            AGE,
+        ),
+        rules=(
+            {
+                "rule": "self.spec.federation == oldSelf.spec.federation",
+                "message": "federation cannot change; create another channel",
+                "fieldPath": ".spec.federation",
+            },
+        ),
+    )
+
+    kind: str = "ReleaseChannel"
+    spec: Annotated[
+        ReleaseChannelSpec,
+        Field(
+            json_schema_extra=rules(
+                {
+                    "rule": "has(self.release) != has(self.follow)",
+                    "message": "exactly one of release and follow must be set",
+                }
+            )
+        ),
+    ]
+    """A pointer to a release."""
+    status: ReleaseChannelStatus = Field(default_factory=ReleaseChannelStatus)
+    """What is observed."""
+
+
+def copy_name(release: Release) -> str:
+    """Name of a release's copy in an evaluator's or a site's namespace, and of the Job it owns."""
+    return release.metadata.name
+
+
+def release_name(round_name: str, adapter: ArtifactRef) -> str:
+    """Name of the release a round makes: equal content, equal name."""
+    return f"{round_name}-{adapter.digest.removeprefix('sha256:')[:8]}"

@@ -1,0 +1,362 @@
+"""`FederationRound`: one round, from selection to release."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from concordat.api.conditions import Conditions
+from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.types import (
+    ArtifactRef,
+    CpuQuantity,
+    Decimal6,
+    ImageRef,
+    LabelKey,
+    LabelValue,
+    MemoryQuantity,
+    Message,
+    Model,
+    Name,
+    NameRef,
+    Ppm,
+    ReasonText,
+    Sha256,
+    ShortName,
+    SignedPpm,
+    Time,
+    map_list,
+    rules,
+)
+
+Seconds = Annotated[int, Field(ge=10, le=604_800)]
+Count = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class ParentRef(Model):
+    """The release the round starts from: exactly one of its members."""
+
+    release_ref: NameRef | None = None
+    """A Release of the hub, by name."""
+    channel_ref: NameRef | None = None
+    """The current release of a ReleaseChannel, read when the contract is made."""
+
+
+class SiteSelector(Model):
+    """Which sites are asked."""
+
+    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
+    """Labels a Site must carry; empty selects every Site of the federation."""
+    max_sites: Annotated[int, Field(ge=1, le=1000)] = 100
+    """At most this many sites take part, first by name."""
+
+
+class Deadlines(Model):
+    """How long the round waits; a site that is silent past a deadline is counted out and named."""
+
+    consent_seconds: Seconds = 300
+    """From the contract until a site must have consented."""
+    submission_seconds: Seconds = 3600
+    """From the contract until a site must have submitted."""
+    evaluation_seconds: Seconds = 1800
+    """From the candidate until the evaluator must have answered."""
+
+
+class Budget(Model):
+    """What one site may spend on one round."""
+
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Optimizer steps."""
+    max_wall_seconds: Seconds = 1800
+    """Wall-clock time of the training Job."""
+    cpu: CpuQuantity = "1"
+    """CPU limit of the training Job."""
+    memory: MemoryQuantity = "2Gi"
+    """Memory limit of the training Job."""
+
+
+class Factor(StrEnum):
+    """Which LoRA factor is trained; the other stays as in the parent, so that averaging is exact."""
+
+    A = "A"
+    B = "B"
+
+
+class Recipe(Model):
+    """How a site trains."""
+
+    train_factor: Factor = Factor.B
+    """The LoRA factor trained in this round. Alternate B, A, B, … over rounds (RoLoRA)."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Examples in one optimizer step."""
+    learning_rate: Decimal6 = "0.003"
+    """Learning rate of AdamW."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of sampling; each site mixes its own name in."""
+    image: ImageRef | None = None
+    """Image of the training Job, by digest. Absent: the operator's default, which the contract then names."""
+
+
+class Gates(Model):
+    """Local gates: a candidate that fails one is never sent."""
+
+    max_regression_ppm: Ppm = 20_000
+    """Most that the candidate's quality may fall below the parent's on the site's own validation data."""
+
+
+class Screening(Model):
+    """What the hub refuses."""
+
+    clip_norm: Decimal6 = "10"
+    """Frobenius norm, over all tensors, to which a site clips its update. A larger one is rejected, never clipped."""
+
+
+class Rule(StrEnum):
+    """How accepted updates become one."""
+
+    MEAN = "Mean"
+    COORDINATE_MEDIAN = "CoordinateMedian"
+    TRIMMED_MEAN = "TrimmedMean"
+
+
+class Aggregation(Model):
+    """How accepted updates become one."""
+
+    rule: Rule = Rule.TRIMMED_MEAN
+    """Aggregation rule."""
+    max_faulty_sites: Annotated[int, Field(ge=0, le=500)] = 1
+    """How many faulty sites the rule must withstand; TrimmedMean drops as many values at each end of a coordinate."""
+
+
+class Evaluation(Model):
+    """What the evaluator demands of the candidate."""
+
+    min_improvement_ppm: SignedPpm = 0
+    """Least gain of the candidate over the parent on the evaluator's hold-out data."""
+    confidence_ppm: Annotated[int, Field(ge=500_000, le=999_999)] = 950_000
+    """Confidence level of the intervals the evaluator reports."""
+
+
+class FederationRoundSpec(Model):
+    """One round. It cannot be changed once it is contracted, apart from `suspend`."""
+
+    federation: ShortName
+    """Name of the federation the round belongs to."""
+    suspend: bool = False
+    """Holds the round: nothing new is started while it is true. Taking it away resumes."""
+    parent: Annotated[
+        ParentRef,
+        Field(
+            json_schema_extra=rules(
+                {
+                    "rule": "has(self.releaseRef) != has(self.channelRef)",
+                    "message": "exactly one of releaseRef and channelRef must be set",
+                }
+            )
+        ),
+    ]
+    """The release the round starts from."""
+    sites: SiteSelector = Field(default_factory=SiteSelector)
+    """Which sites are asked."""
+    quorum: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Least number of verified updates; with fewer the round fails and no champion is touched."""
+    deadlines: Deadlines = Field(default_factory=Deadlines)
+    """How long the round waits."""
+    budget: Budget = Field(default_factory=Budget)
+    """What one site may spend."""
+    recipe: Recipe = Field(default_factory=Recipe)
+    """How a site trains."""
+    gates: Gates = Field(default_factory=Gates)
+    """Local gates."""
+    screening: Screening = Field(default_factory=Screening)
+    """What the hub refuses."""
+    aggregation: Aggregation = Field(default_factory=Aggregation)
+    """How accepted updates become one."""
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    """What the evaluator demands."""
+
+
+class ContractStatus(Model):
+    """The signed contract."""
+
+    artifact: ArtifactRef
+    """Artifact with contract.json and its signed statement."""
+    sha256: Sha256
+    """Digest of contract.json, used everywhere."""
+    contracted_time: Time
+    """When the contract was made; deadlines count from here."""
+
+
+class Counts(Model):
+    """How far the sites are."""
+
+    selected: Count = 0
+    """Sites in the contract."""
+    consented: Count = 0
+    """Sites that agreed."""
+    trained: Count = 0
+    """Sites whose training finished."""
+    submitted: Count = 0
+    """Sites that submitted an update."""
+    verified: Count = 0
+    """Updates that passed verification."""
+    out: Count = 0
+    """Sites that declined, failed, were silent or were rejected."""
+
+
+class Exception_(Model):
+    """A site that dropped out, and why."""
+
+    site: Name
+    """Name of the site."""
+    step: ReasonText
+    """The step at which it dropped out: Consented, AttestationValid, Trained, Submitted or Verified."""
+    reason: ReasonText
+    """Reason of that condition."""
+    message: Message = ""
+    """Message of that condition."""
+
+
+class AggregateStatus(Model):
+    """What the aggregator Job left."""
+
+    report: ArtifactRef
+    """Artifact with report.json: every verdict with its numbers."""
+    adapter: ArtifactRef | None = None
+    """The candidate adapter; absent where too few updates were verified."""
+    lineage: ArtifactRef | None = None
+    """Bundle of signed statements up to the aggregation."""
+
+
+class EvaluationStatus(Model):
+    """The evaluator's figures, in parts per million."""
+
+    examples: Annotated[int, Field(ge=0, le=2**53)]
+    """Hold-out examples."""
+    parent_ppm: Ppm
+    """Accuracy of the parent."""
+    candidate_ppm: Ppm
+    """Accuracy of the candidate."""
+    candidate_low_ppm: Ppm
+    """Lower end of the candidate's confidence interval."""
+    candidate_high_ppm: Ppm
+    """Upper end of the candidate's confidence interval."""
+
+
+class FederationRoundStatus(Model):
+    """What is observed of the round."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The generation last acted on."""
+    conditions: Conditions = Field(default_factory=list)
+    """Ready and Succeeded, one condition per step, and Reconciling, Stalled or Suspended while they are true."""
+    phase: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z]+$")] | None = None
+    """For printing only; match on conditions."""
+    summary: Annotated[str, Field(max_length=64)] | None = None
+    """For printing only: progress in a few words."""
+    contract: ContractStatus | None = None
+    """The signed contract."""
+    counts: Counts | None = None
+    """How far the sites are."""
+    exceptions: Annotated[list[Exception_], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
+        default_factory=list
+    )
+    """The first 20 sites that dropped out, by name."""
+    aggregate: AggregateStatus | None = None
+    """What the aggregator left."""
+    release: NameRef | None = None
+    """The candidate Release made of this round."""
+    evaluation: EvaluationStatus | None = None
+    """The evaluator's figures."""
+
+
+IMMUTABLE_FIELDS = (
+    "parent",
+    "sites",
+    "quorum",
+    "deadlines",
+    "budget",
+    "recipe",
+    "gates",
+    "screening",
+    "aggregation",
+    "evaluation",
+)
+
+
+def _frozen_once_contracted(field: str) -> dict[str, str]:
+    contracted = "has(oldSelf.status) && has(oldSelf.status.contract)"
+    same = (
+        f"has(self.spec.{field}) == has(oldSelf.spec.{field}) "
+        f"&& (!has(self.spec.{field}) || self.spec.{field} == oldSelf.spec.{field})"
+    )
+    return {
+        "rule": f"!({contracted}) || ({same})",
+        "message": f"{field} cannot change: the contract is signed; create a new round",
+        "fieldPath": f".spec.{field}",
+    }
+
+
+class FederationRound(Resource):
+    """One round: parent, sites, quorum, deadlines, budget, recipe, gates, screening, aggregation, evaluation."""
+
+    KIND: ClassVar[Kind] = Kind(
+        kind="FederationRound",
+        plural="federationrounds",
+        singular="federationround",
+        short="fround",
+        columns=(
+            Column("Federation", ".spec.federation"),
+            Column("Phase", ".status.phase"),
+            Column("Updates", ".status.summary"),
+            Column("Release", ".status.release.name"),
+            condition_column("Ready", "Ready", "status"),
+            condition_column("Reason", "Ready", "reason"),
+            condition_column("Message", "Ready", "message", priority=1),
+            AGE,
+        ),
+        rules=(
+            {
+                "rule": "self.metadata.name.size() <= 40",
+                "message": "a round's name has at most 40 characters: names of its Updates and Jobs are made of it",
+            },
+            {
+                "rule": "self.spec.federation == oldSelf.spec.federation",
+                "message": "federation cannot change; create a new round",
+                "fieldPath": ".spec.federation",
+            },
+            *(_frozen_once_contracted(f) for f in IMMUTABLE_FIELDS),
+        ),
+        selectable=(".spec.federation",),
+    )
+
+    kind: str = "FederationRound"
+    spec: Annotated[
+        FederationRoundSpec,
+        Field(
+            json_schema_extra=rules(
+                {
+                    "rule": "self.quorum <= self.sites.maxSites",
+                    "message": "quorum must not exceed sites.maxSites",
+                    "fieldPath": ".quorum",
+                },
+                {
+                    "rule": "self.deadlines.consentSeconds <= self.deadlines.submissionSeconds",
+                    "message": "deadlines.consentSeconds must not exceed deadlines.submissionSeconds",
+                    "fieldPath": ".deadlines.consentSeconds",
+                },
+                {
+                    "rule": "self.aggregation.rule != 'TrimmedMean' "
+                    "|| self.quorum > 2 * self.aggregation.maxFaultySites",
+                    "message": "TrimmedMean drops maxFaultySites values at each end: quorum must exceed "
+                    "2 * aggregation.maxFaultySites",
+                    "fieldPath": ".quorum",
+                },
+            )
+        ),
+    ]
+    """One round."""
+    status: FederationRoundStatus = Field(default_factory=FederationRoundStatus)
+    """What is observed."""

@@ -1,0 +1,134 @@
+"""`Update`: one site's slot in one round. The operator asks, the site's agent answers, the operator judges."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from concordat.api.conditions import Conditions
+from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.types import (
+    ArtifactRef,
+    Decimal6,
+    Model,
+    Name,
+    Ppm,
+    ReasonText,
+    RoundRef,
+    Sha256,
+    ShortName,
+    Time,
+)
+
+
+class UpdateSpec(Model):
+    """The request. It never changes."""
+
+    federation: ShortName
+    """Name of the federation."""
+    round_ref: RoundRef
+    """The round this update is for."""
+    site: Name
+    """The site that is asked."""
+    contract: ArtifactRef
+    """Artifact with contract.json and its signed statement."""
+    contract_digest: Sha256
+    """Digest of contract.json."""
+    consent_deadline: Time
+    """Until when the site must have consented."""
+    submission_deadline: Time
+    """Until when the site must have submitted."""
+
+
+class Consent(Model):
+    """The site's signed answer to the contract."""
+
+    statement: ArtifactRef
+    """Signed statement (SLSA VSA over contract.json)."""
+
+
+class Submission(Model):
+    """What the site hands in: digests and figures only; the tensors are in the registry."""
+
+    artifact: ArtifactRef
+    """Artifact with delta.safetensors."""
+    statement: ArtifactRef
+    """Signed statement (SLSA provenance over delta.safetensors)."""
+    norm: Decimal6
+    """Frobenius norm of the submitted delta."""
+    clipped: bool
+    """Whether the site had to clip its update."""
+    examples: Annotated[int, Field(ge=0, le=2**53)]
+    """Training examples the site used."""
+    parent_ppm: Ppm
+    """Accuracy of the parent on the site's own validation data."""
+    candidate_ppm: Ppm
+    """Accuracy of the locally trained candidate on the same data."""
+
+
+class Verdict(Model):
+    """The hub's judgement."""
+
+    reason: ReasonText
+    """Why the update was verified or rejected."""
+    norm: Decimal6 | None = None
+    """Norm as recomputed by the hub; absent where it could not be computed."""
+    statement: ArtifactRef | None = None
+    """Signed statement (SLSA VSA over the update)."""
+
+
+class UpdateStatus(Model):
+    """The answer. `consent` and `submission` and their conditions are the agent's, the rest is the operator's."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The generation last acted on."""
+    conditions: Conditions = Field(default_factory=list)
+    """Consented, AttestationValid, Trained, Submitted, Verified."""
+    consent: Consent | None = None
+    """Written by the agent."""
+    submission: Submission | None = None
+    """Written by the agent."""
+    verdict: Verdict | None = None
+    """Written by the operator."""
+
+
+class Update(Resource):
+    """One site's slot in one round: an immutable request, the site's answer, the hub's verdict."""
+
+    KIND: ClassVar[Kind] = Kind(
+        kind="Update",
+        plural="updates",
+        singular="update",
+        short="fupd",
+        columns=(
+            Column("Round", ".spec.roundRef.name"),
+            Column("Site", ".spec.site"),
+            condition_column("Consented", "Consented", "status"),
+            condition_column("Trained", "Trained", "reason"),
+            condition_column("Submitted", "Submitted", "status"),
+            condition_column("Verified", "Verified", "reason"),
+            Column("Norm", ".status.verdict.norm"),
+            condition_column("Message", "Verified", "message", priority=1),
+            AGE,
+        ),
+        rules=(
+            {
+                "rule": "self.spec == oldSelf.spec",
+                "message": "an Update is a request and cannot change",
+                "fieldPath": ".spec",
+            },
+        ),
+        selectable=(".spec.site", ".spec.roundRef.name"),
+    )
+
+    kind: str = "Update"
+    spec: UpdateSpec
+    """The request."""
+    status: UpdateStatus = Field(default_factory=UpdateStatus)
+    """The answer."""
+
+
+def update_name(round_name: str, round_uid: str) -> str:
+    """Name of a round's Update in every site namespace, and of the Job it owns."""
+    return f"{round_name}-{round_uid[:8]}"
