@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from concordat.api.resource import Resource
 from concordat.api.types import GROUP, VERSION
 from concordat_cli.errors import Exit, UserError
+from kubernetes import client, config
 
 R = TypeVar("R", bound=Resource)
 
@@ -117,9 +117,7 @@ class Kube:
     def get(self, kind: type[R], namespace: str, name: str) -> R | None:
         """One custom resource, or None."""
         api = client.CustomObjectsApi(self.api)
-        got = self._read(
-            lambda: api.get_namespaced_custom_object(GROUP, VERSION, namespace, kind.KIND.plural, name)
-        )
+        got = self._read(lambda: api.get_namespaced_custom_object(GROUP, VERSION, namespace, kind.KIND.plural, name))
         return None if got is None else kind.model_validate(got)
 
     def list(self, kind: type[R], labels: str = "") -> list[R]:

@@ -92,7 +92,9 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
         norm=(update.status.verdict.norm if update.status.verdict else None)
         or (submission.norm if submission else None),
         verdict=verified.reason if verified else (first_bad.reason if first_bad else ""),
-        local_before_ppm=decision.evaluation.parent_ppm if decision else (submission.parent_ppm if submission else None),
+        local_before_ppm=decision.evaluation.parent_ppm
+        if decision
+        else (submission.parent_ppm if submission else None),
         local_after_ppm=decision.evaluation.candidate_ppm if decision else None,
         decision=_decision(copy),
         message=message,
@@ -125,7 +127,11 @@ def view(round_: FederationRound, updates: list[Update], releases: list[Release]
     )
 
 
-MARKS = {"True": Text("✓", style="green"), "False": Text("✗", style="red"), "Unknown": Text("…", style="yellow")}
+MARKS = {
+    "True": Text("✓", style="green"),
+    "False": Text("✗", style="red"),
+    "Unknown": Text("…", style="yellow"),
+}
 
 
 def percent(ppm: int | None) -> str:
@@ -136,7 +142,16 @@ def percent(ppm: int | None) -> str:
 def table(v: RoundView) -> Table:
     """One row a site."""
     out = Table(title=f"round {v.name}", title_justify="left", header_style="bold")
-    columns = ("site", "examples", *(s.lower() for s in STEPS), "norm", "verdict", "local before", "after", "release")
+    columns = (
+        "site",
+        "examples",
+        *(s.lower() for s in STEPS),
+        "norm",
+        "verdict",
+        "local before",
+        "after",
+        "release",
+    )
     for column in columns:
         out.add_column(column, justify="right" if column in {"examples", "norm", "local before", "after"} else "left")
     for row in v.sites:
@@ -155,9 +170,7 @@ def table(v: RoundView) -> Table:
 
 def render(v: RoundView) -> RenderableType:
     """The table, the steps of the round, and what stands in the way."""
-    steps = Text("  ").join(
-        Text.assemble(MARKS.get(v.steps[s], Text("·", style="dim")), " ", s) for s in ROUND_STEPS
-    )
+    steps = Text("  ").join(Text.assemble(MARKS.get(v.steps[s], Text("·", style="dim")), " ", s) for s in ROUND_STEPS)
     lines: list[RenderableType] = [table(v), steps, Text(f"{v.phase or 'New'}: {v.message}")]
     lines += [Text(f"  {r.site}: {r.message}", style="yellow") for r in v.sites if r.message]
     return Group(*lines)

@@ -73,9 +73,7 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a
 ShortName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Uid = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 Sha256 = Annotated[str, Field(min_length=71, max_length=71, pattern=r"^sha256:[a-f0-9]{64}$")]
-Repository = Annotated[
-    str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$")
-]
+Repository = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$")]
 ImageRef = Annotated[
     str, Field(min_length=1, max_length=512, pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$")
 ]

@@ -1,14 +1,15 @@
 """The Kubernetes API as Concordat uses it: plain objects in, plain objects out, typed errors.
 
-Built on the official `kubernetes.aio` transport (kubeconfig, in-cluster credentials and their refresh); requests
-are made by path, because server-side apply of custom resources needs no generated classes.
+Built on the official `kubernetes.aio` transport (kubeconfig, in-cluster credentials and their refresh);
+requests are made by path, because server-side apply of custom resources needs no generated classes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +22,15 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.config import ConfigException
 
-from concordat.runtime.errors import ApiError, NotFound, Unavailable, from_response
+from concordat.runtime.errors import AlreadyExists, ApiError, NotFound, Unavailable, from_response
 from concordat.runtime.kinds import EVENT, POD, KindLike, gvk, gvk_of
 from concordat.runtime.limiter import TokenBucket
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
+
+Objects = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Connection:
 class Cluster:
     """A connection to one API server, as an async context manager.
 
-    Uses `kubeconfig` if given, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Every method
-    raises a subclass of `ApiError`: `NotFound`, `Conflict`, `AlreadyExists`, `Forbidden`, `Invalid`, or
-    `Unavailable`, which is `Transient`. Writes share a token bucket of `qps` per second and `burst`.
+    Uses `kubeconfig` if given, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Every
+    method raises a subclass of `ApiError`: `NotFound`, `Conflict`, `AlreadyExists`, `Forbidden`, `Invalid`,
+    or `Unavailable`, which is `Transient`. Writes share a token bucket of `qps` per second and `burst`.
     """
 
     def __init__(self, kubeconfig: Path | str | None = None, *, qps: float = 20, burst: int = 50) -> None:
@@ -62,7 +65,9 @@ class Cluster:
         try:
             await self._load(configuration)
         except ConfigException as error:
-            raise Unavailable(f"no usable cluster credentials: {error}; set KUBECONFIG or run in a pod") from error
+            raise Unavailable(
+                f"no usable cluster credentials: {error}; set KUBECONFIG or run in a pod"
+            ) from error
         self._client = ApiClient(configuration)
         self._client.user_agent = "concordat"
         return self
@@ -104,28 +109,34 @@ class Cluster:
 
     async def list(
         self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | str | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> Objects:
         """All objects of a kind, in one namespace or in all; `labels` is a mapping or a label selector."""
         return (await self.list_at(kind, namespace, labels))[0]
 
     async def list_at(
         self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | str | None = None
-    ) -> tuple[list[dict[str, Any]], int]:
+    ) -> tuple[Objects, int]:
         """All objects of a kind, and the resourceVersion of that snapshot."""
         target = gvk(kind)
-        selector = labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        selector = (
+            labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        )
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
-        items: list[dict[str, Any]] = []
+        items: Objects = []
         token = ""
         while True:
-            page = await self._request("GET", target.path(namespace), query | ({"continue": token} if token else {}))
+            page = await self._request(
+                "GET", target.path(namespace), query | ({"continue": token} if token else {})
+            )
             # Items of a list carry no type of their own.
-            items += [{**item, "apiVersion": target.api_version, "kind": target.kind} for item in page["items"]]
+            items += [
+                {**item, "apiVersion": target.api_version, "kind": target.kind} for item in page["items"]
+            ]
             token = page["metadata"].get("continue", "")
             if not token:
                 return items, int(page["metadata"]["resourceVersion"])
 
-    async def list_pods(self, namespace: str, job: str) -> list[dict[str, Any]]:
+    async def list_pods(self, namespace: str, job: str) -> Objects:
         """The pods of a Job, oldest first; for telling why it failed."""
         pods = await self.list(POD, namespace, {"batch.kubernetes.io/job-name": job})
         return sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
@@ -150,22 +161,26 @@ class Cluster:
     async def apply_status(
         self, kind: KindLike, namespace: str, name: str, status: dict[str, Any], manager: str
     ) -> dict[str, Any]:
-        """Server-side apply of the status, forced. Raises NotFound when the object is gone: it is not created."""
+        """Server-side apply of the status, forced. Raises NotFound when the object is gone."""
         target = gvk(kind)
         metadata = {"name": name} | ({"namespace": namespace} if target.namespaced else {})
         body = {"apiVersion": target.api_version, "kind": target.kind, "metadata": metadata, "status": status}
         return await self._apply(target.path(namespace, name, "status"), body, manager)
 
     async def set_finalizers(
-        self, kind: KindLike, namespace: str, name: str, finalizers: list[str], resource_version: str
+        self, kind: KindLike, namespace: str, name: str, finalizers: Sequence[str], resource_version: str
     ) -> dict[str, Any]:
         """Replace the finalizers if the object is still at `resource_version`, else Conflict."""
-        body = {"metadata": {"finalizers": finalizers, "resourceVersion": resource_version}}
+        body = {"metadata": {"finalizers": [*finalizers], "resourceVersion": resource_version}}
         return await self._write("PATCH", gvk(kind).path(namespace, name), body, content_type=MERGE)
 
     async def delete(self, kind: KindLike, namespace: str, name: str, uid: str | None = None) -> bool:
-        """Delete in the background; with `uid` only that very object, else Conflict. False: it was gone already."""
-        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        """Delete in the background; with `uid` only that very object, else Conflict. False: it was gone."""
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+        }
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:
@@ -186,7 +201,7 @@ class Cluster:
         controller: str,
         at: datetime,
     ) -> None:
-        """Post an events.k8s.io/v1 Event about an object; an Event of that `name` that exists is left alone."""
+        """Post an events.k8s.io/v1 Event about an object; an Event of that `name` is left alone."""
         metadata = regarding["metadata"]
         namespace = metadata.get("namespace") or "default"
         event = {
@@ -210,7 +225,8 @@ class Cluster:
             },
         }
         await self._writes.acquire()
-        await self._request("POST", EVENT.path(namespace), body=event)
+        with contextlib.suppress(AlreadyExists):
+            await self._request("POST", EVENT.path(namespace), body=event)
 
     # ---- transport
 

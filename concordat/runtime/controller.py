@@ -27,8 +27,8 @@ class Controller:
     """One reconcile function, and the events that lead to it.
 
     `reconcile` gets a key, reads the store, and may be stopped at any await: it has to leave the cluster such
-    that the next call goes on. It raises `Transient` or `Conflict` to be called again, `Terminal` never (it writes
-    Stalled instead); anything else is a bug.
+    that the next call goes on. It raises `Transient` or `Conflict` to be called again, `Terminal` never (it
+    writes Stalled instead); anything else is a bug.
     """
 
     name: str

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - they name what happened, as the API server does: NotFound, Conflict
 """What can go wrong: try again (Transient), a person must act (Terminal), or a bug (anything else)."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Transient(Exception):
 
 
 class Terminal(Exception):
-    """Something that stays wrong until an object changes. Reconcilers turn it into Stalled=True with `reason`."""
+    """Something that stays wrong until an object changes. Reconcilers turn it into Stalled=True."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -33,7 +33,9 @@ class GVK:
         """The API version without its group."""
         return self.api_version.rpartition("/")[2]
 
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+    def path(
+        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+    ) -> str:
         """The URL path of the collection, or of one object. No namespace means all namespaces."""
         parts = ["/apis" if self.group else "/api", self.api_version]
         if self.namespaced and namespace:
@@ -57,7 +59,8 @@ SECRET = GVK("v1", "Secret")
 CONFIGMAP = GVK("v1", "ConfigMap")
 NAMESPACE = GVK("v1", "Namespace", namespaced=False)
 EVENT = GVK("events.k8s.io/v1", "Event")
-_KNOWN = {(k.api_version, k.kind): k for k in (JOB, POD, LEASE, SECRET, CONFIGMAP, NAMESPACE, EVENT)}
+CRD = GVK("apiextensions.k8s.io/v1", "CustomResourceDefinition", namespaced=False)
+_KNOWN = {(k.api_version, k.kind): k for k in (JOB, POD, LEASE, SECRET, CONFIGMAP, NAMESPACE, EVENT, CRD)}
 
 
 def gvk(kind: KindLike) -> GVK:

@@ -17,7 +17,7 @@ class TokenBucket:
         self._updated: float | None = None
 
     def reserve(self, now: float) -> float:
-        """Take a token and return how many seconds to wait before using it. `now` is monotonic, in seconds."""
+        """Take a token and return the seconds to wait before using it. `now` is monotonic, in seconds."""
         if self._updated is not None:
             self._tokens = min(self._burst, self._tokens + max(0.0, now - self._updated) * self._rate)
         self._updated = now
@@ -25,6 +25,6 @@ class TokenBucket:
         return max(0.0, -self._tokens / self._rate)
 
     async def acquire(self) -> None:
-        """Wait for a token. A caller cancelled while waiting has used its token: the limit errs to the low side."""
+        """Wait for a token. A caller cancelled while waiting has used it: the limit errs to the low side."""
         if (wait := self.reserve(asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)

@@ -16,7 +16,16 @@ from concordat_cli.round_view import RoundView, percent
 def sites_table(v: RoundView) -> Table:
     """(a) One row a site."""
     out = Table(title=f"Round {v.name}: the sites", title_justify="left")
-    for column in ("site", "examples", "consent", "norm", "verdict", "local before", "local after", "release"):
+    for column in (
+        "site",
+        "examples",
+        "consent",
+        "norm",
+        "verdict",
+        "local before",
+        "local after",
+        "release",
+    ):
         out.add_column(column, justify="right" if column in {"examples", "norm"} else "left")
     for r in v.sites:
         out.add_row(

@@ -80,5 +80,3 @@ def run_round(kube: Kube, number: int, seed: int, console: Console) -> RoundView
     """Apply the manifest and follow it to its end."""
     kube.apply(manifest(number, seed))
     return follow(kube, f"round-{number}", console)
-
-

@@ -1,0 +1,35 @@
+"""How long work tells the person who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the steps of long work, in order, never nested. A step that fails is started and not done."""
+
+    def start(self, step: str, usual_seconds: float) -> None:
+        """Work on `step` begins; it usually takes `usual_seconds` on two cores."""
+
+    def done(self, step: str) -> None:
+        """The step that was started last is complete."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, step: str, usual_seconds: float) -> None:
+        """Say nothing."""
+
+    def done(self, step: str) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def step(progress: Progress, name: str, usual_seconds: float) -> Iterator[None]:
+    """Report the body as one step."""
+    progress.start(name, usual_seconds)
+    yield
+    progress.done(name)

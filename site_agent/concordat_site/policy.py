@@ -1,0 +1,189 @@
+"""What the site itself allows. Its Helm release writes it; the hub cannot change it.
+
+Every rule is a pure function that returns an `Answer`: yes or no, one word why, one sentence with numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+import rfc8785
+from pydantic import ConfigDict, Field, ValidationError
+
+from concordat.api import Reason, Site
+from concordat.api.contract import Contract
+from concordat.api.types import Decimal6, ImageRef, Model, Ppm
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decision of the site."""
+
+    passed: bool
+    reason: Reason
+    message: str
+
+
+class PolicyError(Exception):
+    """The policy file cannot be used. The message names field, value and remedy."""
+
+
+class _Strict(Model):
+    # A mistyped limit must not silently mean "no limit".
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ConsentPolicy(_Strict):
+    """Rounds the site takes part in."""
+
+    max_steps: Annotated[int, Field(ge=1)]
+    """Most optimizer steps one round may ask for."""
+    max_wall_seconds: Annotated[int, Field(ge=1)]
+    """Most wall-clock seconds one round may ask for."""
+    allowed_images: list[ImageRef] = Field(default_factory=list)
+    """Images that may train here, by digest; empty allows any image the contract pins by digest."""
+    max_clip_norm: Decimal6 | None = None
+    """Largest clipNorm of a contract; a smaller one bounds more tightly what an update can tell. Absent: any."""
+
+
+class GatePolicy(_Strict):
+    """What a local candidate must reach before it is sent, on top of the contract's gates."""
+
+    max_regression_ppm: Ppm = 1_000_000
+    """Most that the candidate may fall below the parent; the stricter of this and the contract's applies."""
+
+
+class Mode(StrEnum):
+    """Whether the site adopts releases at all."""
+
+    AUTOMATIC = "Automatic"
+    NEVER = "Never"
+
+
+class AdoptionPolicy(_Strict):
+    """Releases the site puts into use."""
+
+    mode: Annotated[Mode, Field(strict=False)] = Mode.AUTOMATIC
+    """Automatic adopts what passes; Never validates and reports, but adopts nothing."""
+    min_quality_ppm: Ppm = 0
+    """Least quality on the site's own validation data."""
+    max_regression_ppm: Ppm = 20_000
+    """Most that the release may fall below what the site uses now, on the same data."""
+
+
+class SitePolicy(_Strict):
+    """The site's own rules, which nothing from the hub overrules."""
+
+    consent: ConsentPolicy
+    """Rounds the site takes part in."""
+    gates: GatePolicy = Field(default_factory=GatePolicy)
+    """Local gates."""
+    adoption: AdoptionPolicy = Field(default_factory=AdoptionPolicy)
+    """Releases the site puts into use."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the policy with all its defaults: equal rules have equal digests."""
+        return "sha256:" + hashlib.sha256(rfc8785.dumps(self.wire())).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> SitePolicy:
+        """Read policy.json. Raises PolicyError that names the first wrong field."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "policy.json"
+            raise PolicyError(
+                f"{where}: {first['msg']}, got {first['input']!r:.80}; correct the policy in the site's Helm values"
+            ) from None
+
+
+def consent(policy: SitePolicy, contract: Contract, site: Site) -> Answer:
+    """Whether the site takes part in a round whose contract is known to be genuine."""
+    rules = policy.consent
+    image = contract.recipe.image
+    clip_norm = contract.screening.clip_norm
+    objections = [
+        text
+        for objection, text in (
+            (
+                site.federation(contract.federation) is None,
+                f"federation {contract.federation!r} is not among this site's federations",
+            ),
+            (
+                contract.budget.max_steps > rules.max_steps,
+                f"budget.maxSteps {contract.budget.max_steps} exceeds this site's {rules.max_steps}",
+            ),
+            (
+                contract.budget.max_wall_seconds > rules.max_wall_seconds,
+                f"budget.maxWallSeconds {contract.budget.max_wall_seconds} exceeds this site's {rules.max_wall_seconds}",
+            ),
+            (
+                bool(rules.allowed_images) and image not in rules.allowed_images,
+                f"recipe.image {image} is not among this site's {len(rules.allowed_images)} allowed images",
+            ),
+            (
+                rules.max_clip_norm is not None and Decimal(clip_norm) > Decimal(rules.max_clip_norm),
+                f"screening.clipNorm {clip_norm} exceeds this site's {rules.max_clip_norm}",
+            ),
+        )
+        if objection
+    ]
+    if objections:
+        return Answer(False, Reason.POLICY_REFUSED, "; ".join(objections) + ".")
+    return Answer(True, Reason.CONSENTED, "The contract is genuine and within this site's policy.")
+
+
+def adoption(policy: SitePolicy, *, quality_ppm: int, in_use_ppm: int, in_use: str) -> Answer:
+    """Whether the site puts a release into use.
+
+    `quality_ppm` is the release's quality and `in_use_ppm` that of what the site uses now, both measured on the
+    site's own validation data; `in_use` names the latter for the message.
+    """
+    rules = policy.adoption
+    fall = in_use_ppm - quality_ppm
+    figures = f"quality {percent(quality_ppm)} on this site's data, {percent(in_use_ppm)} with {in_use}"
+    if rules.mode is Mode.NEVER:
+        return Answer(False, Reason.POLICY_REJECTED, f"adoption.mode is Never; {figures}.")
+    if fall > rules.max_regression_ppm:
+        return Answer(
+            False, Reason.REGRESSION, f"{figures}: the fall exceeds adoption.maxRegressionPpm {rules.max_regression_ppm}."
+        )
+    if quality_ppm < rules.min_quality_ppm:
+        return Answer(
+            False, Reason.POLICY_REJECTED, f"{figures}: below adoption.minQualityPpm {rules.min_quality_ppm}."
+        )
+    return Answer(True, Reason.ADOPTED, f"Adopted: {figures}.")
+
+
+def verdict(*, parent_ppm: int, candidate_ppm: int, high_ppm: int, min_improvement_ppm: int, examples: int) -> Answer:
+    """The evaluator's verdict on a candidate.
+
+    It passes when it gains at least `min_improvement_ppm` over the parent and the upper end of its confidence
+    interval is not below the parent: a tolerated fall must not be one the data prove.
+    """
+    gain = candidate_ppm - parent_ppm
+    figures = (
+        f"candidate {percent(candidate_ppm)}, parent {percent(parent_ppm)} on {examples} hold-out examples, "
+        f"gain {gain} ppm of {min_improvement_ppm} demanded"
+    )
+    if gain < min_improvement_ppm:
+        return Answer(False, Reason.REJECTED, f"Rejected: {figures}.")
+    if high_ppm < parent_ppm:
+        return Answer(
+            False, Reason.REJECTED, f"Rejected: {figures}; its interval ends at {percent(high_ppm)}, below the parent."
+        )
+    return Answer(True, Reason.APPROVED, f"Approved: {figures}.")
+
+
+
+
+def percent(ppm: int) -> str:
+    """Parts per million as people read them: 987500 is 98.75 %."""
+    return f"{Decimal(ppm) / 10_000:.2f} %"

@@ -1,0 +1,49 @@
+"""Where the agent runs, from its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SettingsError(Exception):
+    """The environment does not say what the agent needs. The message names the variable and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The agent's surroundings. A site's name is its namespace's name."""
+
+    site: str
+    registry_url: str
+    http_port: int = 8080
+    workspace: Path = Path("/workspace")
+    key: Path = Path("/var/lib/concordat/site.key")
+    policy: Path = Path("/etc/concordat/policy.json")
+    trust: Path = Path("/etc/concordat/trust.json")
+
+    @property
+    def history(self) -> Path:
+        """File with the highest sequence adopted, beside the key: both outlive the agent's pod."""
+        return self.key.with_name("adopted.json")
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""
+        port = env.get("CONCORDAT_HTTP_PORT", "8080")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")
+        return cls(
+            site=_required(env, "CONCORDAT_SITE", "the name of the site, which is that of its namespace"),
+            registry_url=_required(env, "CONCORDAT_REGISTRY_URL", "the URL of the hub's artifact registry"),
+            http_port=int(port),
+        )
+
+
+def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set: set it to {meaning}")
+    return value

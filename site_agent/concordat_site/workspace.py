@@ -1,0 +1,158 @@
+"""The volume through which agent and Jobs exchange files.
+
+The agent writes `base/` and `work/<job>/in/`, which Jobs see read-only. A Job writes `work/<job>/out/`; what it left
+there is untrusted: no symbolic link is followed, only flat regular files of bounded size are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, opening a named pipe would wait for a writer that never comes.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BLOCK = 1 << 20
+
+
+class ResultError(Exception):
+    """What the Job left cannot be used. The message names the file and what is wrong with it."""
+
+
+class Workspace:
+    """The folders of one site's workspace volume."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def base(self, digest: str) -> Path:
+        """Where the base package with that manifest digest is staged."""
+        return self._root / "base" / digest.removeprefix("sha256:")[:16]
+
+    def inputs(self, job: str) -> Path:
+        """Folder that the Job mounts read-only as its task."""
+        return self._root / "work" / job / "in"
+
+    def prepare(self, job: str) -> None:
+        """Make the Job's folders. Calling it again changes nothing."""
+        self.inputs(job).mkdir(parents=True, exist_ok=True)
+        out = self._root / "work" / job / "out"
+        out.mkdir(exist_ok=True)
+        # The Job may run as another user of the same group; mkdir's mode is cut by the umask.
+        out.chmod(0o2770)
+
+    def write_input(self, job: str, name: str, data: bytes) -> None:
+        """Write one input file, atomically."""
+        write_atomically(self.inputs(job) / name, data)
+
+    def write_note(self, job: str, note: Mapping[str, Any]) -> None:
+        """Keep the agent's own note about a Job's inputs; no Job can see it."""
+        write_atomically(self._root / "work" / job / "note.json", json.dumps(note, sort_keys=True).encode())
+
+    def note(self, job: str) -> dict[str, Any]:
+        """The note kept by `write_note`; empty if there is none."""
+        try:
+            note: dict[str, Any] = json.loads((self._root / "work" / job / "note.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return note
+
+    def result(self, job: str, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """Read the files the Job left, `limits` being the exact names wanted and the most bytes of each.
+
+        Raises ResultError for anything but regular, unlinked-to-elsewhere files within their limits. Other files in
+        the result are ignored unread.
+        """
+        with self._result_folder(job) as folder:
+            return {name: _read(folder, name, limit) for name, limit in limits.items()}
+
+    def clean(self, keep: Collection[str]) -> list[str]:
+        """Remove the folders of all Jobs but those in `keep`. Returns the names removed, sorted."""
+        work = self._root / "work"
+        trash = self._root / "trash"
+        found = sorted(entry.name for entry in os.scandir(work)) if work.is_dir() else []
+        removed = [name for name in found if name not in keep]
+        for name in removed:
+            trash.mkdir(exist_ok=True)
+            os.rename(work / name, trash / name)
+        _empty(trash)
+        return removed
+
+    @contextmanager
+    def _result_folder(self, job: str) -> Iterator[int]:
+        # Step by step, so that no component a Job could have replaced is a link.
+        steps = ("out", "result")
+        try:
+            folder = os.open(self._root / "work" / job, _DIRECTORY)
+        except OSError as error:
+            raise ResultError(f"workspace folder of job {job} cannot be opened: {error.strerror}") from None
+        try:
+            for step in steps:
+                try:
+                    inner = os.open(step, _DIRECTORY, dir_fd=folder)
+                except OSError as error:
+                    raise ResultError(f"{step} of job {job} is no readable folder: {error.strerror}") from None
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file such that a reader, or a restart, sees all of it or none."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+def _read(folder: int, name: str, limit: int) -> bytes:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        raise ResultError(f"result file {name} cannot be opened: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ResultError(f"result file {name} is not a regular file")
+        if found.st_nlink != 1:
+            raise ResultError(f"result file {name} has {found.st_nlink} links, 1 is allowed")
+        if found.st_size > limit:
+            raise ResultError(f"result file {name} has {found.st_size} bytes, at most {limit} are allowed")
+        # Not file.read(): the file may still grow, or lie about its size.
+        data = bytearray()
+        while len(data) <= limit and (block := file.read(min(_BLOCK, limit + 1 - len(data)))):
+            data += block
+    if len(data) > limit:
+        raise ResultError(f"result file {name} grew beyond {limit} bytes while it was read")
+    return bytes(data)
+
+
+def _empty(trash: Path) -> None:
+    """Remove what is in `trash`, however deep or unreadable a Job made it: subfolders are moved up, not entered."""
+    count = 0
+    while entries := (list(os.scandir(trash)) if trash.is_dir() else []):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            for inner in os.scandir(entry.path):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)
+                    os.rename(inner.path, trash / f".{count}-{entry.stat(follow_symlinks=False).st_ino}")
+                    count += 1
+                else:
+                    os.unlink(inner.path)
+            os.rmdir(entry.path)
+    if trash.is_dir():
+        trash.rmdir()

@@ -1,0 +1,161 @@
+"""Whole rounds on a real node. They share one federation and run in the order of this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from concordat.api import find, is_false, is_true
+from concordat_cli.demo.install import HOSTILE, HUB, SITES
+from concordat_cli.errors import UserError
+
+Federation = Any
+
+
+def _kill_operator(federation: Federation) -> None:
+    federation.kube.run(
+        "kubectl", "delete", "pod", "-n", HUB, "-l", "app.kubernetes.io/name=concordat-operator",
+        "--grace-period=0", "--force",
+    )  # fmt: skip
+
+
+def test_a_wrong_field_is_refused_with_its_name(federation: Federation) -> None:
+    with pytest.raises(UserError, match=r"spec\.qourum"):
+        federation.apply("typo", qourum=3)
+    with pytest.raises(UserError, match=r"spec\.quorum"):
+        federation.apply("zero", quorum=0)
+
+
+def test_a_round_survives_three_kills_of_the_operator(federation: Federation) -> None:
+    federation.apply("killed")
+
+    def contracted() -> bool:
+        return federation.round("killed").status.contract is not None
+
+    def training() -> bool:
+        return any(find(u.status.conditions, "Trained") for u in federation.updates("killed").values())
+
+    def collected() -> bool:
+        return is_true(federation.round("killed").status.conditions, "UpdatesCollected")
+
+    for what, reached in (("the contract", contracted), ("training", training), ("all updates", collected)):
+        federation.until(what, reached)
+        _kill_operator(federation)
+    view = federation.settle("killed")
+
+    assert view.steps["Succeeded"] == "True", view.message
+    by_site = {r.site: r for r in view.sites}
+    assert set(by_site) == set(SITES)
+    assert by_site[HOSTILE].verdict == "NormExceeded"
+    assert [r.verdict for r in view.sites if r.site != HOSTILE] == ["Verified"] * 4
+    assert by_site["site-e"].decision == "rejected: PolicyRejected"
+    evaluation = federation.round("killed").status.evaluation
+    assert evaluation.candidate_ppm > evaluation.parent_ppm
+    # One candidate only, and each site trained once: nothing was done twice.
+    assert len(federation.releases(view.release)) == len(SITES) + 2
+    champions = federation.champions()
+    assert champions["site-a"] == view.release
+    assert champions["site-e"] is None
+
+
+def test_kubectl_behaves_as_a_user_expects(federation: Federation) -> None:
+    kube = federation.kube
+    kube.run("kubectl", "wait", "-n", HUB, "fround/killed", "--for=condition=Succeeded", "--timeout=5s")
+    listing = kube.run("kubectl", "get", "fround,fupd,frel,fsite,fchan", "-A")
+    for word in ("federationround.concordat.dev/killed", "NormExceeded", "Released", "stable"):
+        assert word in listing
+    described = kube.run("kubectl", "describe", "fround", "killed", "-n", HUB)
+    assert "ContractSigned" in described
+    name = next(iter(federation.updates("killed").values())).metadata.name
+    logs = kube.run("kubectl", "logs", "-n", "site-a", f"job/{name}")
+    assert "loss" in logs
+    assert "Update" in kube.run("kubectl", "explain", "update.spec")
+
+
+def test_a_contracted_round_cannot_change(federation: Federation) -> None:
+    with pytest.raises(UserError, match="the contract is signed"):
+        federation.patch("killed", quorum=4)
+
+
+def test_a_stalled_round_recovers_and_then_fails_below_quorum_without_touching_a_champion(
+    federation: Federation,
+) -> None:
+    before = federation.champions()
+    # Every site's policy allows 500 steps: all of them will decline.
+    federation.apply("stalled", quorum=9, budget={"maxSteps": 600})
+
+    def stalled() -> bool:
+        found = find(federation.round("stalled").status.conditions, "Stalled")
+        return found is not None and found.reason == "QuorumUnreachable"
+
+    federation.until("QuorumUnreachable", stalled, 120)
+    federation.patch("stalled", quorum=3)
+    view = federation.settle("stalled")
+    assert view.steps["Succeeded"] == "False"
+    failed = find(federation.round("stalled").status.conditions, "Succeeded")
+    assert failed.reason == "QuorumNotReached"
+    for site in SITES:
+        assert site in failed.message
+    assert federation.champions() == before
+
+
+def test_an_unknown_parent_stalls_the_round(federation: Federation) -> None:
+    federation.apply("orphan", parent={"channelRef": None, "releaseRef": {"name": "nothing"}})
+
+    def stalled() -> bool:
+        found = find(federation.round("orphan").status.conditions, "Stalled")
+        return found is not None and found.reason == "ParentNotFound" and "nothing" in found.message
+
+    federation.until("ParentNotFound", stalled, 60)
+    federation.kube.run("kubectl", "delete", "fround", "orphan", "-n", HUB, "--timeout=60s")
+
+
+def test_a_training_pod_out_of_memory_is_told_apart(federation: Federation) -> None:
+    federation.apply("starved", budget={"memory": "48Mi"})
+    view = federation.settle("starved")
+    assert view.steps["Succeeded"] == "False"
+    for update in federation.updates("starved").values():
+        trained = find(update.status.conditions, "Trained")
+        assert trained is not None
+        assert trained.reason == "OOMKilled", trained.message
+
+
+def test_the_whole_cluster_goes_down_and_up_in_the_middle_of_a_suspended_and_resumed_round(
+    federation: Federation,
+) -> None:
+    federation.apply("rebooted", suspend=True)
+
+    def suspended() -> bool:
+        return is_true(federation.round("rebooted").status.conditions, "Suspended")
+
+    federation.until("Suspended", suspended, 60)
+    assert federation.round("rebooted").status.contract is None
+    federation.patch("rebooted", suspend=False)
+
+    def training() -> bool:
+        return any(find(u.status.conditions, "Trained") for u in federation.updates("rebooted").values())
+
+    federation.until("training", training)
+    federation.target.restart()
+    view = federation.settle("rebooted")
+    assert view.steps["Succeeded"] == "True", view.message
+    sequences = {r.spec.sequence for r in federation.releases(view.release).values()}
+    assert sequences == {2}
+
+
+def test_deleting_a_round_removes_what_it_made(federation: Federation) -> None:
+    assert federation.updates("starved")
+    uid = federation.round("starved").metadata.uid
+    federation.kube.run("kubectl", "delete", "fround", "starved", "-n", HUB, "--timeout=60s")
+    left = federation.kube.run(
+        "kubectl", "get", "fupd,jobs", "-A", "-l", f"concordat.dev/round-uid={uid}", "-o", "name"
+    )
+    assert left.strip() == ""
+
+
+def test_no_site_declined_for_another_reason_than_its_policy(federation: Federation) -> None:
+    for update in federation.updates("stalled").values():
+        consented = find(update.status.conditions, "Consented")
+        assert is_false(update.status.conditions, "Consented")
+        assert consented.reason == "PolicyRefused"
