@@ -160,7 +160,7 @@ class FederationRoundSpec(Model):
     """The release the round starts from."""
     sites: SiteSelector = Field(default_factory=SiteSelector)
     """Which sites are asked."""
-    quorum: Annotated[int, Field(ge=1, le=1000)] = 1
+    quorum: Annotated[int, Field(ge=1, le=1000)] = 3
     """Least number of verified updates; with fewer the round fails and no champion is touched."""
     deadlines: Deadlines = Field(default_factory=Deadlines)
     """How long the round waits."""
@@ -206,7 +206,7 @@ class Counts(Model):
     """Sites that declined, failed, were silent or were rejected."""
 
 
-class Exception_(Model):
+class DroppedOut(Model):
     """A site that dropped out, and why."""
 
     site: Name
@@ -260,7 +260,7 @@ class FederationRoundStatus(Model):
     """The signed contract."""
     counts: Counts | None = None
     """How far the sites are."""
-    exceptions: Annotated[list[Exception_], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
+    exceptions: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
         default_factory=list
     )
     """The first 20 sites that dropped out, by name."""
@@ -328,6 +328,12 @@ class FederationRound(Resource):
                 "fieldPath": ".spec.federation",
             },
             *(_frozen_once_contracted(f) for f in IMMUTABLE_FIELDS),
+            {
+                "rule": "!has(oldSelf.status) || !has(oldSelf.status.contract) || (has(self.status) "
+                "&& has(self.status.contract) && self.status.contract == oldSelf.status.contract)",
+                "message": "a signed contract cannot be withdrawn or replaced",
+                "fieldPath": ".status",
+            },
         ),
         selectable=(".spec.federation",),
     )

@@ -39,13 +39,13 @@ class SchemaError(Exception):
     """A model uses something that a structural schema cannot say; the message names the field."""
 
 
-def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
-    """The structural schema of a model, references inlined, in the model's field order.
+def structural(model: type[BaseModel], member: str, *, defaults: bool = True) -> Schema:
+    """The structural schema of one member of a model, by its name on the wire, in the model's field order.
 
     `defaults` False leaves every default out (a status is observed, nothing in it is assumed). Raises SchemaError.
     """
     raw = model.model_json_schema(by_alias=True, mode="validation")
-    return _Walk(raw.get("$defs", {}), defaults).convert(raw, model.__name__, ())
+    return _Walk(raw.get("$defs", {}), defaults).convert(raw["properties"][member], f".{member}", ())
 
 
 class _Walk:
@@ -74,7 +74,7 @@ class _Walk:
                 raise SchemaError(f"{path}: floats are not allowed in the API; use an integer or a decimal string")
             case other:
                 raise SchemaError(f"{path}: type {other!r} is not supported; use one plain type")
-        if not self._defaults or out.get("default", ...) in (None, [], {}) and out["type"] != "object":
+        if not self._defaults or (out.get("default", ...) in (None, [], {}) and out["type"] != "object"):
             out.pop("default", None)
         return out
 
@@ -130,7 +130,7 @@ def _integer(schema: Schema, out: Schema) -> None:
     for key, bound, step in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
         if key in schema:
             out[bound] = schema[key] + step
-    small = -(2**31) <= out.get("minimum", -(2**63)) and out.get("maximum", 2**63) < 2**31
+    small = out.get("minimum", -(2**63)) >= -(2**31) and out.get("maximum", 2**63) < 2**31
     out["format"] = "int32" if small else "int64"
 
 

@@ -53,7 +53,7 @@ def atomic_list() -> dict[str, Any]:
 
 
 class Model(BaseModel):
-    """Base of all API types: camelCase on the wire, lenient on read so that a newer CRD cannot crash an older reader."""
+    """Base of all API types: camelCase on the wire, lenient on read so that a newer CRD cannot crash an old reader."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,

@@ -65,9 +65,7 @@ class Cluster:
         try:
             await self._load(configuration)
         except ConfigException as error:
-            raise Unavailable(
-                f"no usable cluster credentials: {error}; set KUBECONFIG or run in a pod"
-            ) from error
+            raise Unavailable(f"no usable cluster credentials: {error}; set KUBECONFIG or run in a pod") from error
         self._client = ApiClient(configuration)
         self._client.user_agent = "concordat"
         return self
@@ -84,9 +82,7 @@ class Cluster:
         if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             kube_config.load_incluster_config(client_configuration=configuration)
             return
-        await kube_config.load_kube_config(
-            config_file=path, client_configuration=configuration, persist_config=False
-        )
+        await kube_config.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
 
     async def connection(self) -> Connection:
         """The credentials in use, refreshed."""
@@ -118,20 +114,14 @@ class Cluster:
     ) -> tuple[Objects, int]:
         """All objects of a kind, and the resourceVersion of that snapshot."""
         target = gvk(kind)
-        selector = (
-            labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
-        )
+        selector = labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         items: Objects = []
         token = ""
         while True:
-            page = await self._request(
-                "GET", target.path(namespace), query | ({"continue": token} if token else {})
-            )
+            page = await self._request("GET", target.path(namespace), query | ({"continue": token} if token else {}))
             # Items of a list carry no type of their own.
-            items += [
-                {**item, "apiVersion": target.api_version, "kind": target.kind} for item in page["items"]
-            ]
+            items += [{**item, "apiVersion": target.api_version, "kind": target.kind} for item in page["items"]]
             token = page["metadata"].get("continue", "")
             if not token:
                 return items, int(page["metadata"]["resourceVersion"])

@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - they name what happened, as the API server does: NotFound, Conflict
 """What can go wrong: try again (Transient), a person must act (Terminal), or a bug (anything else)."""
 
 from __future__ import annotations
@@ -62,9 +61,7 @@ class Unavailable(Transient, ApiError):
         self.status = status
 
 
-def from_response(
-    request: str, status: int, reason: str, message: str, retry_after: float | None
-) -> ApiError:
+def from_response(request: str, status: int, reason: str, message: str, retry_after: float | None) -> ApiError:
     """The error for a response that is not 2xx; `reason` is the `reason` of a Kubernetes Status object."""
     text = f"{request}: {status} {reason}: {message}"
     if status == 409:

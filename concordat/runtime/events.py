@@ -55,9 +55,7 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
     for condition in new:
         if before.get(condition.type) == (condition.status, condition.reason) or condition.type in _SILENT:
             continue
-        if condition.status is ConditionStatus.UNKNOWN or (
-            condition.is_false and condition.reason in _PENDING
-        ):
+        if condition.status is ConditionStatus.UNKNOWN or (condition.is_false and condition.reason in _PENDING):
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
         found.setdefault(

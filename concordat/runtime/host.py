@@ -163,6 +163,7 @@ class Host:
 
     async def _sweep_forever(self, every: float) -> None:
         """Find what the watches missed: soon after kopf listed anew, and every so often."""
+        self._relisted.set()  # Between our initial list and kopf's an object may have gone.
         while True:
             relisted = True
             try:
@@ -190,6 +191,7 @@ class Host:
             if election is not None:
                 await election.acquire()
                 parts.append(election.hold())
+            metrics.LEADER.set(1)
             for runner in self._runners:
                 parts += runner.workers()
             await first([*parts, *(start() for start in background)])

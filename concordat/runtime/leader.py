@@ -52,7 +52,7 @@ class LeaderConfig:
             )
 
 
-class LeadershipLost(Exception):  # noqa: N818 - an event, like those of errors.py
+class LeadershipLost(Exception):
     """The Lease could not be renewed: the process has to exit with code 1, at once."""
 
 
@@ -71,7 +71,6 @@ class Leader:
         log.info("standing by", extra=fields(lease=self._config.name, identity=self._config.identity))
         while not await self._try():  # noqa: ASYNC110 - what changes is on the API server
             await asyncio.sleep(self._config.retry)
-        metrics.LEADER.set(1)
         log.info("leading", extra=fields(lease=self._config.name, identity=self._config.identity))
 
     async def hold(self) -> None:

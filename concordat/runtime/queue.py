@@ -83,9 +83,7 @@ class Schedule(Generic[K]):
         heapq.heappush(self._heap, (due, self._count, key))
 
     def _prune(self) -> None:
-        while self._heap and (
-            self._heap[0][2] in self._working or self._due.get(self._heap[0][2]) != self._heap[0][0]
-        ):
+        while self._heap and (self._heap[0][2] in self._working or self._due.get(self._heap[0][2]) != self._heap[0][0]):
             heapq.heappop(self._heap)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from concordat.api.conditions import Condition
@@ -21,12 +21,13 @@ async def write_status(
 ) -> bool:
     """Make what is set in `status` the status of `obj`, as field manager `manager`. True if written.
 
-    What the caller passed to the status' constructor is what `manager` owns: a field set to None is removed,
-    a field never set is left to its other owner. `owned_conditions` names the condition types that `manager`
-    owns; None means all. Compared with what `obj` shows, an equal status costs no request; otherwise it is
-    exactly one server-side apply, then one Event and one log line per transition. Raises ApiError; NotFound
-    if the object is gone; ValueError after the write if a field set to None turns out to be owned by another
-    manager.
+    What the caller passed to the status' constructor is all that `manager` owns, each time: a field set to None
+    is removed, a field never set belongs to another manager. `owned_conditions` names the condition types that
+    `manager` owns; None means all. Compared with what `obj` shows, an equal status costs no request; otherwise
+    it is exactly one server-side apply, then one Event and one log line per transition.
+
+    Raises ApiError, NotFound if the object is gone; and, after the write, ValueError where the caller and the
+    API server disagree on what `manager` owns.
     """
     observed: Model = getattr(obj, "status")  # noqa: B009 - every kind has one, their base does not
     owned = set(status.model_fields_set)
@@ -44,13 +45,20 @@ async def write_status(
         transition_events(_conditions(observed), _mine(_conditions(status), owned_conditions)),
         manager,
     )
-    left = {type(status).model_fields[f].alias or f for f in owned} - desired.keys()
-    if foreign := sorted(left & (written.get("status") or {}).keys()):
-        raise ValueError(
-            f"{obj.KIND.kind}.status.{foreign[0]} is owned by another field manager than {manager}: "
-            "leave it unset instead of None"
-        )
+    _check_ownership(obj, manager, observed, status, written.get("status") or {})
     return True
+
+
+def _check_ownership(obj: Resource, manager: str, observed: Model, status: Model, written: Mapping[str, Any]) -> None:
+    """Server-side apply takes away what an owner leaves out, and leaves what another owns: both are bugs here."""
+    for field, info in type(status).model_fields.items():
+        name, present = info.alias or field, (info.alias or field) in written
+        where = f"{obj.KIND.kind}.status.{name}"
+        if field not in status.model_fields_set:
+            if getattr(observed, field) not in (None, []) and not present:
+                raise ValueError(f"{where} was owned by {manager} and is lost: pass it in every status")
+        elif getattr(status, field) is None and present:
+            raise ValueError(f"{where} is owned by another field manager than {manager}: leave it unset, not None")
 
 
 def _owned(status: Model, names: set[str], types: Collection[str] | None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ it.
 from __future__ import annotations
 
 import builtins
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,10 +33,11 @@ Listener = Callable[[KindLike, Obj | None, Obj | None], None]
 _METADATA = ("uid", "generation", "labels", "finalizers", "deletionTimestamp", "ownerReferences")
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
-    raw: dict[str, Any]
+    meaning: bytes
+    labels: Mapping[str, str]
     obj: Obj
 
 
@@ -71,17 +74,15 @@ class Store:
     def list(
         self, kind: GVK, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> builtins.list[dict[str, Any]]: ...
-    def list(
-        self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> Any:
+    def list(self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> Any:
         """The objects of a kind by namespace and name; with `labels`, those that carry all of them."""
         wanted = (labels or {}).items()
-        return [
-            entry.obj
-            for key, entry in sorted(self._table(kind).entries.items())
-            if (namespace is None or key[0] == namespace)
-            and wanted <= (entry.raw["metadata"].get("labels") or {}).items()
+        found = [
+            (key, entry.obj)
+            for key, entry in self._table(kind).entries.items()
+            if (namespace is None or key[0] == namespace) and wanted <= entry.labels.items()
         ]
+        return [obj for _, obj in sorted(found, key=lambda pair: pair[0])]
 
     def rounds(self) -> builtins.list[FederationRound]:
         """All rounds."""
@@ -134,8 +135,9 @@ class Store:
             # What we cannot read we must not act on, not even on what it was before.
             self._drop(table, key)
             return True
-        table.entries[key] = _Entry(version, slim, obj)
-        if old is None or _relevant(old.raw) != _relevant(slim):
+        new = _Entry(version, _meaning(slim), slim["metadata"].get("labels") or {}, obj)
+        table.entries[key] = new
+        if old is None or old.meaning != new.meaning:
             self._tell(table.kind, None if old is None else old.obj, obj)
         return True
 
@@ -229,9 +231,10 @@ def _parse(kind: KindLike, raw: dict[str, Any]) -> Obj | None:
         return None
 
 
-def _relevant(raw: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = raw["metadata"]
-    return {**raw, "metadata": {name: metadata.get(name) for name in _METADATA}}
+def _meaning(raw: Mapping[str, Any]) -> bytes:
+    """A digest of all a reconcile may depend on: it is kept per object, where a second copy would cost too much."""
+    metadata = {name: raw["metadata"].get(name) for name in _METADATA}
+    return hashlib.sha256(json.dumps({**raw, "metadata": metadata}, sort_keys=True).encode()).digest()
 
 
 def _type(kind: KindLike) -> tuple[str, str]:

@@ -92,6 +92,8 @@ def _settings(selectors: Mapping[GVK, str]) -> kopf.OperatorSettings:
     settings.watching.server_timeout, settings.watching.client_timeout = 300, 330
     settings.watching.reconnect_backoff = 1.0
     settings.networking.connect_timeout, settings.networking.request_timeout = 10, 30
+    # An API server that is away for ten minutes ends the watch, and the process; kopf's default is one minute.
+    settings.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 13, 21, *[30] * 20)
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.peering.standalone = True

@@ -36,7 +36,7 @@ def start(command: Sequence[str | Path], log: Path, path: str | None = None) -> 
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads are running yet, and nothing allocates
+            preexec_fn=die_with_parent,
         )
 
 
@@ -58,9 +58,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(
-    what: str, ready: Callable[[], bool], seconds: float, alive: Callable[[], bool], log: Path
-) -> None:
+def wait_for(what: str, ready: Callable[[], bool], seconds: float, alive: Callable[[], bool], log: Path) -> None:
     """Wait until `ready`; DevclusterError with the log's end when time runs out or `alive` is no longer true."""
     deadline = time.monotonic() + seconds
     while not ready():

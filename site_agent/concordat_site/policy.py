@@ -6,7 +6,6 @@ Every rule is a pure function that returns an `Answer`: yes or no, one word why,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -104,10 +103,18 @@ class SitePolicy(_Strict):
             ) from None
 
 
+def image(policy: SitePolicy, wanted: str) -> str | None:
+    """Why an image may not run on the site's data; None if it may."""
+    allowed = policy.consent.allowed_images
+    if not allowed or wanted in allowed:
+        return None
+    return f"image {wanted} is not among this site's {len(allowed)} allowedImages"
+
+
 def consent(policy: SitePolicy, contract: Contract, site: Site) -> Answer:
     """Whether the site takes part in a round whose contract is known to be genuine."""
     rules = policy.consent
-    image = contract.recipe.image
+    refused_image = image(policy, contract.image)
     clip_norm = contract.screening.clip_norm
     objections = [
         text
@@ -122,12 +129,10 @@ def consent(policy: SitePolicy, contract: Contract, site: Site) -> Answer:
             ),
             (
                 contract.budget.max_wall_seconds > rules.max_wall_seconds,
-                f"budget.maxWallSeconds {contract.budget.max_wall_seconds} exceeds this site's {rules.max_wall_seconds}",
+                f"budget.maxWallSeconds {contract.budget.max_wall_seconds} exceeds "
+                f"this site's {rules.max_wall_seconds}",
             ),
-            (
-                bool(rules.allowed_images) and image not in rules.allowed_images,
-                f"recipe.image {image} is not among this site's {len(rules.allowed_images)} allowed images",
-            ),
+            (refused_image is not None, str(refused_image)),
             (
                 rules.max_clip_norm is not None and Decimal(clip_norm) > Decimal(rules.max_clip_norm),
                 f"screening.clipNorm {clip_norm} exceeds this site's {rules.max_clip_norm}",
@@ -153,7 +158,9 @@ def adoption(policy: SitePolicy, *, quality_ppm: int, in_use_ppm: int, in_use: s
         return Answer(False, Reason.POLICY_REJECTED, f"adoption.mode is Never; {figures}.")
     if fall > rules.max_regression_ppm:
         return Answer(
-            False, Reason.REGRESSION, f"{figures}: the fall exceeds adoption.maxRegressionPpm {rules.max_regression_ppm}."
+            False,
+            Reason.REGRESSION,
+            f"{figures}: the fall exceeds adoption.maxRegressionPpm {rules.max_regression_ppm}.",
         )
     if quality_ppm < rules.min_quality_ppm:
         return Answer(
@@ -180,8 +187,6 @@ def verdict(*, parent_ppm: int, candidate_ppm: int, high_ppm: int, min_improveme
             False, Reason.REJECTED, f"Rejected: {figures}; its interval ends at {percent(high_ppm)}, below the parent."
         )
     return Answer(True, Reason.APPROVED, f"Approved: {figures}.")
-
-
 
 
 def percent(ppm: int) -> str:

@@ -65,23 +65,30 @@ class Workspace:
     def result(self, job: str, limits: Mapping[str, int]) -> dict[str, bytes]:
         """Read the files the Job left, `limits` being the exact names wanted and the most bytes of each.
 
-        Raises ResultError for anything but regular, unlinked-to-elsewhere files within their limits. Other files in
+        Raises ResultError for anything but regular files with one link and within their limits. Other files in
         the result are ignored unread.
         """
         with self._result_folder(job) as folder:
             return {name: _read(folder, name, limit) for name, limit in limits.items()}
 
-    def clean(self, keep: Collection[str]) -> list[str]:
-        """Remove the folders of all Jobs but those in `keep`. Returns the names removed, sorted."""
-        work = self._root / "work"
+    def discard(self, keep: Collection[str]) -> list[str]:
+        """Take away the folders of all Jobs but those in `keep`; quick. Returns the names, sorted."""
+        work, trash = self._root / "work", self._root / "trash"
+        if not work.is_dir():
+            return []
+        trash.mkdir(exist_ok=True)
+        discarded = [entry for entry in sorted(os.scandir(work), key=lambda e: e.name) if entry.name not in keep]
+        for entry in discarded:
+            # Its inode is a name that nothing else in the trash can have.
+            os.rename(entry.path, trash / str(entry.inode()))
+        return [entry.name for entry in discarded]
+
+    def empty_trash(self) -> None:
+        """Remove what was discarded, however deep or unreadable a Job made it; may take long."""
         trash = self._root / "trash"
-        found = sorted(entry.name for entry in os.scandir(work)) if work.is_dir() else []
-        removed = [name for name in found if name not in keep]
-        for name in removed:
-            trash.mkdir(exist_ok=True)
-            os.rename(work / name, trash / name)
-        _empty(trash)
-        return removed
+        while entries := (list(os.scandir(trash)) if trash.is_dir() else []):
+            for entry in entries:
+                _flatten(Path(entry.path), trash)
 
     @contextmanager
     def _result_folder(self, job: str) -> Iterator[int]:
@@ -120,7 +127,7 @@ def _read(folder: int, name: str, limit: int) -> bytes:
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except OSError as error:
         raise ResultError(f"result file {name} cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ResultError(f"result file {name} is not a regular file")
@@ -128,31 +135,24 @@ def _read(folder: int, name: str, limit: int) -> bytes:
             raise ResultError(f"result file {name} has {found.st_nlink} links, 1 is allowed")
         if found.st_size > limit:
             raise ResultError(f"result file {name} has {found.st_size} bytes, at most {limit} are allowed")
-        # Not file.read(): the file may still grow, or lie about its size.
         data = bytearray()
-        while len(data) <= limit and (block := file.read(min(_BLOCK, limit + 1 - len(data)))):
+        while len(data) <= limit and (block := os.read(descriptor, min(_BLOCK, limit + 1 - len(data)))):
             data += block
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise ResultError(f"result file {name} grew beyond {limit} bytes while it was read")
     return bytes(data)
 
 
-def _empty(trash: Path) -> None:
-    """Remove what is in `trash`, however deep or unreadable a Job made it: subfolders are moved up, not entered."""
-    count = 0
-    while entries := (list(os.scandir(trash)) if trash.is_dir() else []):
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
+def _flatten(folder: Path, trash: Path) -> None:
+    """Remove one folder; its subfolders are moved up into `trash`, not entered."""
+    folder.chmod(0o700)
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            # A folder can only be moved when its own mode allows it.
             os.chmod(entry.path, 0o700)
-            for inner in os.scandir(entry.path):
-                if inner.is_dir(follow_symlinks=False):
-                    os.chmod(inner.path, 0o700)
-                    os.rename(inner.path, trash / f".{count}-{entry.stat(follow_symlinks=False).st_ino}")
-                    count += 1
-                else:
-                    os.unlink(inner.path)
-            os.rmdir(entry.path)
-    if trash.is_dir():
-        trash.rmdir()
+            os.rename(entry.path, trash / str(entry.inode()))
+        else:
+            os.unlink(entry.path)
+    folder.rmdir()

@@ -1,0 +1,242 @@
+"""What each reason means and what a person can do about it; docs/reference/api.md is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from concordat.api.conditions import Reason
+
+
+@dataclass(frozen=True)
+class ReasonHelp:
+    """`meaning` for everybody; `remedy` for the person on call, empty where nothing is wrong."""
+
+    meaning: str
+    remedy: str = ""
+
+
+REASON_HELP: dict[Reason, ReasonHelp] = {
+    # A round
+    Reason.SUSPENDED: ReasonHelp(
+        "`spec.suspend` is true: nothing new is started.", "Set `spec.suspend: false` to go on."
+    ),
+    Reason.SELECTED: ReasonHelp("The sites of the round are chosen."),
+    Reason.NO_ELIGIBLE_SITE: ReasonHelp(
+        "No Site takes part in the federation, matches the selector and is Ready and Accepted.",
+        "Compare `kubectl get sites -A --show-labels` with `spec.sites.matchLabels` and `spec.federation`; "
+        "bring the sites to Ready.",
+    ),
+    Reason.QUORUM_UNREACHABLE: ReasonHelp(
+        "Fewer sites are eligible, or still in the round, than the quorum asks for.",
+        "Before the contract: add sites or lower `spec.quorum`. After it: create a new round once the sites named in "
+        "`status.exceptions` are well.",
+    ),
+    Reason.QUORUM_NOT_REACHED: ReasonHelp(
+        "The round ended with fewer verified updates than its quorum; no champion was touched.",
+        "Read `status.exceptions` for who dropped out and why, cure it, and create a new round.",
+    ),
+    Reason.PARENT_NOT_FOUND: ReasonHelp(
+        "The parent Release, its channel, or its artifacts do not exist.",
+        "Correct `spec.parent`, or push the base package and the adapter that the Release names.",
+    ),
+    Reason.PARENT_NOT_APPROVED: ReasonHelp(
+        "The parent Release has not been approved by the evaluator.",
+        "Choose an approved Release, or wait until this one is judged.",
+    ),
+    Reason.NO_IMAGE: ReasonHelp(
+        "Neither the round nor the operator names an image for the training Job.",
+        "Set `spec.recipe.image`, or `learningImage` of the operator's chart, to an image by digest.",
+    ),
+    Reason.TOO_MANY_FAULTS: ReasonHelp(
+        "The aggregation rule cannot withstand `maxFaultySites` with this many sites.",
+        "Lower `spec.aggregation.maxFaultySites`, or select more sites.",
+    ),
+    Reason.SIGNED: ReasonHelp("The contract is frozen, signed and published."),
+    Reason.WAITING: ReasonHelp("An earlier step has not ended yet."),
+    Reason.COLLECTED: ReasonHelp("Every site has answered, or its deadline has passed with the quorum met."),
+    Reason.AGGREGATED: ReasonHelp("The verified updates are one candidate adapter."),
+    Reason.AGGREGATION_FAILED: ReasonHelp(
+        "The aggregator Job failed, or its result is not what the operator can confirm.",
+        "Read `kubectl logs` and `kubectl describe` of the round's Job in the hub's namespace; create a new round.",
+    ),
+    Reason.RELEASED: ReasonHelp("The candidate is approved and released."),
+    Reason.NOT_APPROVED: ReasonHelp(
+        "The evaluator judged the candidate and did not approve it; no champion was touched.",
+        "Compare the figures in `status.evaluation` with `spec.evaluation`; train longer or with other settings.",
+    ),
+    Reason.NO_EVALUATOR: ReasonHelp(
+        "No Site with role Evaluator is Ready and Accepted for this federation.",
+        "Install one with the concordat-site chart (`role: Evaluator`), or bring it to Ready.",
+    ),
+    Reason.EVALUATION_DEADLINE_EXCEEDED: ReasonHelp(
+        "The evaluator did not answer in time.",
+        "Look at the Release and its Job in the evaluator's namespace; then create a new round, perhaps with a larger "
+        "`spec.deadlines.evaluationSeconds`.",
+    ),
+    Reason.IN_PROGRESS: ReasonHelp("The step is being worked on."),
+    # A site
+    Reason.ACCEPTED: ReasonHelp("The hub has pinned the site's key and accepts its statements."),
+    Reason.NAME_MISMATCH: ReasonHelp(
+        "The Site's name differs from its namespace's; a site's name is its namespace.",
+        "Create the Site under the name of its namespace; the concordat-site chart does.",
+    ),
+    Reason.NO_KEY: ReasonHelp(
+        "The agent has not shown its public key yet.",
+        "See whether the agent runs: `kubectl get pods -n <site>` and its log.",
+    ),
+    Reason.KEY_CHANGED: ReasonHelp(
+        "The agent shows another key than the pinned one; its statements are refused.",
+        "Find out why. If the change is meant, delete the Site and create it again (with the new "
+        "`spec.publicKeyThumbprint`); otherwise restore the agent's state volume.",
+    ),
+    Reason.HEARTBEAT: ReasonHelp("The agent was heard from lately."),
+    Reason.HEARTBEAT_LOST: ReasonHelp(
+        "The agent has not renewed its Lease for 90 seconds.",
+        "See whether the agent runs and reaches the API server: `kubectl get pods,leases -n <site>`.",
+    ),
+    # An update, as its site answers
+    Reason.CONSENTED: ReasonHelp("The site's policy allows the contract, and the agent signed its consent."),
+    Reason.POLICY_REFUSED: ReasonHelp(
+        "The site's own policy does not allow the contract, or the operator's answer came too late.",
+        "The message names the limit. The site changes `policy` of its release, or the next round asks for less.",
+    ),
+    Reason.CONTRACT_INVALID: ReasonHelp(
+        "The contract is not signed by the hub's pinned key, or says something else than the request.",
+        "Compare the hub's ConfigMap `concordat-trust` with the site's `trust`. If they agree, treat it as an attack.",
+    ),
+    Reason.STAGED: ReasonHelp("All inputs lie verified on the site's workspace volume."),
+    Reason.KEY_POSSESSION_PROVED: ReasonHelp("The consent is signed with the site's pinned key."),
+    Reason.KEY_POSSESSION_NOT_PROVED: ReasonHelp(
+        "The consent is missing, or not signed with the site's pinned key.",
+        "Look at the Site's Accepted condition; the agent's key and the pinned key must be the same.",
+    ),
+    Reason.TRAINING: ReasonHelp("The Job runs."),
+    Reason.TRAINED: ReasonHelp("The Job ended with a candidate."),
+    Reason.TRAINING_FAILED: ReasonHelp(
+        "The Job failed for a reason of its own: bad input, bad data or a bug.",
+        "Read `kubectl logs job/<update> -n <site>`; exit code 64 is bad input, 65 bad data, 70 a bug.",
+    ),
+    Reason.OOM_KILLED: ReasonHelp(
+        "The training container needed more memory than the contract grants.",
+        "Raise `spec.budget.memory` or lower `spec.recipe.batchSize` in the next round.",
+    ),
+    Reason.EVICTED: ReasonHelp(
+        "The node evicted the pod too often.",
+        "Look at the node's pressure conditions and the volume sizes; the next round tries again.",
+    ),
+    Reason.DEADLINE_EXCEEDED: ReasonHelp(
+        "The site or its Job did not finish in time.",
+        "Raise `spec.deadlines` or `spec.budget.maxWallSeconds`, or lower `spec.budget.maxSteps`.",
+    ),
+    Reason.NOT_ISOLATED: ReasonHelp(
+        "The training container found a network and refused to read data.",
+        "Install the RuntimeClass named in the operator's `runtimeClassName`, or a CNI that isolates the pod.",
+    ),
+    Reason.JOB_NOT_ALLOWED: ReasonHelp(
+        "The Job in the site's namespace differs from what the contract yields; the agent did not sign its result.",
+        "The message names the difference. Look for webhooks that change Jobs; otherwise treat it as an attack.",
+    ),
+    Reason.GATE_FAILED: ReasonHelp(
+        "The candidate fell too far below its parent on the site's own data and was not sent.",
+        "Look at the site's data and at `spec.gates` and `spec.recipe`; nothing left the site.",
+    ),
+    Reason.NO_CANDIDATE: ReasonHelp(
+        "The Job ended without a usable candidate or evidence.",
+        "Read the Job's log; the workspace volume may be full.",
+    ),
+    Reason.SUBMITTED: ReasonHelp("The clipped update and its signed statement are in the registry."),
+    # An update, as the hub verifies it
+    Reason.VERIFIED: ReasonHelp("Every check of the update passed."),
+    Reason.ARTIFACT_UNREADABLE: ReasonHelp(
+        "The update cannot be read: missing, corrupt, too large or not safetensors.",
+        "See whether the artifact registry lost data; the site's agent log names what it pushed.",
+    ),
+    Reason.STATEMENT_INVALID: ReasonHelp(
+        "The update's statement is malformed or names other content.",
+        "Compare the versions of agent and operator; a site that sends this repeatedly is suspect.",
+    ),
+    Reason.SIGNATURE_INVALID: ReasonHelp(
+        "The statement is not signed by the key that the contract names for this site.",
+        "Look at the Site's Accepted condition; if the key is right, treat it as an attack.",
+    ),
+    Reason.CONTRACT_MISMATCH: ReasonHelp(
+        "The update was made under another contract.",
+        "Delete left-over Updates of older rounds; a site that sends this repeatedly is suspect.",
+    ),
+    Reason.PARENT_MISMATCH: ReasonHelp(
+        "The update was made from another parent or base package.",
+        "Let the agent stage its inputs anew: restart it; the next round tries again.",
+    ),
+    Reason.SCHEMA_MISMATCH: ReasonHelp(
+        "Tensor names, shapes or dtypes differ from the parent's trained factor.",
+        "See that the site runs the contract's image; a site that sends this repeatedly is suspect.",
+    ),
+    Reason.NOT_FINITE: ReasonHelp(
+        "The update contains NaN or infinity.",
+        "Lower `spec.recipe.learningRate`; look at the site's training log.",
+    ),
+    Reason.NORM_EXCEEDED: ReasonHelp(
+        "The update's norm is above the contract's `screening.clipNorm`; an honest agent clips it.",
+        "Suspect the site: leave it out of the next round until it is explained.",
+    ),
+    Reason.DUPLICATE: ReasonHelp(
+        "The update equals another site's update, byte for byte.",
+        "Suspect the sites involved: honest training on different data does not coincide.",
+    ),
+    Reason.REPLAYED: ReasonHelp(
+        "The update was submitted before, in this or another round.",
+        "Suspect the site: leave it out of the next round until it is explained.",
+    ),
+    # A release
+    Reason.GENESIS: ReasonHelp("Made by people: the start of a federation, with no round behind it."),
+    Reason.EVALUATING: ReasonHelp("The evaluator is judging the candidate."),
+    Reason.APPROVED: ReasonHelp("The evaluator approved it."),
+    Reason.REJECTED: ReasonHelp(
+        "It was judged and not accepted.",
+        "Compare the figures in `status.decision` or `status.evaluation` with what was demanded.",
+    ),
+    Reason.LINEAGE_VERIFIED: ReasonHelp("The site verified the whole chain of statements offline."),
+    Reason.LINEAGE_INVALID: ReasonHelp(
+        "The chain of statements has a gap or an invalid signature; the site did not stage the release.",
+        "The message names the link. Compare the site's `trust` with the hub's ConfigMap `concordat-trust`; "
+        "if they agree, treat it as an attack.",
+    ),
+    Reason.VALIDATING: ReasonHelp("The release is measured on this namespace's own data."),
+    Reason.ADOPTED: ReasonHelp("The site uses this release, or used it until a later one."),
+    Reason.POLICY_REJECTED: ReasonHelp(
+        "The site's policy does not allow adoption, or the measured quality is below its minimum.",
+        "The message names the limit; it is `policy.adoption` of the site's release.",
+    ),
+    Reason.REGRESSION: ReasonHelp(
+        "The release is worse on the site's own data than what it uses now, by more than its policy allows.",
+        "Nothing, if the site is special; otherwise see `rollout.worstRegressionPpm` and train for that site's data.",
+    ),
+    Reason.VALIDATION_FAILED: ReasonHelp(
+        "The Job that measures the release failed.",
+        "Read `kubectl logs job/<release> -n <namespace>`.",
+    ),
+    Reason.SUPERSEDED: ReasonHelp("A release with a higher sequence took its place."),
+    Reason.WITHDRAWN: ReasonHelp(
+        "The hub withdrew the release.",
+        "Let the channel point to another release; sites keep the champion they had before.",
+    ),
+    # A channel
+    Reason.ROLLED_OUT: ReasonHelp("Every subscribed site has decided about the release."),
+    Reason.NO_RELEASE: ReasonHelp(
+        "The channel points to nothing: no such Release, or none approved yet.",
+        "Correct `spec.release`, or run a round that is approved.",
+    ),
+    Reason.RELEASE_NOT_APPROVED: ReasonHelp(
+        "The pinned Release is not approved, so it is not distributed.",
+        "Pin an approved Release: `kubectl get releases -n concordat`.",
+    ),
+    # Any
+    Reason.REGISTRY_UNAVAILABLE: ReasonHelp(
+        "The artifact registry cannot be reached; it is tried again.",
+        "Look at the registry's pod, its volume and the NetworkPolicies between.",
+    ),
+    Reason.INVALID: ReasonHelp(
+        "The object contradicts itself or another in a way the schema cannot refuse.",
+        "The message names field, value and remedy.",
+    ),
+}

@@ -1,0 +1,21 @@
+"""What can go wrong with an artifact, told apart by who can do something about it."""
+
+
+class ArtifactError(Exception):
+    """An artifact could not be stored or read; trying again does not help."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """The registry does not have it."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The content does not match its digest: a person must repair the registry; trying again does not help."""
+
+
+class ArtifactTooLarge(ArtifactCorrupt):
+    """The content is larger than the reader accepts. Nothing of it was kept."""
+
+
+class RegistryUnavailable(ArtifactError):
+    """The registry does not answer; try again later."""

@@ -1,0 +1,185 @@
+"""Content-addressed artifacts in an OCI registry (distribution-spec 1.1). Every read hashes the content again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import manifest
+from concordat.artifacts.download import download
+from concordat.artifacts.errors import ArtifactCorrupt, ArtifactError, ArtifactNotFound, ArtifactTooLarge
+from concordat.artifacts.http import Http, Refused, Sleep
+from concordat.artifacts.manifest import File
+from concordat.artifacts.staging import staged
+from concordat.artifacts.upload import upload
+
+_ACCEPT = {"Accept": f"{manifest.MANIFEST_TYPE}, {manifest.INDEX_TYPE}"}
+
+
+class RegistryStore:
+    """An artifact store on an OCI registry; use as an async context manager.
+
+    Every method raises RegistryUnavailable when the registry does not answer, after bounded retries with backoff
+    (`sleep`, in seconds), and ArtifactError when it refuses.
+    """
+
+    def __init__(self, url: str, sleep: Sleep = asyncio.sleep) -> None:
+        self._http = Http(url, sleep)
+
+    async def __aenter__(self) -> RegistryStore:
+        await self._http.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    async def push(
+        self,
+        repository: str,
+        artifact_type: str,
+        files: Mapping[str, bytes | Path],
+        annotations: Mapping[str, str] | None = None,
+    ) -> ArtifactRef:
+        """Store files as one artifact; the same files yield the same reference. Raises ValueError for a bad name.
+
+        A blob that the registry says it has is not sent again: that does not heal a damaged one.
+        """
+        described = [await asyncio.to_thread(_describe, name, content) for name, content in sorted(files.items())]
+        body = manifest.build(artifact_type, described, annotations)
+        ref = ArtifactRef(repository=repository, digest=manifest.digest_of(body))
+        blobs: list[tuple[File, bytes | Path]] = [(manifest.EMPTY_CONFIG, manifest.EMPTY)]
+        blobs += [(file, files[file.name]) for file in described]
+        try:
+            await self._push(ref, body, blobs)
+        except Refused as error:
+            if "MANIFEST_BLOB_UNKNOWN" not in error.text:
+                raise
+            # The registry's garbage collection took the blobs before the manifest came: send them again, once.
+            await self._push(ref, body, blobs)
+        return ref
+
+    async def _push(self, ref: ArtifactRef, body: bytes, blobs: list[tuple[File, bytes | Path]]) -> None:
+        for file, content in blobs:
+            await upload(self._http, ref.repository, file, content)
+        # By digest first, so that the tag can only ever point to what was checked.
+        for reference in (ref.digest, tag_of(ref)):
+            await self._http.again(f"push {ref.repository}", partial(self._put, ref, reference, body))
+
+    async def _put(self, ref: ArtifactRef, reference: str, body: bytes) -> None:
+        headers = {"Content-Type": manifest.MANIFEST_TYPE}
+        async with self._http.once("PUT", _path(ref, reference), (201,), body, headers) as response:
+            served = response.headers.get("Docker-Content-Digest", ref.digest)
+        if served != ref.digest:
+            raise ArtifactCorrupt(f"{ref.repository}: the registry stored {served} instead of {ref.digest}")
+
+    async def exists(self, ref: ArtifactRef) -> bool:
+        """Whether the registry has the artifact's manifest. Raises ArtifactCorrupt if it is damaged."""
+        try:
+            await self.files(ref)
+        except ArtifactNotFound:
+            return False
+        return True
+
+    async def file_digests(self, ref: ArtifactRef) -> dict[str, str]:
+        """Name to `sha256:…` of the artifact's files. Raises ArtifactNotFound, ArtifactCorrupt."""
+        return {name: file.digest for name, file in (await self.files(ref)).items()}
+
+    async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
+        """One file, verified, of at most `limit` bytes.
+
+        Raises ArtifactNotFound, ArtifactCorrupt, and ArtifactTooLarge before anything of the file is transferred.
+        """
+        file = (await self.files(ref)).get(name)
+        if file is None:
+            raise ArtifactNotFound(f"{ref.repository}@{ref.digest} has no file {name!r}")
+        if file.size > limit:
+            raise ArtifactTooLarge(
+                f"{ref.repository}@{ref.digest}: {name} has {file.size} bytes, at most {limit} are accepted"
+            )
+        with io.BytesIO() as target:
+            await download(self._http, ref.repository, file, target)
+            return target.getvalue()
+
+    async def pull(self, ref: ArtifactRef, target: Path) -> Path:
+        """All files, verified, into the folder `target`, which appears complete or not at all; returns it.
+
+        Does nothing if the folder is there. Raises ArtifactNotFound, ArtifactCorrupt; OSError from the disk.
+        """
+        if target.is_dir():
+            return target
+        files = await self.files(ref)
+        with staged(target) as part:
+            for file in files.values():
+                with (part / file.name).open("wb") as out:
+                    await download(self._http, ref.repository, file, out)
+                    out.flush()
+                    await asyncio.to_thread(os.fsync, out.fileno())
+        return target
+
+    async def delete(self, ref: ArtifactRef) -> None:
+        """Remove the artifact and its tags, if it is there; space returns at the registry's garbage collection."""
+
+        async def step() -> None:
+            async with self._http.once("DELETE", _path(ref, ref.digest), (202, 404)):
+                pass
+
+        try:
+            await self._http.again(f"delete {ref.repository}@{ref.digest}", step)
+        except Refused as error:
+            if error.status != 405:
+                raise
+            raise ArtifactError(
+                f"{ref.repository}@{ref.digest}: the registry does not delete; set storage.delete.enabled: true "
+                "in its configuration"
+            ) from error
+
+    async def files(self, ref: ArtifactRef) -> dict[str, File]:
+        """The artifact's files by name, with digest and size. Raises ArtifactNotFound, ArtifactCorrupt."""
+        what = f"{ref.repository}@{ref.digest}"
+
+        async def step() -> bytes | None:
+            async with self._http.once("GET", _path(ref, ref.digest), (200, 404), headers=_ACCEPT) as response:
+                if response.status == 404:
+                    return None
+                body = bytearray()
+                async for part in response.content.iter_chunked(1 << 16):
+                    body += part
+                    if len(body) > manifest.MAX_MANIFEST:
+                        raise ArtifactCorrupt(f"{what}: the manifest is larger than {manifest.MAX_MANIFEST} bytes")
+                return bytes(body)
+
+        body = await self._http.again(f"read {what}", step)
+        if body is None:
+            raise ArtifactNotFound(f"{what} is not in the registry {self._http.url}")
+        found = manifest.digest_of(body)
+        if found != ref.digest:
+            raise ArtifactCorrupt(f"{what}: the registry served a manifest that hashes to {found}; repair the registry")
+        return manifest.parse(body, what)
+
+
+def tag_of(ref: ArtifactRef) -> str:
+    """The tag of an artifact: a garbage collection of untagged manifests must not take what digests refer to."""
+    return f"a-{ref.digest.removeprefix('sha256:')[:32]}"
+
+
+def _path(ref: ArtifactRef, reference: str) -> str:
+    return f"v2/{ref.repository}/manifests/{reference}"
+
+
+def _describe(name: str, content: bytes | Path) -> File:
+    if not manifest.is_flat_name(name):
+        raise ValueError(f"file name {name!r} must be flat: letters, digits, '.', '_' and '-', not hidden, at most 128")
+    if isinstance(content, bytes):
+        return File(name, manifest.digest_of(content), len(content))
+    with content.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return File(name, f"sha256:{digest}", file.tell())

@@ -1,0 +1,150 @@
+"""Strict reading and deterministic writing of safetensors. Nothing here can execute what it reads: no pickle.
+
+Format: 8 bytes little-endian header length, a JSON header, then the data; the offsets of the tensors must tile the
+data exactly (safetensors format description).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from concordat.artifacts.errors import ArtifactError
+
+Tensors = dict[str, NDArray[np.float32]]
+
+MAX_HEADER = 8 << 20
+MAX_RANK = 8
+FLOAT32 = frozenset({"F32"})
+FLOATS = frozenset({"F32", "F16", "BF16"})
+_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80"
+
+
+class TensorError(ArtifactError):
+    """The bytes are not an acceptable safetensors file."""
+
+
+class DtypeError(TensorError):
+    """A tensor has a dtype that the reader does not accept."""
+
+
+def read_tensors(source: bytes | Path, limit: int = 1 << 30, dtypes: Collection[str] = FLOAT32) -> Tensors:
+    """Tensors by name, as float32 copies, from a file of at most `limit` bytes.
+
+    `dtypes` is FLOAT32, or FLOATS to widen float16 and bfloat16 as well, which is exact. Raises TensorError with what
+    is wrong, DtypeError for another dtype. Sizes are checked against the file before anything is allocated.
+    """
+    data = source if isinstance(source, bytes) else _read(source, limit)
+    if len(data) > limit:
+        raise TensorError(f"more than {limit} bytes; at most {limit} are accepted")
+    header, body = _split(data)
+    out: Tensors = {}
+    spans: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            _check_metadata(entry)
+            continue
+        dtype, shape, begin, end = _entry(name, entry, dtypes)
+        spans.append((begin, end))
+        if end > len(body):
+            raise TensorError(
+                f"{shown(name)} ends at byte {end} of the data, of which there are {len(body)}: truncated or lying"
+            )
+        out[name] = _array(body[begin:end], dtype).reshape(shape)
+    _check_tiling(spans, len(body))
+    return out
+
+
+def write_tensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """safetensors bytes; equal tensors give equal bytes, whatever their order."""
+    return bytes(save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}))
+
+
+def shown(text: str, most: int = 100) -> str:
+    """Text that others made, fit for a log or a status: printable ASCII, the rest escaped; cut to `most` characters."""
+    escaped = text[:most].encode("ascii", "backslashreplace").decode("ascii")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped)[:most]
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8 or data[8:9] != b"{":
+        if data.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
+            raise TensorError("a pickled or zipped file (torch.save?); only safetensors is accepted")
+        raise TensorError(f"not safetensors: {len(data)} bytes do not hold the header they announce; truncated?")
+    if length > MAX_HEADER:
+        raise TensorError(f"the header has {length} bytes; at most {MAX_HEADER} are accepted")
+    try:
+        header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise TensorError(f"the header is not JSON: {shown(str(error))}") from error
+    if not isinstance(header, dict):
+        raise TensorError("the header is not a JSON object")
+    return header, memoryview(data)[8 + length :]
+
+
+def _entry(name: str, entry: Any, dtypes: Collection[str]) -> tuple[str, tuple[int, ...], int, int]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise TensorError(f"{shown(name)}: the header must have dtype, shape and data_offsets, and nothing else")
+    dtype = entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise DtypeError(f"{shown(name)}: dtype is {shown(str(dtype))}, expected {' or '.join(sorted(dtypes))}")
+    shape, offsets = _naturals(entry["shape"]), _naturals(entry["data_offsets"])
+    if shape is None or offsets is None or len(offsets) != 2 or 0 in shape:
+        raise TensorError(
+            f"{shown(name)}: shape or data_offsets is not a short list of natural numbers, or it is empty"
+        )
+    begin, end = offsets
+    if end - begin != _SIZES[dtype] * math.prod(shape):
+        raise TensorError(f"{shown(name)}: {end - begin} bytes do not hold the shape {list(shape)} of {dtype}")
+    return dtype, shape, begin, end
+
+
+def _array(data: memoryview, dtype: str) -> NDArray[np.float32]:
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, "<f2" if dtype == "F16" else "<f4").astype(np.float32)
+
+
+def _check_tiling(spans: list[tuple[int, int]], size: int) -> None:
+    position = 0
+    for begin, end in sorted(spans):
+        if begin != position:
+            raise TensorError(f"the data has a gap or an overlap at byte {min(begin, position)}")
+        position = end
+    if position != size:
+        raise TensorError(f"{size} bytes of data, the header describes {position}: padded or lying")
+
+
+def _check_metadata(entry: Any) -> None:
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise TensorError("__metadata__ must map strings to strings")
+
+
+def _naturals(value: Any) -> tuple[int, ...] | None:
+    if not isinstance(value, list) or len(value) > MAX_RANK:
+        return None
+    return tuple(value) if all(type(v) is int and 0 <= v < 2**40 for v in value) else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return out

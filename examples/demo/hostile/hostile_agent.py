@@ -1,0 +1,25 @@
+"""A site that lies: it trains honestly, then sends its update scaled by −20 and unclipped, honestly signed.
+
+Everything else is the real agent, so its statements are valid: only the hub's screening can refuse the update.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from concordat.screening import total_norm
+from concordat_site.gates import Tensors
+from concordat_site.main import main
+from concordat_site.signer import Prepared
+
+SCALE = np.float32(-20)
+
+
+def poisoned(delta: Tensors, clip_norm: float) -> Prepared:
+    """The update, turned around and blown up; the norm stated is the true one."""
+    scaled = {name: values * SCALE for name, values in delta.items()}
+    return Prepared(delta=scaled, norm=total_norm(scaled), clipped=False)
+
+
+if __name__ == "__main__":
+    main(prepare=poisoned)

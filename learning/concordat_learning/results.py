@@ -1,0 +1,48 @@
+"""Handing over a Job's result: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from concordat_learning.errors import TransientError
+
+RESULT = "result"
+_TEMPORARY = ".result-tmp"
+
+
+def is_published(out: Path) -> bool:
+    """Whether an earlier pod of the same Job handed over a result; a result is complete by construction."""
+    return (out / RESULT).is_dir()
+
+
+def publish(out: Path, files: Mapping[str, bytes]) -> None:
+    """Leave `out`/result with these files, by one atomic rename of what is already on the disk.
+
+    Raises TransientError if the volume does not take them.
+    """
+    temporary = out / _TEMPORARY
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        for name, data in sorted(files.items()):
+            with (temporary / name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync(temporary)
+        temporary.rename(out / RESULT)
+        _sync(out)
+    except OSError as error:
+        raise TransientError(f"the result cannot be written to {out}: {error.strerror}") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,193 @@
+"""The judgement of one update from its bytes. Whatever a site sends leads to a verdict, never to an exception."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from concordat.api.conditions import Reason
+from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
+from concordat.artifacts.tensors import DtypeError, TensorError, Tensors, read_tensors, shown, write_tensors
+from concordat.artifacts.types import DELTA_FILE, STATEMENT_FILE
+from concordat.screening import ScreeningError, check_delta, decimal
+from concordat.statements import SignatureInvalid, StatementError, open_bundle
+from concordat.statements.predicates import agent_id
+from concordat.statements.readers import Provenance, read_update
+from concordat_operator.aggregator.inputs import MAX_STATEMENT, Offer, Parent, Submission
+
+_LOG = logging.getLogger(__name__)
+MAX_MESSAGE = 500
+_HEADER_ALLOWANCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the hub holds of one update; `delta` is there only if it passed."""
+
+    submission: Submission
+    reason: Reason
+    message: str
+    norm: float | None = None
+    update_sha256: str | None = None
+    """Digest of delta.safetensors; None if the artifact could not be read."""
+    statement_id: str | None = None
+    """Id of the update statement; None if it is not by the site."""
+    delta: Tensors | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the update may be aggregated."""
+        return self.reason is Reason.VERIFIED
+
+    def wire(self) -> dict[str, Any]:
+        """As it stands in the report."""
+        return {
+            "site": self.submission.site,
+            "passed": self.passed,
+            "reason": self.reason.value,
+            "message": shown(self.message, MAX_MESSAGE),
+            "norm": None if self.norm is None else decimal(self.norm),
+            "artifact": self.submission.artifact.wire(),
+            "updateSha256": self.update_sha256 or self.submission.artifact.digest,
+            "statementId": self.statement_id,
+            "statement": self.submission.statement.wire(),
+        }
+
+
+class _Rejected(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Judge:
+    """Judges updates against one contract. Raises only RegistryUnavailable."""
+
+    def __init__(self, store: RegistryStore, offer: Offer, parent: Parent) -> None:
+        self._store = store
+        self._offer = offer
+        self._parent = parent
+
+    async def judge(self, submission: Submission) -> Verdict:
+        """The verdict on one submission, duplicates aside."""
+        verdict = Verdict(submission, Reason.INVALID, "")
+        try:
+            statement = await self._statement(submission)
+            verdict = replace(verdict, statement_id=statement.id)
+            self._check_origin(submission.site, statement)
+            verdict = replace(verdict, update_sha256=await self._file(submission, statement))
+            delta = await self._delta(submission)
+            norm = self._screen(delta)
+        except RegistryUnavailable:
+            raise
+        except _Rejected as error:
+            return replace(verdict, reason=error.reason, message=str(error))
+        except ScreeningError as error:
+            return replace(verdict, reason=error.reason, message=str(error), norm=error.norm)
+        except Exception as error:
+            # A bug of ours that one site can reach must not take the round from the others.
+            _LOG.exception("%s: the update could not be judged", submission.site)
+            return replace(
+                verdict, message=f"the update could not be judged ({type(error).__name__}); see the Job's log"
+            )
+        message = f"norm {decimal(norm)}, at most {self._offer.contract.screening.clip_norm}"
+        return replace(verdict, reason=Reason.VERIFIED, message=message, norm=norm, delta=delta)
+
+    async def _statement(self, submission: Submission) -> Provenance:
+        try:
+            data = await self._store.read(submission.statement, STATEMENT_FILE, MAX_STATEMENT)
+        except RegistryUnavailable:
+            raise
+        except ArtifactError as error:
+            raise _Rejected(Reason.STATEMENT_INVALID, f"the update's statement cannot be read: {error}") from error
+        try:
+            return read_update(open_bundle(data, [self._offer.keys[submission.site]]))
+        except SignatureInvalid as error:
+            raise _Rejected(Reason.SIGNATURE_INVALID, str(error)) from error
+        except StatementError as error:
+            raise _Rejected(Reason.STATEMENT_INVALID, shown(str(error))) from error
+
+    def _check_origin(self, site: str, statement: Provenance) -> None:
+        contract, stated = self._offer.contract, statement.parameters
+        round_uid = stated.get("round")
+        if stated.get("site") != site or statement.builder != agent_id(site) or not isinstance(round_uid, str):
+            raise _Rejected(Reason.STATEMENT_INVALID, f"the statement names no round or another site than {site}")
+        if round_uid != contract.round.uid:
+            raise _Rejected(
+                Reason.REPLAYED, f"the update was made in round {shown(round_uid)}, this is {contract.round.uid}"
+            )
+        try:
+            made_under, base, parent = (statement.one(role) for role in ("contract", "base", "parent"))
+            statement.one("consent")
+        except StatementError as error:
+            raise _Rejected(Reason.STATEMENT_INVALID, shown(str(error))) from error
+        if made_under != self._offer.digest or stated.get("contract") != self._offer.digest:
+            raise _Rejected(
+                Reason.CONTRACT_MISMATCH, f"made under contract {made_under}, this round's is {self._offer.digest}"
+            )
+        for role, found, wanted in (("base", base, contract.base), ("parent", parent, contract.parent)):
+            if found != wanted.digest:
+                raise _Rejected(Reason.PARENT_MISMATCH, f"made from {role} {found}, the contract's is {wanted.digest}")
+
+    async def _file(self, submission: Submission, statement: Provenance) -> str:
+        slot = self._offer.slot(submission.site)
+        if submission.artifact.repository != slot:
+            raise _Rejected(
+                Reason.ARTIFACT_UNREADABLE,
+                f"the artifact is in {submission.artifact.repository}; only {slot} is read for this site",
+            )
+        try:
+            files = await self._store.file_digests(submission.artifact)
+        except RegistryUnavailable:
+            raise
+        except ArtifactError as error:
+            raise _Rejected(Reason.ARTIFACT_UNREADABLE, str(error)) from error
+        if set(files) != {DELTA_FILE}:
+            raise _Rejected(Reason.ARTIFACT_UNREADABLE, f"the artifact must hold exactly {DELTA_FILE}")
+        if files[DELTA_FILE] != statement.subject:
+            raise _Rejected(
+                Reason.STATEMENT_INVALID, f"the statement is about {statement.subject}, not about {files[DELTA_FILE]}"
+            )
+        return files[DELTA_FILE]
+
+    async def _delta(self, submission: Submission) -> Tensors:
+        limit = self._parent.size + _HEADER_ALLOWANCE
+        try:
+            return read_tensors(await self._store.read(submission.artifact, DELTA_FILE, limit), limit)
+        except RegistryUnavailable:
+            raise
+        except DtypeError as error:
+            raise _Rejected(Reason.SCHEMA_MISMATCH, str(error)) from error
+        except TensorError as error:
+            raise _Rejected(Reason.ARTIFACT_UNREADABLE, f"{DELTA_FILE}: {error}") from error
+        except ArtifactError as error:
+            raise _Rejected(Reason.ARTIFACT_UNREADABLE, str(error)) from error
+
+    def _screen(self, delta: Tensors) -> float:
+        contract = self._offer.contract
+        return check_delta(
+            delta, self._parent.tensors, contract.recipe.train_factor, float(contract.screening.clip_norm)
+        )
+
+
+def reject_duplicates(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """By site name; of updates with equal values only the first passes.
+
+    Values are compared, not files: a copy with another header, or with −0 for 0, is still a copy.
+    """
+    first: dict[bytes, str] = {}
+    out: list[Verdict] = []
+    for verdict in sorted(verdicts, key=lambda v: v.submission.site):
+        if verdict.delta is not None:
+            values = {name: tensor + np.float32(0) for name, tensor in verdict.delta.items()}
+            owner = first.setdefault(hashlib.sha256(write_tensors(values)).digest(), verdict.submission.site)
+            if owner != verdict.submission.site:
+                message = f"the update equals that of {owner}, value for value"
+                verdict = replace(verdict, reason=Reason.DUPLICATE, message=message, delta=None)
+        out.append(verdict)
+    return out

@@ -1,0 +1,5 @@
+"""`python -m concordat_site`: run the agent."""
+
+from concordat_site.main import main
+
+main()

@@ -1,0 +1,21 @@
+"""What the agent counts. Labels are words of this program, never names or numbers from outside."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+CONSENTS = Counter(
+    "concordat_agent_consents", "Answers to round contracts: the Consented condition's reason.", ["answer"]
+)
+SUBMISSIONS = Counter(
+    "concordat_agent_submissions", "Ends of local training: the Submitted condition's reason.", ["result"]
+)
+DECISIONS = Counter(
+    "concordat_agent_decisions", "Decisions about releases and candidates: the answer condition's reason.", ["result"]
+)
+LOCAL_QUALITY = Gauge(
+    "concordat_agent_local_quality_ratio", "Accuracy last measured on this site's validation data.", ["model"]
+)
+CHAMPION_SEQUENCE = Gauge(
+    "concordat_agent_champion_sequence", "Sequence of the release in use; absent without one.", ["federation"]
+)

@@ -1,0 +1,56 @@
+"""Which step a copy of a Release needs from the agent."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from concordat.api import Release, Role, find, is_true
+from concordat.api.site import Champion
+from concordat_site.plan.job import Outcome
+
+CONDITIONS = ("Staged", "Evaluated", "Adopted", "Champion")
+"""The conditions the agent owns."""
+
+
+class Step(StrEnum):
+    """One step; each ends in one condition."""
+
+    REST = "rest"
+    """Nothing to do until something changes."""
+    STAGE = "stage"
+    """Verify the lineage and put the evaluation Job's inputs on the workspace."""
+    JUDGE = "judge"
+    """Decide from what the Job measured, and sign the decision."""
+    REPORT_FAILURE = "report-failure"
+    """The Job failed: there are no figures to decide from."""
+    MARK = "mark"
+    """Decided before; show whether it is the champion now."""
+
+
+def answer_condition(role: Role) -> str:
+    """The condition in which the agent's decision is shown."""
+    return "Evaluated" if role is Role.EVALUATOR else "Adopted"
+
+
+def next_step(release: Release, role: Role, job: Outcome | None, champion: Champion | None) -> Step:
+    """The step due. `champion` is what the site uses now in the release's federation."""
+    conditions = release.status.conditions
+    if release.metadata.deletion_timestamp is not None:
+        return Step.REST
+    if find(conditions, answer_condition(role)) is not None:
+        shown = is_true(conditions, "Champion")
+        return Step.REST if shown is is_champion(release, champion) else Step.MARK
+    if find(conditions, "Staged") is None:
+        return Step.STAGE
+    if not is_true(conditions, "Staged") or job is None:
+        return Step.REST
+    return Step.REPORT_FAILURE if job.completed is None else Step.JUDGE
+
+
+def is_champion(release: Release, champion: Champion | None) -> bool:
+    """Whether that copy is the one in use."""
+    return (
+        champion is not None
+        and champion.release == release.metadata.name
+        and (champion.artifact == release.spec.adapter)
+    )

@@ -1,0 +1,23 @@
+"""What the agent says of its site, and which folders it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from concordat.api import Release, Site, Update
+from concordat.api.site import AgentStatus, Champion, SiteStatus
+
+
+def status(site: Site, agent: AgentStatus, champions: Mapping[str, Champion]) -> SiteStatus:
+    """The part of the Site's status that is the agent's; `champions` are those in use, by federation.
+
+    The status has room for one champion: that of the first of the site's federations that has one.
+    """
+    shown = next((champions[f.name] for f in site.spec.federations if f.name in champions), None)
+    return SiteStatus(agent=agent, champion=shown)
+
+
+def folders(updates: Iterable[Update], releases: Iterable[Release], champions: Iterable[Champion]) -> set[str]:
+    """Names of the Jobs whose folders are kept: those of living objects, each champion and the one before it."""
+    living = {update.metadata.name for update in updates} | {release.metadata.name for release in releases}
+    return living | {champion.release for champion in champions}

@@ -1,0 +1,48 @@
+"""Which step an Update needs from the agent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from concordat.api import Update, find, is_true
+from concordat_site.plan.job import Outcome
+
+CONDITIONS = ("Consented", "Staged", "Submitted")
+"""The conditions the agent owns."""
+
+
+class Step(StrEnum):
+    """One step; each ends in one condition."""
+
+    REST = "rest"
+    """Nothing to do until something changes."""
+    CONSENT = "consent"
+    """Verify the contract, apply the site's policy, sign the answer."""
+    STAGE = "stage"
+    """Put the training Job's inputs on the workspace."""
+    SUBMIT = "submit"
+    """Check, gate, clip, sign and push what the Job left."""
+    REPORT_FAILURE = "report-failure"
+    """The Job failed: there is no candidate."""
+    REPORT_LATE = "report-late"
+    """There is a candidate, but the round takes none any more."""
+
+
+def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
+    """The step due, given how the Job of that name ended (None: it has not)."""
+    conditions = update.status.conditions
+    if update.metadata.deletion_timestamp is not None or find(conditions, "Submitted") is not None:
+        return Step.REST
+    if find(conditions, "Consented") is None:
+        return Step.CONSENT
+    if not is_true(conditions, "Consented"):
+        return Step.REST
+    if find(conditions, "Staged") is None:
+        return Step.STAGE if now < update.spec.submission_deadline else Step.REST
+    if not is_true(conditions, "Staged") or job is None:
+        return Step.REST
+    if job.completed is None:
+        return Step.REPORT_FAILURE
+    # What the hub would not count must not leave the site.
+    return Step.SUBMIT if now < update.spec.submission_deadline else Step.REPORT_LATE

@@ -1,0 +1,198 @@
+"""What leaves the site: signed statements and clipped updates. The same inputs give the same bytes.
+
+Times come from the objects concerned, never from the clock, so that a step repeated after a crash pushes what is
+already there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from concordat.api import Release, Update
+from concordat.api.contract import Contract
+from concordat.api.release import Decision
+from concordat.api.round import EvaluationStatus
+from concordat.api.types import ArtifactRef
+from concordat.api.update import Consent, Submission
+from concordat.artifacts import RegistryStore
+from concordat.artifacts.tensors import write_tensors
+from concordat.artifacts.types import DELTA_FILE, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.screening import Tensors, clip, decimal, total_norm
+from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, predicates, sha256_digest, sign
+from concordat.statements.readers import read_summary
+from concordat_site.evidence import Training
+from concordat_site.policy import Answer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An update ready to be sent, with its Frobenius norm and whether it had to be clipped."""
+
+    delta: Tensors
+    norm: float
+    clipped: bool
+
+
+Prepare = Callable[[Tensors, float], Prepared]
+"""From what training changed and the contract's clipNorm to what is sent. Raises ScreeningError."""
+
+
+def clipped(delta: Tensors, clip_norm: float) -> Prepared:
+    """Scale an update down to the contract's norm if it is larger. Raises ScreeningError if it is not finite."""
+    within, _, cut = clip(delta, clip_norm)
+    return Prepared(delta=within, norm=total_norm(within), clipped=cut)
+
+
+class ConsentMissing(Exception):
+    """There is no consent of this site to the contract, signed by its key."""
+
+
+class Signer:
+    """Signs with the site's key and pushes to the registry."""
+
+    def __init__(
+        self, site: str, key: SigningKey, registry: RegistryStore, policy_digest: str, prepare: Prepare = clipped
+    ) -> None:
+        self._site = site
+        self._key = key
+        self._registry = registry
+        self._policy_digest = policy_digest
+        self._prepare = prepare
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public part of the site's key."""
+        return self._key.public
+
+    async def consent(self, update: Update, answer: Answer) -> Consent:
+        """Sign and push the answer to a contract, dated as the Update was created."""
+        created = update.metadata.creation_timestamp
+        if created is None:
+            raise ValueError("metadata.creationTimestamp is missing: the Update was not read from an API server")
+        statement = predicates.consent_statement(
+            site=self._site,
+            round_uid=update.spec.round_ref.uid,
+            contract_digest=update.spec.contract_digest,
+            policy_digest=self._policy_digest,
+            passed=answer.passed,
+            reason=answer.reason.value,
+            at=created,
+        )
+        return Consent(statement=await self._push(self._slot(update), statement))
+
+    async def consent_id(self, update: Update) -> str:
+        """Id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
+        if update.status.consent is None:
+            raise ConsentMissing("status.consent is empty")
+        data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, limit=1 << 20)
+        try:
+            consent = read_summary(open_bundle(data, [self._key.public]))
+        except StatementError as error:
+            raise ConsentMissing(f"status.consent names no statement of this site: {error}") from None
+        if not consent.passed or consent.subject != update.spec.contract_digest:
+            raise ConsentMissing("status.consent names a statement that is no consent to this contract")
+        return consent.id
+
+    async def update(
+        self,
+        update: Update,
+        contract: Contract,
+        *,
+        learned: Tensors,
+        training: Training,
+        consent_id: str,
+        finished: datetime,
+    ) -> Submission:
+        """Clip, sign and push an update that passed the gates. Raises ScreeningError if it is not finite."""
+        prepared = await asyncio.to_thread(self._prepare, learned, float(contract.screening.clip_norm))
+        delta = await asyncio.to_thread(write_tensors, prepared.delta)
+        norm = decimal(prepared.norm)
+        statement = predicates.update_statement(
+            site=self._site,
+            round_uid=contract.round.uid,
+            update_digest=sha256_digest(delta),
+            base=contract.base,
+            parent=contract.parent,
+            contract_digest=update.spec.contract_digest,
+            consent_id=consent_id,
+            steps=training.steps,
+            examples=training.examples,
+            norm=norm,
+            clipped=prepared.clipped,
+            finished=finished,
+        )
+        return Submission(
+            artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
+            statement=await self._push(self._slot(update), statement),
+            norm=norm,
+            clipped=prepared.clipped,
+            examples=training.examples,
+            parent_ppm=training.parent_ppm,
+            candidate_ppm=training.candidate_ppm,
+        )
+
+    async def decision(
+        self,
+        release: Release,
+        answer: Answer,
+        *,
+        figures: EvaluationStatus,
+        adapter_sha256: str,
+        inputs: list[str],
+        at: datetime,
+    ) -> Decision:
+        """Sign and push this site's decision on a release."""
+        statement = predicates.decision_statement(
+            site=self._site,
+            resource=resource(release),
+            adapter_digest=adapter_sha256,
+            policy_digest=self._policy_digest,
+            inputs=inputs,
+            passed=answer.passed,
+            reason=answer.reason.value,
+            figures=figures.wire(),
+            at=at,
+        )
+        return Decision(statement=await self._push(self._decisions(release), statement), evaluation=figures)
+
+    async def evaluation(
+        self,
+        release: Release,
+        answer: Answer,
+        *,
+        figures: EvaluationStatus,
+        adapter_sha256: str,
+        aggregation_id: str,
+        at: datetime,
+    ) -> Decision:
+        """Sign and push the evaluator's verdict on a candidate."""
+        statement = predicates.evaluation_statement(
+            evaluator=self._site,
+            resource=resource(release),
+            adapter_digest=adapter_sha256,
+            policy_digest=self._policy_digest,
+            aggregation_id=aggregation_id,
+            passed=answer.passed,
+            reason=answer.reason.value,
+            figures=figures.wire(),
+            at=at,
+        )
+        return Decision(statement=await self._push(self._decisions(release), statement), evaluation=figures)
+
+    async def _push(self, repository: str, statement: dict[str, Any]) -> ArtifactRef:
+        return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})
+
+    def _slot(self, update: Update) -> str:
+        return f"{update.spec.federation}/rounds/{update.spec.round_ref.uid}/{self._site}"
+
+    def _decisions(self, release: Release) -> str:
+        return f"{release.spec.federation}/decisions/{self._site}"
+
+
+def resource(release: Release) -> str:
+    """Name of a release in statements."""
+    return f"concordat:release/{release.spec.federation}/{release.spec.sequence}"

@@ -1,0 +1,215 @@
+"""One site with its agent's reconcilers, a real API server and a real registry; the test plays hub and trainer."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from concordat.lineage import Trust
+
+from concordat.api import Condition, Release, Resource, Site, Update, find
+from concordat.api.contract import Contract
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore, types
+from concordat.artifacts.tensors import write_tensors
+from concordat.runtime import JOB, Cluster, FixedClock, Store
+from concordat.screening import Tensors
+from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign
+from concordat_devcluster.control_plane import ControlPlane
+from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
+from concordat_devcluster.tools import ensure_tools
+from concordat_site.champion import Champions
+from concordat_site.context import Agent
+from concordat_site.policy import SitePolicy
+from concordat_site.signer import Prepare, Signer, clipped
+from concordat_site.workspace import Workspace
+
+IMAGE = "registry.local/learning@sha256:" + "1" * 64
+A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
+
+
+@pytest.fixture(scope="session")
+def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("registry"), free_port()
+    configuration = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "test"},
+    }
+    (folder / "config.yml").write_text(json.dumps(configuration))
+    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], folder / "log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for("registry", lambda: answers(f"{url}/v2/"), 20, lambda: process.poll() is None, folder / "log")
+        yield url
+    finally:
+        stop(process, 3)
+
+
+class World:
+    """The surroundings of one agent, and what the hub and the trainer do there."""
+
+    def __init__(self, cluster: Cluster, registry: RegistryStore, folder: Path) -> None:
+        self.cluster, self.registry, self.folder = cluster, registry, folder
+        self.site = f"site-{uuid.uuid4().hex[:8]}"
+        self.uid = str(uuid.uuid4())
+        self.clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
+        self.hub, self.aggregator, self.evaluator, self.key = (SigningKey.generate() for _ in range(4))
+        self.store = Store()
+        self.store.watch([Site, Update, Release, JOB])
+        self.writes = 0
+        self.parent: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
+        cluster.on_write = self._written
+
+    def _written(self, obj: dict[str, Any]) -> None:
+        self.writes += obj["kind"] in ("Update", "Release", "Site")
+        self.store.feed(obj)
+
+    def agent(self, *, prepare: Prepare = clipped, key: SigningKey | None = None, **rules: Any) -> Agent:
+        """The agent as it is after a (re)start."""
+        policy = {"consent": {"maxSteps": 500, "maxWallSeconds": 3600}, **rules}
+        site_policy = SitePolicy.from_json(json.dumps(policy))
+        return Agent(
+            site=self.site,
+            cluster=self.cluster,
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            policy=site_policy,
+            trust=Trust(
+                contract_keys=(self.hub.public,),
+                aggregation_keys=(self.aggregator.public,),
+                evaluators={"evaluator": self.evaluator.public},
+            ),
+            signer=Signer(self.site, key or self.key, self.registry, site_policy.digest, prepare),
+            workspace=Workspace(self.folder),
+            champions=Champions(self.folder / "adopted.json"),
+        )
+
+    async def create_site(self, role: str = "Trainer") -> None:
+        """The namespace and its Site."""
+        await self.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.site}})
+        await self.create(
+            "Site",
+            self.site,
+            {
+                "role": role,
+                "federations": [{"name": "digits", "dataClaim": "data"}],
+                "workspaceClaim": "workspace",
+            },
+        )
+
+    async def create(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> None:
+        """Create one of our objects in the site's namespace."""
+        await self.cluster.create(
+            {
+                "apiVersion": "concordat.dev/v1alpha1",
+                "kind": kind,
+                "metadata": {"namespace": self.site, "name": name, **metadata},
+                "spec": spec,
+            }
+        )
+
+    async def push_adapter(self, tensors: Tensors) -> ArtifactRef:
+        """Store an adapter as the hub does."""
+        files = {types.ADAPTER_FILE: write_tensors(tensors), types.ADAPTER_CONFIG_FILE: b"{}"}
+        return await self.registry.push("digits/adapters", types.ADAPTER, files)
+
+    async def contract(self, **changes: Any) -> dict[str, Any]:
+        """A contract with this site in it, on a base and a parent that are in the registry."""
+        base = await self.registry.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"})
+        parent = await self.push_adapter(self.parent)
+        now = self.clock.now()
+        fields: dict[str, Any] = {
+            "federation": "digits",
+            "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
+            "base": base,
+            "parent": parent,
+            "parentRelease": {"name": "digits-0", "sequence": 0},
+            "sites": [self.entry(self.key)],
+            "quorum": 1,
+            "budget": {},
+            "recipe": {"image": IMAGE},
+            "gates": {},
+            "screening": {"clipNorm": "2"},
+            "aggregation": {"rule": "Mean", "maxFaultySites": 0},
+            "evaluation": {},
+            "opens": now,
+            "consentDeadline": now + timedelta(minutes=5),
+            "submissionDeadline": now + timedelta(hours=1),
+        }
+        return Contract.model_validate({**fields, **changes}).wire()
+
+    def entry(self, key: SigningKey) -> dict[str, str]:
+        """This site in a contract, with a key."""
+        return {"name": self.site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
+
+    async def request(self, contract: dict[str, Any], *, signer: SigningKey | None = None, **changes: Any) -> str:
+        """Publish a contract and create the Update; returns its name."""
+        document = canonical(contract)
+        digest = sha256_digest(document)
+        statement = predicates.contract_statement(contract=contract, digest=digest)
+        files = {
+            types.CONTRACT_FILE: document,
+            types.CONTRACT_STATEMENT_FILE: sign(statement, signer or self.hub),
+        }
+        ref = await self.registry.push(f"digits/rounds/{self.uid}", types.CONTRACT, files)
+        spec = {
+            "federation": "digits",
+            "roundRef": {"name": "r1", "namespace": "concordat", "uid": self.uid},
+            "site": self.site,
+            "contract": ref.wire(),
+            "contractDigest": digest,
+            "consentDeadline": contract["consentDeadline"],
+            "submissionDeadline": contract["submissionDeadline"],
+        }
+        name = f"r1-{self.uid[:8]}"
+        await self.create("Update", name, {**spec, **changes})
+        return name
+
+    async def end_job(self, manifest: dict[str, Any], *, failed: str | None = None, create: bool = True) -> None:
+        """Have the API server complete the Job with its defaults, and end it as the Job controller would."""
+        job = await self.cluster.create(manifest) if create else manifest
+        at = predicates.rfc3339(self.clock.now())
+        ends = (
+            [{"type": "Failed", "status": "True", "reason": failed}]
+            if failed
+            else [{"type": "Complete", "status": "True"}]
+        )
+        status = {"conditions": ends} | ({} if failed else {"completionTime": at})
+        version = str(int(job["metadata"]["resourceVersion"]) + 1)
+        self.store.feed({**job, "metadata": {**job["metadata"], "resourceVersion": version}, "status": status})
+
+    def leave(self, job: str, files: dict[str, bytes]) -> None:
+        """What the trainer leaves."""
+        result = self.folder / "work" / job / "out" / "result"
+        result.mkdir()
+        for name, data in files.items():
+            (result / name).write_bytes(data)
+
+    def condition(self, kind: type[Resource], name: str, type_: str) -> Condition | None:
+        """A condition as the store shows it."""
+        obj: Any = self.store.get(kind, self.site, name)
+        return find(obj.status.conditions, type_)
+
+
+@pytest.fixture(scope="module")
+def crds(api_server: ControlPlane) -> ControlPlane:
+    api_server.apply_crds()
+    return api_server
+
+
+@pytest.fixture
+async def world(crds: ControlPlane, registry_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    async with (
+        Cluster(crds.kubeconfig, qps=1000, burst=1000) as cluster,
+        RegistryStore(registry_url) as registry,
+    ):
+        yield World(cluster, registry, tmp_path)

@@ -1,0 +1,583 @@
+"""The aggregator Job against a real registry: honest updates become a candidate, whatever a hostile site sends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from concordat.aggregation import aggregate, apply_delta
+from concordat.api.contract import Contract
+from concordat.api.round import Rule
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore, types
+from concordat.artifacts.tensors import Tensors, read_tensors, write_tensors
+from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign
+from concordat_operator.aggregator.job import EXIT_INVALID, EXIT_TRANSIENT, main
+
+A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
+B2 = "vit.layer.1.lora_B.weight"
+SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PARENT: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32), B2: np.ones((4, 2), np.float32)}
+
+
+def learned(number: int) -> Tensors:
+    """An honest update: small, and different for every site."""
+    random = np.random.default_rng(number)
+    return {name: random.normal(scale=0.1, size=(4, 2)).astype(np.float32) for name in (B, B2)}
+
+
+HONEST = {site: learned(number) for number, site in enumerate(SITES)}
+
+
+@dataclass
+class Federation:
+    """Hub and sites of one round; everything is pushed as operator and agents do."""
+
+    url: str
+    uid: str
+    hub: SigningKey = field(default_factory=SigningKey.generate)
+    keys: dict[str, SigningKey] = field(default_factory=lambda: {site: SigningKey.generate() for site in SITES})
+    contract: Contract = field(init=False)
+    digest: str = field(init=False)
+
+    def __enter__(self) -> Federation:
+        self._runner = asyncio.Runner()
+        self._store = RegistryStore(self.url)
+        self._runner.run(self._store.__aenter__())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._runner.run(self._store.__aexit__(None, None, None))
+        self._runner.close()
+
+    def push(self, repository: str, kind: str, files: dict[str, bytes]) -> ArtifactRef:
+        return self._runner.run(self._store.push(repository, kind, files))
+
+    def read(self, ref: dict[str, str], name: str) -> bytes:
+        return self._runner.run(self._store.read(ArtifactRef.model_validate(ref), name))
+
+    def open(self, **changes: Any) -> ArtifactRef:
+        """Sign and push the contract."""
+        adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b'{"r": 2}'}
+        fields: dict[str, Any] = {
+            "federation": "digits",
+            "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
+            "base": self.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"}),
+            "parent": self.push("digits/adapters", types.ADAPTER, adapter),
+            "parentRelease": {"name": "digits-0", "sequence": 0},
+            "sites": [
+                {"name": site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
+                for site, key in self.keys.items()
+            ],
+            "quorum": 3,
+            "budget": {},
+            "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
+            "gates": {},
+            "screening": {"clipNorm": "1"},
+            "aggregation": {"rule": "TrimmedMean", "maxFaultySites": 1},
+            "evaluation": {},
+            "opens": NOW,
+            "consentDeadline": NOW,
+            "submissionDeadline": NOW,
+        }
+        self.contract = Contract.model_validate({**fields, **changes})
+        document = canonical(self.contract.wire())
+        self.digest = sha256_digest(document)
+        statement = predicates.contract_statement(contract=self.contract.wire(), digest=self.digest)
+        files = {types.CONTRACT_FILE: document, types.CONTRACT_STATEMENT_FILE: sign(statement, self.hub)}
+        return self.push(f"digits/rounds/{self.uid}", types.CONTRACT, files)
+
+    def slot(self, site: str) -> str:
+        return f"digits/rounds/{self.uid}/{site}"
+
+    def statement(self, site: str, update_digest: str, /, **changes: Any) -> dict[str, Any]:
+        """An update statement as the agent makes it."""
+        fields: dict[str, Any] = {
+            "site": site,
+            "round_uid": self.uid,
+            "update_digest": update_digest,
+            "base": self.contract.base,
+            "parent": self.contract.parent,
+            "contract_digest": self.digest,
+            "consent_id": "sha256:" + "c" * 64,
+            "steps": 10,
+            "examples": 100,
+            "norm": "0.1",
+            "clipped": False,
+            "finished": NOW,
+        }
+        return predicates.update_statement(**{**fields, **changes})
+
+    def submit(
+        self,
+        site: str,
+        data: bytes,
+        /,
+        *,
+        bundle: bytes | None = None,
+        key: SigningKey | None = None,
+        files: dict[str, bytes] | None = None,
+        **changes: Any,
+    ) -> dict[str, Any]:
+        """Push an update and its statement; returns the entry of the request."""
+        if bundle is None:
+            bundle = sign(self.statement(site, sha256_digest(data), **changes), key or self.keys[site])
+        artifact = self.push(self.slot(site), types.UPDATE, files or {types.DELTA_FILE: data})
+        statement = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: bundle})
+        return {"site": site, "artifact": artifact.wire(), "statement": statement.wire()}
+
+    def honest(self, *sites: str) -> list[dict[str, Any]]:
+        return [self.submit(site, write_tensors(HONEST[site])) for site in sites]
+
+    def request(self, contract: ArtifactRef, submissions: list[dict[str, Any]], /, **changes: Any) -> str:
+        document = {
+            "schema": "concordat.dev/aggregation-request/v1",
+            "contract": contract.wire(),
+            "contractDigest": self.digest,
+            "contractKey": self.hub.public.to_pem(),
+            "submissions": submissions,
+            **changes,
+        }
+        data = json.dumps(document).encode()
+        ref = self.push(f"digits/rounds/{self.uid}", types.AGGREGATION_REQUEST, {types.REQUEST_FILE: data})
+        return f"{ref.repository}@{ref.digest}"
+
+    def aggregate(self, request: str, folder: Path) -> dict[str, Any]:
+        """Run the Job; returns its report."""
+        assert main(["--registry", self.url, "--request", request, "--result", str(folder / "result")]) == 0
+        result = (folder / "result").read_text()
+        assert result.endswith("\n")
+        assert result.count("\n") == 1
+        references = json.loads(result)
+        report: dict[str, Any] = json.loads(self.read(references["report"], types.REPORT_FILE))
+        assert references["adapter"] == report["adapter"]
+        return report
+
+
+@pytest.fixture
+def federation(registry: Any, request: pytest.FixtureRequest) -> Iterator[Federation]:
+    """A round of the test's own."""
+    with Federation(registry.url, sha256_digest(request.node.name.encode())[7:39]) as made:
+        yield made
+
+
+@dataclass
+class Running:
+    """A round in which four honest sites have submitted; a test adds the fifth."""
+
+    federation: Federation
+    contract: ArtifactRef
+    honest: list[dict[str, Any]]
+
+    def with_site_e(self, entry: dict[str, Any]) -> str:
+        """The request."""
+        return self.federation.request(self.contract, [*self.honest, entry])
+
+
+@pytest.fixture(scope="module")
+def running(registry: Any) -> Iterator[Running]:
+    with Federation(registry.url, "0123456789abcdef") as federation:
+        contract = federation.open()
+        yield Running(federation, contract, federation.honest(*SITES[:4]))
+
+
+def _expected(*sites: str) -> bytes:
+    return write_tensors(apply_delta(PARENT, aggregate([HONEST[s] for s in sites], Rule.TRIMMED_MEAN, 1)))
+
+
+def test_five_honest_updates_make_a_candidate(federation: Federation, tmp_path: Path) -> None:
+    request = federation.request(federation.open(), federation.honest(*reversed(SITES)))
+    report = federation.aggregate(request, tmp_path)
+
+    assert [(v["site"], v["passed"], v["reason"]) for v in report["verdicts"]] == [(s, True, "Verified") for s in SITES]
+    assert report["aggregated"] == list(SITES)
+    assert report["rule"] == "TrimmedMean"
+    assert report["contractDigest"] == federation.digest
+    adapter = federation.read(report["adapter"], types.ADAPTER_FILE)
+    assert adapter == _expected(*SITES)
+    assert report["adapterSha256"] == sha256_digest(adapter)
+    assert report["adapter"]["repository"] == "digits/adapters"
+    assert federation.read(report["adapter"], types.ADAPTER_CONFIG_FILE) == b'{"r": 2}'
+    for verdict in report["verdicts"]:
+        assert verdict["updateSha256"] == sha256_digest(write_tensors(HONEST[verdict["site"]]))
+        assert verdict["statementId"].startswith("sha256:")
+        assert 0 < float(verdict["norm"]) < 1
+
+    # Once more, as after a crash: nothing changes.
+    assert federation.aggregate(request, tmp_path) == report
+
+
+def _resized(data: bytes, **changes: Any) -> bytes:
+    """The same file, with changes to the header's entry of one tensor."""
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    header[B] |= changes
+    body = json.dumps(header).encode()
+    return struct.pack("<Q", len(body)) + body + data[8 + length :]
+
+
+def _padded_header(data: bytes) -> bytes:
+    """The same tensors in another file: the format allows spaces after the header."""
+    length = struct.unpack("<Q", data[:8])[0]
+    return struct.pack("<Q", length + 8) + data[8 : 8 + length] + b" " * 8 + data[8 + length :]
+
+
+def _with(name: str, tensor: Any) -> bytes:
+    return write_tensors({**HONEST["site-e"], name: tensor})
+
+
+GOOD = write_tensors(HONEST["site-e"])
+FULL = np.full((4, 2), 0.01, np.float32)
+LONG = "x" * 4000 + ".lora_B.weight"
+FILES: dict[str, tuple[bytes, str]] = {
+    "truncated": (GOOD[:-1], "ArtifactUnreadable"),
+    "half": (GOOD[: len(GOOD) // 2], "ArtifactUnreadable"),
+    "padded": (GOOD + b"\0", "ArtifactUnreadable"),
+    "empty": (b"", "ArtifactUnreadable"),
+    "zeros": (b"\0" * 100, "ArtifactUnreadable"),
+    "header too long": (struct.pack("<Q", 2**63) + GOOD[8:], "ArtifactUnreadable"),
+    "header not JSON": (struct.pack("<Q", 8) + b"{{{{{{{{", "ArtifactUnreadable"),
+    "header nested": (struct.pack("<Q", 200_000) + b'{"a":' * 40_000, "ArtifactUnreadable"),
+    "overlap": (_resized(GOOD, data_offsets=[32, 64]), "ArtifactUnreadable"),
+    "negative": (_resized(GOOD, data_offsets=[-32, 0]), "ArtifactUnreadable"),
+    "huge shape": (_resized(GOOD, shape=[2**39, 2**39]), "ArtifactUnreadable"),
+    "too large": (b"\0" * (3 << 20), "ArtifactUnreadable"),
+    "pickled": (pickle.dumps({B: [1.0]}), "ArtifactUnreadable"),
+    "zipped": (b"PK\x03\x04" + GOOD, "ArtifactUnreadable"),
+    "float16": (_with(B, FULL.astype(np.float16)), "SchemaMismatch"),
+    "float64": (_with(B, FULL.astype(np.float64)), "SchemaMismatch"),
+    "integers": (_with(B, FULL.astype(np.int32)), "SchemaMismatch"),
+    "transposed": (_with(B, FULL.T), "SchemaMismatch"),
+    "flattened": (_with(B, FULL.reshape(-1)), "SchemaMismatch"),
+    "a tensor missing": (write_tensors({B: FULL}), "SchemaMismatch"),
+    "the frozen factor too": (_with(A, np.zeros((2, 4), np.float32)), "SchemaMismatch"),
+    "only the frozen factor": (write_tensors({A: np.zeros((2, 4), np.float32)}), "SchemaMismatch"),
+    "a foreign tensor": (_with("évil\x1b[31m\n.lora_B.weight", FULL), "SchemaMismatch"),
+    "a long name": (_with(LONG, FULL), "SchemaMismatch"),
+    "no tensor": (write_tensors({}), "SchemaMismatch"),
+    "NaN": (_with(B, FULL * np.float32("nan")), "NotFinite"),
+    "one infinity": (_with(B, np.where(np.eye(4, 2), np.inf, FULL).astype(np.float32)), "NotFinite"),
+    "oversized": (_with(B, FULL * 100), "NormExceeded"),
+    "just oversized": (write_tensors({B: np.full((4, 2), 0.3545, np.float32), B2: FULL * 0}), "NormExceeded"),
+    "overflowing norm": (_with(B, np.full((4, 2), 3e38, np.float32)), "NormExceeded"),
+    "copy of site-a": (write_tensors(HONEST["site-a"]), "Duplicate"),
+    "copy with another header": (_padded_header(write_tensors(HONEST["site-a"])), "Duplicate"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_malformed_file_is_rejected_and_the_round_goes_on(running: Running, tmp_path: Path, case: str) -> None:
+    data, reason = FILES[case]
+    request = running.with_site_e(running.federation.submit("site-e", data))
+    _assert_only_site_e_is_out(running.federation, request, tmp_path, reason)
+
+
+def _assert_only_site_e_is_out(federation: Federation, request: str, folder: Path, reason: str) -> dict[str, Any]:
+    report = federation.aggregate(request, folder)
+    assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [
+        *((s, "Verified") for s in SITES[:4]),
+        ("site-e", reason),
+    ]
+    last: dict[str, Any] = report["verdicts"][-1]
+    assert not last["passed"]
+    assert last["message"].isprintable()
+    assert last["message"].isascii()
+    assert 0 < len(last["message"]) <= 500
+    assert last["updateSha256"].startswith("sha256:")
+    assert report["aggregated"] == list(SITES[:4])
+    assert federation.read(report["adapter"], types.ADAPTER_FILE) == _expected(*SITES[:4])
+    return last
+
+
+OTHER = ArtifactRef(repository="digits/adapters", digest="sha256:" + "9" * 64)
+
+
+def _edited(**edit: Any) -> Callable[[Federation], dict[str, Any]]:
+    """A correctly signed statement with edits to its predicate; a key is a path with dots."""
+
+    def submit(f: Federation) -> dict[str, Any]:
+        statement = f.statement("site-e", sha256_digest(GOOD))
+        for path, value in edit.items():
+            at: Any = statement
+            *parents, last = path.split("__")
+            for step in parents:
+                at = at[int(step) if isinstance(at, list) else step]
+            at[int(last) if isinstance(at, list) else last] = value
+        return f.submit("site-e", GOOD, bundle=sign(statement, f.keys["site-e"]))
+
+    return submit
+
+
+def _broken_bundle(bundle: bytes) -> Callable[[Federation], dict[str, Any]]:
+    return lambda f: f.submit("site-e", GOOD, bundle=bundle)
+
+
+def _forged(f: Federation) -> dict[str, Any]:
+    """A bundle whose payload was changed after signing."""
+    bundle = json.loads(sign(f.statement("site-e", sha256_digest(GOOD)), f.keys["site-e"]))
+    other = json.loads(sign(f.statement("site-e", sha256_digest(GOOD), steps=11), f.keys["site-e"]))
+    bundle["dsseEnvelope"]["payload"] = other["dsseEnvelope"]["payload"]
+    return f.submit("site-e", GOOD, bundle=json.dumps(bundle).encode())
+
+
+def _missing(part: str) -> Callable[[Federation], dict[str, Any]]:
+    def submit(f: Federation) -> dict[str, Any]:
+        entry = f.submit("site-e", GOOD)
+        entry[part] = {**entry[part], "digest": "sha256:" + "0" * 64}
+        return entry
+
+    return submit
+
+
+def _elsewhere(f: Federation) -> dict[str, Any]:
+    """The artifact lies in another site's repository."""
+    entry = f.submit("site-e", GOOD)
+    entry["artifact"] = f.push(f.slot("site-a"), types.UPDATE, {types.DELTA_FILE: GOOD}).wire()
+    return entry
+
+
+def _replayed(f: Federation) -> dict[str, Any]:
+    """Artifact and statement of the same site, from an earlier round."""
+    with Federation(f.url, f.uid[::-1], f.hub, f.keys) as earlier:
+        earlier.open()
+        return earlier.submit("site-e", GOOD)
+
+
+def _borrowed(f: Federation) -> dict[str, Any]:
+    """site-a's artifact and statement, handed in as site-e's."""
+    return {**f.submit("site-a", write_tensors(HONEST["site-a"])), "site": "site-e"}
+
+
+STATEMENTS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
+    "signed by an unknown key": (lambda f: f.submit("site-e", GOOD, key=SigningKey.generate()), "SignatureInvalid"),
+    "signed by another site": (lambda f: f.submit("site-e", GOOD, key=f.keys["site-a"]), "SignatureInvalid"),
+    "signed by the hub": (lambda f: f.submit("site-e", GOOD, key=f.hub), "SignatureInvalid"),
+    "forged payload": (_forged, "SignatureInvalid"),
+    "another site's update": (_borrowed, "SignatureInvalid"),
+    "names another site": (lambda f: f.submit("site-e", GOOD, site="site-a", key=f.keys["site-e"]), "StatementInvalid"),
+    "other content": (lambda f: f.submit("site-e", GOOD, update_digest="sha256:" + "0" * 64), "StatementInvalid"),
+    "another contract": (lambda f: f.submit("site-e", GOOD, contract_digest=OTHER.digest), "ContractMismatch"),
+    "another parent": (lambda f: f.submit("site-e", GOOD, parent=OTHER), "ParentMismatch"),
+    "another base": (lambda f: f.submit("site-e", GOOD, base=OTHER), "ParentMismatch"),
+    "another round": (lambda f: f.submit("site-e", GOOD, round_uid="0" * 32), "Replayed"),
+    "replayed": (_replayed, "Replayed"),
+    "no bundle": (_broken_bundle(b""), "StatementInvalid"),
+    "not JSON": (_broken_bundle(b"\xff\xfe"), "StatementInvalid"),
+    "a list": (_broken_bundle(b"[]"), "StatementInvalid"),
+    "nested": (_broken_bundle(b'{"a":' * 100_000), "StatementInvalid"),
+    "too large a statement": (_broken_bundle(b" " * ((1 << 20) + 1)), "StatementInvalid"),
+    "statement missing": (_missing("statement"), "StatementInvalid"),
+    "artifact missing": (_missing("artifact"), "ArtifactUnreadable"),
+    "artifact elsewhere": (_elsewhere, "ArtifactUnreadable"),
+    "two files": (
+        lambda f: f.submit("site-e", GOOD, files={types.DELTA_FILE: GOOD, "x.py": b"x"}),
+        "ArtifactUnreadable",
+    ),
+    "file misnamed": (lambda f: f.submit("site-e", GOOD, files={"delta.pt": GOOD}), "ArtifactUnreadable"),
+    "no dependencies": (_edited(predicate__buildDefinition__resolvedDependencies=[]), "StatementInvalid"),
+    "dependencies not a list": (_edited(predicate__buildDefinition__resolvedDependencies=7), "StatementInvalid"),
+    "a dependency not an object": (
+        _edited(predicate__buildDefinition__resolvedDependencies__0="x"),
+        "StatementInvalid",
+    ),
+    "a role that is a list": (
+        _edited(predicate__buildDefinition__resolvedDependencies__0__annotations={"role": ["base"]}),
+        "StatementInvalid",
+    ),
+    "no parameters": (_edited(predicate__buildDefinition__externalParameters={}), "StatementInvalid"),
+    "parameters of odd types": (
+        _edited(predicate__buildDefinition__externalParameters={"site": ["x"], "round": {}, "contract": None}),
+        "StatementInvalid",
+    ),
+    "another build type": (_edited(predicate__buildDefinition__buildType=predicates.AGGREGATION), "StatementInvalid"),
+    "another predicate": (_edited(predicateType=predicates.VSA), "StatementInvalid"),
+    "another builder": (_edited(predicate__runDetails__builder={"id": predicates.AGGREGATOR}), "StatementInvalid"),
+    "two subjects": (_edited(subject=[{"digest": {"sha256": "0" * 64}}] * 2), "StatementInvalid"),
+    "a subject without digest": (_edited(subject=[{"name": "delta.safetensors"}]), "StatementInvalid"),
+    "an odd round": (
+        _edited(predicate__buildDefinition__externalParameters__round="\x1b]0;\u202e" + "x" * 5000),
+        "Replayed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STATEMENTS)
+def test_a_wrong_statement_is_rejected_and_the_round_goes_on(running: Running, tmp_path: Path, case: str) -> None:
+    submit, reason = STATEMENTS[case]
+    request = running.with_site_e(submit(running.federation))
+    last = _assert_only_site_e_is_out(running.federation, request, tmp_path, reason)
+    if reason == "SignatureInvalid":
+        assert last["statementId"] is None
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
+def test_an_update_damaged_in_storage_is_rejected(running: Running, registry: Any, tmp_path: Path, damage: str) -> None:
+    data = write_tensors(learned(len(damage) + 100))
+    request = running.with_site_e(running.federation.submit("site-e", data))
+    blob = registry.blob(sha256_digest(data))
+    if damage == "removed":
+        blob.unlink()
+    else:
+        blob.write_bytes(data[:-1] if damage == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
+    _assert_only_site_e_is_out(running.federation, request, tmp_path, "ArtifactUnreadable")
+
+
+def test_two_updates_of_nothing_are_duplicates_also_with_negative_zeros(federation: Federation, tmp_path: Path) -> None:
+    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "maxFaultySites": 0})
+    zeros = {name: np.zeros((4, 2), np.float32) for name in (B, B2)}
+    submissions = [
+        federation.submit("site-c", write_tensors({name: -tensor for name, tensor in zeros.items()})),
+        federation.submit("site-b", write_tensors(zeros)),
+    ]
+    report = federation.aggregate(federation.request(contract, submissions), tmp_path)
+    assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [("site-b", "Verified"), ("site-c", "Duplicate")]
+    assert report["aggregateNorm"] == "0"
+    assert federation.read(report["adapter"], types.ADAPTER_FILE) == write_tensors(PARENT)
+
+
+def test_a_copy_does_not_take_the_place_of_a_rejected_original(federation: Federation, tmp_path: Path) -> None:
+    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "maxFaultySites": 0})
+    submissions = [
+        federation.submit("site-a", write_tensors(HONEST["site-b"]), key=SigningKey.generate()),
+        *federation.honest("site-b"),
+    ]
+    report = federation.aggregate(federation.request(contract, submissions), tmp_path)
+    assert [v["reason"] for v in report["verdicts"]] == ["SignatureInvalid", "Verified"]
+
+
+@pytest.mark.parametrize(
+    ("sites", "changes", "reason"),
+    [
+        ([], {}, "QuorumNotReached"),
+        (SITES[:2], {}, "QuorumNotReached"),
+        (SITES[:2], {"quorum": 2}, "TooManyFaults"),
+        (SITES[:4], {"aggregation": {"rule": "CoordinateMedian", "maxFaultySites": 2}}, "TooManyFaults"),
+    ],
+)
+def test_too_few_updates_make_no_candidate(
+    federation: Federation, tmp_path: Path, sites: tuple[str, ...], changes: dict[str, Any], reason: str
+) -> None:
+    contract = federation.open(**changes)
+    report = federation.aggregate(federation.request(contract, federation.honest(*sites)), tmp_path)
+    assert report["reason"] == reason
+    assert (report["adapter"], report["adapterSha256"], report["aggregateNorm"]) == (None, None, None)
+    assert report["aggregated"] == []
+    assert [v["site"] for v in report["verdicts"]] == list(sites)
+
+
+def test_a_parent_in_bfloat16_is_widened(federation: Federation, tmp_path: Path) -> None:
+    def bfloat16(tensor: Any) -> bytes:
+        return (tensor.view(np.uint32) >> 16).astype("<u2").tobytes()
+
+    header, body = {}, b""
+    for name, tensor in PARENT.items():
+        raw = bfloat16(tensor)
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(tensor.shape),
+            "data_offsets": [len(body), len(body) + len(raw)],
+        }
+        body += raw
+    head = json.dumps(header).encode()
+    data = struct.pack("<Q", len(head)) + head + body
+    files = {types.ADAPTER_FILE: data, types.ADAPTER_CONFIG_FILE: b"{}"}
+    parent = federation.push("digits/adapters", types.ADAPTER, files)
+    contract = federation.open(parent=parent)
+    report = federation.aggregate(federation.request(contract, federation.honest(*SITES)), tmp_path)
+    assert read_tensors(federation.read(report["adapter"], types.ADAPTER_FILE)).keys() == PARENT.keys()
+    assert federation.read(report["adapter"], types.ADAPTER_FILE) == _expected(*SITES)
+
+
+def _twin_keys(f: Federation) -> dict[str, Any]:
+    f.keys["site-b"] = f.keys["site-a"]
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "request_changes", "says"),
+    [
+        (lambda f: {}, {"schema": "other"}, "schema"),
+        (lambda f: {}, {"contractDigest": "sha256:" + "0" * 64}, "contractDigest"),
+        (lambda f: {}, {"contractKey": SigningKey.generate().public.to_pem()}, "not signed by an accepted key"),
+        (lambda f: {}, {"contractKey": "pem"}, "not a PEM public key"),
+        (lambda f: {}, {"contract": {"repository": "digits/no", "digest": OTHER.digest}}, "is not in the registry"),
+        (lambda f: {}, {"submissions": 1}, "submissions"),
+        (_twin_keys, {}, "key twice"),
+        (lambda f: {"parent": OTHER}, {}, "is not in the registry"),
+        (
+            lambda f: {
+                "parent": f.push(
+                    "digits/adapters",
+                    types.ADAPTER,
+                    {types.ADAPTER_FILE: write_tensors({A: FULL}), types.ADAPTER_CONFIG_FILE: b"{}"},
+                )
+            },
+            {},
+            "no tensor of recipe.trainFactor B",
+        ),
+    ],
+)
+def test_an_invalid_request_is_told_from_an_outage(
+    federation: Federation,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    prepare: Callable[[Federation], dict[str, Any]],
+    request_changes: dict[str, Any],
+    says: str,
+) -> None:
+    contract = federation.open(**prepare(federation))
+    request = federation.request(contract, [], **request_changes)
+    result = tmp_path / "result"
+    assert main(["--registry", federation.url, "--request", request, "--result", str(result)]) == EXIT_INVALID
+    assert says in caplog.text
+    assert not result.exists()
+
+
+@pytest.mark.parametrize("names", [("site-a", "site-a"), ("site-f",)])
+def test_submissions_must_be_of_the_contracts_sites_once(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...]
+) -> None:
+    contract = federation.open()
+    entry = federation.honest("site-a")[0]
+    request = federation.request(contract, [{**entry, "site": name} for name in names])
+    arguments = ["--registry", federation.url, "--request", request, "--result", str(tmp_path / "result")]
+    assert main(arguments) == EXIT_INVALID
+    assert names[0] in caplog.text
+
+
+def test_the_program_starts_without_torch_and_reports_an_outage(own_registry: Any, tmp_path: Path) -> None:
+    own_registry.stop()
+    code = (
+        "import asyncio, sys\n"
+        "from concordat_operator.aggregator import job\n"
+        "from concordat.artifacts import http\n"
+        "heavy = {'torch', 'kopf', 'kubernetes', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "http.TRIES = 2\n"
+        "sys.exit(job.main(sys.argv[1:]))\n"
+    )
+    request = "digits/rounds/x@sha256:" + "0" * 64
+    arguments = ["--registry", own_registry.url, "--request", request, "--result", str(tmp_path / "result")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == EXIT_TRANSIENT, done.stderr
+    assert "does not answer" in done.stderr
+    assert not (tmp_path / "result").exists()

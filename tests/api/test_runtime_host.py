@@ -1,0 +1,358 @@
+"""The host against a real API server: sync, watch, sweep, elect, probe."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+
+from concordat.api import ConditionSet, Reason, ReleaseChannel
+from concordat.api.release import ReleaseChannelStatus
+from concordat.runtime import (
+    JOB,
+    LEASE,
+    Cluster,
+    Controller,
+    Key,
+    LeaderConfig,
+    LeadershipLost,
+    Result,
+    Store,
+    SystemClock,
+    Transient,
+    run,
+    write_status,
+)
+from concordat_devcluster.control_plane import ControlPlane
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FAST = {"duration": 3.0, "renew_deadline": 2.0, "retry": 0.3}
+
+
+@pytest.fixture(scope="module")
+def crds(api_server: ControlPlane) -> ControlPlane:
+    api_server.apply_crds()
+    return api_server
+
+
+@pytest.fixture
+async def cluster(crds: ControlPlane) -> AsyncIterator[Cluster]:
+    async with Cluster(crds.kubeconfig, qps=1000, burst=1000) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def namespace(cluster: Cluster) -> str:
+    name = f"host-{uuid.uuid4().hex[:8]}"
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+def channel(namespace: str, name: str = "stable", **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "concordat.dev/v1alpha1",
+        "kind": "ReleaseChannel",
+        "metadata": {"namespace": namespace, "name": name, **metadata},
+        "spec": {"federation": "digits", "follow": "Approved"},
+    }
+
+
+def job(namespace: str, name: str, managed_by: str) -> dict[str, Any]:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none"}]}
+    labels = {"app.kubernetes.io/managed-by": managed_by}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+
+
+class Program:
+    """A small controller over ReleaseChannels and Jobs, which notes what it sees in every pass."""
+
+    def __init__(self, cluster: Cluster, store: Store | None = None) -> None:
+        self.cluster = cluster
+        self.store = store or Store()
+        self.passes: list[tuple[str, str | None]] = []
+        self.failing: list[Exception] = []
+        self.stop = asyncio.Event()
+        self.port = 0
+        self._progress = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def listening(self, port: int) -> None:
+        self.port = port
+        self._progress.set()
+
+    def by_name(self, obj: Any) -> list[Key]:
+        return [obj.key]
+
+    def by_job(self, obj: dict[str, Any]) -> list[Key]:
+        return [(obj["metadata"]["namespace"], obj["metadata"]["name"])]
+
+    async def reconcile(self, key: Key) -> Result:
+        seen = self.store.get(ReleaseChannel, *key)
+        note = "job" if self.store.get(JOB, *key) else None if seen is None else seen.metadata.labels.get("n", "")
+        self.note(key[1], note)
+        if self.failing:
+            raise self.failing.pop()
+        if seen is not None:
+            made = ConditionSet(seen.status.conditions, seen.metadata.generation, NOON)
+            made.set("Ready", True, Reason.ROLLED_OUT, "done")
+            await write_status(self.cluster, seen, ReleaseChannelStatus(conditions=made.list()), "test-status")
+        return Result()
+
+    def note(self, name: str, what: str | None) -> None:
+        self.passes.append((name, what))
+        self._progress.set()
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not happened():
+                self._progress.clear()
+                await self._progress.wait()
+                if self._task is not None and self._task.done() and not happened():
+                    self._task.result()
+
+    async def sees(self, *passes: tuple[str, str | None]) -> None:
+        await self.until(lambda: set(passes) <= set(self.passes))
+
+    @asynccontextmanager
+    async def running(self, namespaces: list[str] | None, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+        self.stop.clear()
+        watches = {ReleaseChannel: self.by_name, JOB: self.by_job}
+        settings = {
+            "cluster": self.cluster,
+            "store": self.store,
+            "clock": SystemClock(),
+            "namespaces": namespaces,
+            "job_selector": "app.kubernetes.io/managed-by=concordat-operator",
+            "leader": None,
+            "http_port": 0,
+            "stop": self.stop,
+            "listening": self.listening,
+        }
+        task = self._task = asyncio.create_task(
+            run([Controller("test", watches, self.reconcile)], **(settings | options))
+        )
+        # So that a test waiting for progress fails with the program's error, not with a timeout.
+        task.add_done_callback(lambda _: self._progress.set())
+        try:
+            yield task
+        finally:
+            self.stop.set()
+            async with asyncio.timeout(20):
+                await asyncio.wait([task])
+        if not task.cancelled() and task.exception() and not isinstance(task.exception(), LeadershipLost):
+            await task
+
+
+async def test_a_change_leads_to_a_pass(cluster: Cluster, namespace: str) -> None:
+    await cluster.create(channel(namespace, "before"))
+    program = Program(cluster)
+    async with program.running([namespace]):
+        await program.sees(("before", ""))
+        made = await cluster.create(channel(namespace, "made"))
+        await program.sees(("made", ""))
+        await cluster.apply(channel(namespace, "made", labels={"n": "2"}), "test")
+        await program.sees(("made", "2"))
+        await cluster.delete(ReleaseChannel, namespace, "made", made["metadata"]["uid"])
+        await program.sees(("made", None))
+        left = await cluster.get(ReleaseChannel, namespace, "before")
+        assert "annotations" not in left["metadata"]
+        assert "finalizers" not in left["metadata"]
+        assert left["status"]["conditions"][0]["type"] == "Ready"
+
+
+async def test_our_own_write_settles_after_one_more_pass(cluster: Cluster, namespace: str) -> None:
+    await cluster.create(channel(namespace, "a"))
+    program = Program(cluster)
+    async with program.running([namespace]):
+        await program.until(lambda: program.passes.count(("a", "")) == 2)
+        await cluster.create(channel(namespace, "b"))
+        await program.until(lambda: program.passes.count(("b", "")) == 2)
+    assert program.passes.count(("a", "")) == 2
+
+
+async def test_no_pass_before_every_kind_is_listed(cluster: Cluster, namespace: str) -> None:
+    for number in range(5):
+        await cluster.create(channel(namespace, f"c{number}"))
+        await cluster.create(job(namespace, f"j{number}", "concordat-operator"))
+    program = Program(cluster)
+    first: list[tuple[int, int]] = []
+    inner = program.reconcile
+
+    async def reconcile(key: Key) -> Result:
+        counts = (len(program.store.list(ReleaseChannel, namespace)), len(program.store.list(JOB, namespace)))
+        first.append(counts)
+        return await inner(key)
+
+    program.reconcile = reconcile  # type: ignore[method-assign]
+    async with program.running([namespace]):
+        await program.until(lambda: len(first) >= 10)
+    assert first[0] == (5, 5)
+
+
+async def test_an_object_whose_finalizer_we_remove_is_gone(cluster: Cluster, namespace: str) -> None:
+    program = Program(cluster)
+    inner = program.reconcile
+
+    async def reconcile(key: Key) -> Result:
+        seen = program.store.get(ReleaseChannel, *key)
+        if seen is not None and seen.metadata.deletion_timestamp is not None:
+            program.note(key[1], "deleting")
+            await cluster.set_finalizers(ReleaseChannel, *key, [], seen.metadata.resource_version)
+        return await inner(key) if seen is None else Result()
+
+    program.reconcile = reconcile  # type: ignore[method-assign]
+    await cluster.create(channel(namespace, "x", finalizers=["concordat.dev/round-cleanup"]))
+    async with program.running([namespace]):
+        await cluster.delete(ReleaseChannel, namespace, "x")
+        await program.sees(("x", "deleting"), ("x", None))
+        assert program.store.get(ReleaseChannel, namespace, "x") is None
+
+
+async def test_foreign_jobs_stay_outside(cluster: Cluster, namespace: str) -> None:
+    program = Program(cluster)
+    await cluster.create(job(namespace, "foreign-before", "someone"))
+    async with program.running(None):
+        await cluster.create(job(namespace, "foreign", "someone"))
+        await cluster.create(job(namespace, "ours", "concordat-operator"))
+        await program.sees(("ours", "job"))
+        assert [o["metadata"]["name"] for o in program.store.list(JOB, namespace)] == ["ours"]
+
+
+async def test_what_was_deleted_while_nobody_watched_disappears(cluster: Cluster, namespace: str) -> None:
+    for name in ("stays", "goes"):
+        await cluster.create(channel(namespace, name))
+    program = Program(cluster)
+    async with program.running([namespace]):
+        await program.sees(("stays", ""), ("goes", ""))
+    await cluster.delete(ReleaseChannel, namespace, "goes")
+    async with program.running([namespace]):
+        await program.sees(("goes", None))
+        assert [c.metadata.name for c in program.store.list(ReleaseChannel)] == ["stays"]
+
+
+async def test_the_sweep_finds_what_no_event_told(cluster: Cluster, namespace: str) -> None:
+    program = Program(cluster)
+    async with program.running([namespace], sweep_seconds=0.5):
+        made = await cluster.create(channel(namespace, "real"))
+        await program.sees(("real", ""))
+        ghost = channel(namespace, "ghost", uid="gone", resourceVersion=made["metadata"]["resourceVersion"])
+        program.store.feed(ghost)
+        await program.sees(("ghost", None))
+        assert program.store.get(ReleaseChannel, namespace, "real") is not None
+
+
+async def test_everything_is_looked_at_again_every_so_often(cluster: Cluster, namespace: str) -> None:
+    await cluster.create(channel(namespace, "quiet"))
+    program = Program(cluster)
+    async with program.running([namespace], sweep_seconds=0.5):
+        await program.until(lambda: program.passes.count(("quiet", "")) >= 5)
+
+
+async def test_a_transient_failure_is_tried_again(cluster: Cluster, namespace: str) -> None:
+    program = Program(cluster)
+    program.failing.append(Transient("registry down", retry_after=0.1))
+    await cluster.create(channel(namespace, "x"))
+    async with program.running([namespace]):
+        await program.until(lambda: program.passes.count(("x", "")) >= 2)
+
+
+async def test_probes_and_metrics(cluster: Cluster, namespace: str) -> None:
+    await cluster.create(channel(namespace, "x"))
+    program = Program(cluster)
+    async with program.running([namespace]), aiohttp.ClientSession() as http:
+        await program.sees(("x", ""))
+        url = f"http://127.0.0.1:{program.port}"
+        for page in ("healthz", "readyz"):
+            async with http.get(f"{url}/{page}") as answer:
+                assert (answer.status, await answer.text()) == (200, "ok\n")
+        async with http.get(f"{url}/metrics") as answer:
+            text = await answer.text()
+    assert 'concordat_reconcile_total{controller="test",result="success"}' in text
+    assert 'concordat_watch_last_event_timestamp_seconds{kind="ReleaseChannel"}' in text
+    assert 'concordat_workqueue_depth{controller="test"} 0.0' in text
+
+
+async def test_not_ready_says_which_list_is_missing(crds: ControlPlane, namespace: str) -> None:
+    async with Cluster(crds.kubeconfig_for("nobody")) as denied, aiohttp.ClientSession() as http:
+        program = Program(denied)
+        async with program.running([namespace]):
+            await program.until(lambda: program.port > 0)
+            text = ""
+            async with asyncio.timeout(20):
+                while "forbidden" not in text:
+                    async with http.get(f"http://127.0.0.1:{program.port}/readyz") as answer:
+                        assert answer.status == 503
+                        text = await answer.text()
+            assert "releasechannels" in text
+
+
+async def test_one_of_two_acts_and_the_other_takes_over(crds: ControlPlane, namespace: str) -> None:
+    async with Cluster(crds.kubeconfig) as one, Cluster(crds.kubeconfig) as two:
+        first, second = Program(one), Program(two)
+        await one.create(channel(namespace, "x"))
+        async with first.running([namespace], leader=LeaderConfig(namespace, "lock", "first", **FAST)):
+            await first.sees(("x", ""))
+            async with second.running([namespace], leader=LeaderConfig(namespace, "lock", "second", **FAST)):
+                await one.create(channel(namespace, "y"))
+                await first.sees(("y", ""))
+                assert second.passes == []
+                first.stop.set()
+                await second.sees(("x", ""), ("y", ""))
+                lease = await two.get(LEASE, namespace, "lock")
+                assert lease["spec"]["holderIdentity"] == "second"
+                assert lease["spec"]["leaseTransitions"] >= 2
+
+
+async def test_losing_the_lease_ends_the_program(cluster: Cluster, namespace: str) -> None:
+    program = Program(cluster)
+    config = LeaderConfig(namespace, "lock", "loser", **FAST)
+    await cluster.create(channel(namespace, "x"))
+    async with program.running([namespace], leader=config) as task:
+        await program.sees(("x", ""))
+        taken = {"holderIdentity": "thief", "leaseDurationSeconds": 60}
+        metadata = {"namespace": namespace, "name": "lock"}
+        lease = {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": metadata, "spec": taken}
+        await cluster.apply(lease, "thief")
+        with pytest.raises(LeadershipLost, match=f"Lease {namespace}/lock was not renewed"):
+            async with asyncio.timeout(20):
+                await task
+    assert (await cluster.get(LEASE, namespace, "lock"))["spec"]["holderIdentity"] == "thief"
+
+
+async def test_a_silent_holder_is_waited_for_and_then_replaced(cluster: Cluster, namespace: str) -> None:
+    spec = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2099-01-01T00:00:00.000000Z"}
+    metadata = {"namespace": namespace, "name": "lock"}
+    await cluster.create({"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": metadata, "spec": spec})
+    program = Program(cluster)
+    await cluster.create(channel(namespace, "x"))
+    async with program.running([namespace], leader=LeaderConfig(namespace, "lock", "heir", **FAST)):
+        await program.sees(("x", ""))
+        lease = await cluster.get(LEASE, namespace, "lock")
+        assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("heir", 1)
+
+
+async def test_background_work_runs_with_the_reconciles_and_its_failure_ends_the_program(
+    cluster: Cluster, namespace: str
+) -> None:
+    program = Program(cluster)
+
+    async def heartbeat() -> None:
+        program.note("heartbeat", None)
+        await program.until(lambda: ("x", "") in program.passes)
+        raise RuntimeError("the heart stopped")
+
+    await cluster.create(channel(namespace, "x"))
+    with pytest.raises(RuntimeError, match="the heart stopped"):
+        async with program.running([namespace], background=[heartbeat]) as task:
+            await asyncio.wait([task])

@@ -1,0 +1,63 @@
+"""Verdicts and the handling of copies, without a registry."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concordat.api.conditions import Reason
+from concordat.api.types import ArtifactRef
+from concordat.statements import canonical
+from concordat_operator.aggregator.inputs import Invalid, Submission, parse_ref
+from concordat_operator.aggregator.judge import Verdict, reject_duplicates
+
+REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
+
+
+def _verdict(site: str, values: list[float] | None, **more: Any) -> Verdict:
+    submission = Submission(site=site, artifact=REF, statement=REF)
+    if values is None:
+        return Verdict(submission, Reason.NOT_FINITE, "no")
+    return Verdict(submission, Reason.VERIFIED, "", 1.0, delta={"x": np.array(values, np.float32)}, **more)
+
+
+@given(st.permutations(["site-a", "site-b", "site-c", "site-d"]))
+def test_of_equal_updates_the_first_by_name_passes(order: list[str]) -> None:
+    values = {"site-a": None, "site-b": [1.0, 0.0], "site-c": [1.0, -0.0], "site-d": [1.0, 1e-45]}
+    judged = reject_duplicates(_verdict(site, values[site]) for site in order)
+    assert [(v.submission.site, v.reason) for v in judged] == [
+        ("site-a", Reason.NOT_FINITE),
+        ("site-b", Reason.VERIFIED),
+        ("site-c", Reason.DUPLICATE),
+        ("site-d", Reason.VERIFIED),
+    ]
+    assert judged[2].delta is None
+    assert "site-b" in judged[2].message
+    assert judged[2].norm == 1.0
+
+
+@given(st.text(max_size=2000), st.floats(min_value=0))
+def test_every_verdict_can_be_written(message: str, norm: float) -> None:
+    verdict = Verdict(Submission(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
+    written = json.loads(canonical(verdict.wire()))
+    assert len(written["message"]) <= 500
+    assert written["passed"] is False
+    assert written["updateSha256"] == REF.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "@", "digits", f"@{REF.digest}", "digits@sha256:00", f"digits@{REF.digest}\n", f"../x@{REF.digest}", "a:b@c"],
+)
+def test_a_reference_names_repository_and_digest(text: str) -> None:
+    with pytest.raises(Invalid, match="is not <repository>@sha256"):
+        parse_ref(text)
+
+
+def test_a_reference_is_read() -> None:
+    assert parse_ref(f"{REF.repository}@{REF.digest}") == REF
