@@ -80,6 +80,7 @@ class Reason(StrEnum):
     LINEAGE_VERIFIED = "LineageVerified"
     LINEAGE_INVALID = "LineageInvalid"
     VALIDATING = "Validating"
+    VALIDATED = "Validated"
     ADOPTED = "Adopted"
     POLICY_REJECTED = "PolicyRejected"
     REGRESSION = "Regression"

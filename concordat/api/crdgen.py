@@ -102,13 +102,22 @@ def dump(document: dict[str, Any]) -> str:
     return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
+def render_all() -> dict[str, str]:
+    """File name → YAML document of every CRD, as in crds/; joined by `---` they are one stream for kubectl."""
+    return {_file(kind): dump(crd(kind)) for kind in KINDS}
+
+
 def outputs() -> Iterator[tuple[str, str]]:
     """Path, relative to the repository, and content of every generated file."""
+    for file, text in render_all().items():
+        yield f"crds/{file}", text
     for kind in KINDS:
-        file = f"{GROUP}_{kind.KIND.plural}.yaml"
-        yield f"crds/{file}", dump(crd(kind))
-        yield f"charts/concordat-crds/templates/{file}", dump(crd(kind, KEEP))
+        yield f"charts/concordat-crds/templates/{_file(kind)}", dump(crd(kind, KEEP))
     yield "docs/reference/api.md", reference({kind: root_schema(kind) for kind in KINDS})
+
+
+def _file(kind: type[Resource]) -> str:
+    return f"{GROUP}_{kind.KIND.plural}.yaml"
 
 
 def stale(root: Path) -> list[str]:

@@ -202,6 +202,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "if they agree, treat it as an attack.",
     ),
     Reason.VALIDATING: ReasonHelp("The release is measured on this namespace's own data."),
+    Reason.VALIDATED: ReasonHelp("The Job measured the release; the agent decides from its figures."),
     Reason.ADOPTED: ReasonHelp("The site uses this release, or used it until a later one."),
     Reason.POLICY_REJECTED: ReasonHelp(
         "The site's policy does not allow adoption, or the measured quality is below its minimum.",

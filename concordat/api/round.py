@@ -212,7 +212,7 @@ class DroppedOut(Model):
     site: Name
     """Name of the site."""
     step: ReasonText
-    """The step at which it dropped out: Consented, AttestationValid, Trained, Submitted or Verified."""
+    """The step at which it dropped out: Consented, AttestationValid, Staged, Trained, Submitted or Verified."""
     reason: ReasonText
     """Reason of that condition."""
     message: Message = ""

@@ -1,0 +1,17 @@
+"""What the operator counts. Labels are words of this program, never names from outside."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+ROUNDS = Counter("concordat_rounds", "Rounds that ended, by the Succeeded condition's reason.", ["reason"])
+VERDICTS = Counter(
+    "concordat_update_verdicts", "Updates that were judged, by the Verified condition's reason.", ["reason"]
+)
+ATTESTATIONS = Counter(
+    "concordat_attestations", "Consents checked, by the AttestationValid condition's reason.", ["reason"]
+)
+JOBS = Counter("concordat_jobs_launched", "Jobs launched in site namespaces.", ["kind"])
+RELEASES = Counter(
+    "concordat_releases", "Candidates that were decided, by the Approved condition's reason.", ["reason"]
+)

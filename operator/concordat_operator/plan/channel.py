@@ -1,0 +1,119 @@
+"""A ReleaseChannel: which release it points to, who is to get it, and what became of it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from concordat.api import ConditionSet, Reason, Release, ReleaseChannel, Role, Site, find, is_true
+from concordat.api.release import ReleaseChannelStatus
+from concordat.api.types import NameRef
+from concordat_operator.plan.release import rollout
+from concordat_operator.plan.select import Finding
+from concordat_operator.plan.text import names
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that a decision about a channel depends on."""
+
+    channel: ReleaseChannel
+    target: Release | Finding
+    """The release it points to, or why it points to none."""
+    subscribers: tuple[Site, ...]
+    """The sites that follow it, by name."""
+    copies: tuple[Release, ...]
+    """The copies of the target in their namespaces."""
+
+    @property
+    def lacking(self) -> tuple[Site, ...]:
+        """The subscribers that have no copy yet and are to get one."""
+        if isinstance(self.target, Finding) or self.target.spec.sequence == 0:
+            return ()
+        have = {copy.metadata.namespace for copy in self.copies}
+        return tuple(s for s in self.subscribers if s.metadata.namespace not in have and reachable(s))
+
+
+def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> Observed:
+    """Collect. `releases` are all there are, of the hub and of the sites."""
+    hub = channel.metadata.namespace
+    target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
+    subscribers = tuple(sorted((s for s in sites if follows(s, channel)), key=lambda s: s.metadata.name))
+    spaces = {s.metadata.namespace for s in subscribers}
+    name = None if isinstance(target, Finding) else target.metadata.name
+    copies = tuple(r for r in releases if r.metadata.namespace in spaces and r.metadata.name == name)
+    return Observed(channel, target, subscribers, copies)
+
+
+def follows(site: Site, channel: ReleaseChannel) -> bool:
+    """Whether a site subscribes to the channel."""
+    return (
+        site.spec.role is Role.TRAINER
+        and site.spec.channel == channel.metadata.name
+        and site.federation(channel.spec.federation) is not None
+        and site.metadata.deletion_timestamp is None
+    )
+
+
+def reachable(site: Site) -> bool:
+    """Whether the site's key is accepted, so that its answer can be believed."""
+    return is_true(site.status.conditions, "Accepted")
+
+
+def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
+    """The channel's status; `now` holds its present conditions."""
+    target = seen.target
+    now.drop("Reconciling")
+    if isinstance(target, Finding):
+        now.set("Ready", False, target.reason, target.message)
+        return ReleaseChannelStatus(
+            observed_generation=generation,
+            conditions=now.list(),
+            release=None,
+            sequence=None,
+            rollout=None,
+            summary=None,
+        )
+    done = rollout(seen.copies)
+    name = target.metadata.name
+    decided = {c.metadata.namespace for c in seen.copies if find(c.status.conditions, "Adopted") is not None}
+    undecided = [s.metadata.name for s in seen.subscribers if s.metadata.namespace not in decided]
+    if target.spec.sequence == 0:
+        now.set("Ready", True, Reason.GENESIS, f"{name} is the start of the federation; it is not offered to sites.")
+    elif undecided:
+        message = f"{name}: waiting for {names(undecided)} to decide."
+        now.set("Ready", False, Reason.IN_PROGRESS, message)
+        now.set("Reconciling", True, Reason.IN_PROGRESS, message)
+    else:
+        now.set("Ready", True, Reason.ROLLED_OUT, f"{name}: {done.adopted} adopted, {done.rejected} rejected.")
+    return ReleaseChannelStatus(
+        observed_generation=generation,
+        conditions=now.list(),
+        release=NameRef(name=name),
+        sequence=target.spec.sequence,
+        rollout=done,
+        summary=f"{done.adopted} adopted, {done.rejected} rejected of {len(seen.subscribers)}",
+    )
+
+
+def _target(channel: ReleaseChannel, releases: Sequence[Release]) -> Release | Finding:
+    spec = channel.spec
+    mine = [r for r in releases if r.spec.federation == spec.federation and r.metadata.deletion_timestamp is None]
+    if spec.release is not None:
+        found = next((r for r in mine if r.metadata.name == spec.release), None)
+        if found is None:
+            return Finding(
+                Reason.NO_RELEASE,
+                f"spec.release: Release {spec.release!r} of federation {spec.federation!r} does not exist here.",
+            )
+        if not is_true(found.status.conditions, "Approved"):
+            return Finding(
+                Reason.RELEASE_NOT_APPROVED, f"spec.release: Release {spec.release!r} is not approved; pin another."
+            )
+        return found
+    approved = [r for r in mine if is_true(r.status.conditions, "Approved")]
+    newest = max(approved, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
+    return newest or Finding(
+        Reason.NO_RELEASE,
+        f"No Release of federation {spec.federation!r} is approved yet; a federation starts with one of sequence 0.",
+    )

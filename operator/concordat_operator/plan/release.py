@@ -1,0 +1,109 @@
+"""A Release: the hub's own, from candidate to approval; and a namespace's copy, whose Job the operator launches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from concordat.api import Condition, Reason, Release, Role, Site, find, is_true
+from concordat.api.release import ReleaseSpec, Rollout
+from concordat.api.types import ArtifactRef
+from concordat.jobs import outcome
+
+COPY_CONDITIONS = ("Validated", "Ready")
+"""The conditions of a copy that the operator owns."""
+
+
+class Step(StrEnum):
+    """What the operator does next for a Release of the hub."""
+
+    REST = "rest"
+    """Decided, or waiting for the evaluator."""
+    CHECK = "check"
+    """The start of a federation: see that its artifacts are there."""
+    ASK = "ask"
+    """Give the evaluator its copy."""
+    SIGN = "sign"
+    """Verify the evaluator's verdict; sign the release if it passed."""
+    EXPIRE = "expire"
+    """The evaluator did not answer in time."""
+
+
+class CopyStep(StrEnum):
+    """What the operator does next for a copy."""
+
+    REST = "rest"
+    """Wait for the agent or the Job."""
+    LAUNCH = "launch"
+    """Start the evaluation Job."""
+    REPORT = "report"
+    """Show how far Job and decision are."""
+
+
+def next_step(release: Release, copy: Release | None, evaluator: Site | None, now: datetime) -> Step:
+    """The step due for a Release of the hub. `copy` is the evaluator's, `evaluator` the one to ask without it."""
+    if release.metadata.deletion_timestamp is not None or decided(release):
+        return Step.REST
+    if release.spec.sequence == 0:
+        return Step.CHECK
+    if copy is not None and answer(copy) is not None:
+        return Step.SIGN
+    if release.spec.deadline is not None and now >= release.spec.deadline:
+        return Step.EXPIRE
+    return Step.ASK if copy is None and evaluator is not None else Step.REST
+
+
+def decided(release: Release) -> bool:
+    """Whether the hub has approved or rejected the release for good."""
+    approved = find(release.status.conditions, "Approved")
+    passing = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
+    return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in passing))
+
+
+def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
+    """The step due for a copy."""
+    conditions = copy.status.conditions
+    if copy.metadata.deletion_timestamp is not None:
+        return CopyStep.REST
+    validated = find(conditions, "Validated")
+    if is_true(conditions, "Staged") and job is None and validated is None and answer(copy) is None:
+        return CopyStep.LAUNCH
+    return CopyStep.REPORT
+
+
+def answer(copy: Release) -> Condition | None:
+    """The decision of the namespace's agent, or None."""
+    conditions = copy.status.conditions
+    return find(conditions, "Evaluated") or find(conditions, "Adopted")
+
+
+def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:
+    """The copy in an evaluator's namespace; the first by name if there are several."""
+    judges = {site.metadata.namespace for site in sites if site.spec.role is Role.EVALUATOR}
+    return next((c for c in sorted(copies, key=lambda c: c.key) if c.metadata.namespace in judges), None)
+
+
+def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) -> ReleaseSpec:
+    """The spec of a copy: what is released, with the lineage that its reader verifies."""
+    return release.spec.model_copy(update={"lineage": lineage, "deadline": release.spec.deadline if deadline else None})
+
+
+def rollout(copies: Sequence[Release]) -> Rollout:
+    """What the sites decided; `copies` are the sites', not the evaluator's."""
+    answers = [found for copy in copies if (found := find(copy.status.conditions, "Adopted")) is not None]
+    figures = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
+    falls = [figure.parent_ppm - figure.candidate_ppm for figure in figures]
+    return Rollout(
+        offered=len(copies),
+        adopted=sum(found.is_true for found in answers),
+        rejected=sum(found.is_false for found in answers),
+        worst_regression_ppm=max(falls, default=None),
+        mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,
+    )
+
+
+def job_ended(job: Mapping[str, Any] | None) -> bool:
+    """Whether the Job is there and has ended."""
+    return job is not None and outcome(job) is not None

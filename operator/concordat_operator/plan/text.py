@@ -1,0 +1,25 @@
+"""How condition messages name sites and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+_NAMED = 10
+
+
+def until(time: datetime) -> str:
+    """14:05Z today, with the date on other days left to the reader: deadlines are hours away, not weeks."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+def names(sites: Iterable[str]) -> str:
+    """Sorted, the first ten by name, the rest counted."""
+    known = sorted(sites)
+    shown = ", ".join(known[:_NAMED])
+    return shown if len(known) <= _NAMED else f"{shown} and {len(known) - _NAMED} more"
+
+
+def count(number: int, noun: str) -> str:
+    """1 site, 2 sites."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,56 @@
+"""An Update, as the hub attends to it: attest, launch the training Job, show how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from concordat.api import FederationRound, Reason, Update, find, is_false, is_true
+from concordat.jobs import outcome
+
+CONDITIONS = ("AttestationValid", "Trained")
+"""The conditions this part of the operator owns."""
+
+
+class Step(StrEnum):
+    """What the operator does next for one Update."""
+
+    REST = "rest"
+    """Wait for the agent, the Job or the round."""
+    ATTEST = "attest"
+    """See whether the consent is signed with the key named in the contract."""
+    LAUNCH = "launch"
+    """Start the training Job."""
+    REPORT = "report"
+    """Show how far the Job is."""
+    STOP = "stop"
+    """The round has ended without this Job: stop it."""
+
+
+def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, Any] | None, now: datetime) -> Step:
+    """The step that is due."""
+    conditions = update.status.conditions
+    if update.metadata.deletion_timestamp is not None or round_ is None:
+        return Step.REST
+    if not is_true(conditions, "Consented"):
+        return Step.REST
+    if find(conditions, "AttestationValid") is None:
+        return Step.ATTEST
+    trained = find(conditions, "Trained")
+    if trained is not None and (trained.is_true or trained.reason != Reason.TRAINING):
+        return Step.REST
+    if job is not None:
+        ended = outcome(job)
+        if ended is None and _over(round_):
+            return Step.STOP
+        return Step.REPORT if ended is not None or trained is None else Step.REST
+    ready = is_true(conditions, "Staged") and is_true(conditions, "AttestationValid")
+    held = round_.spec.suspend or _over(round_) or round_.metadata.deletion_timestamp is not None
+    return Step.LAUNCH if ready and not held and now < update.spec.submission_deadline else Step.REST
+
+
+def _over(round_: FederationRound) -> bool:
+    conditions = round_.status.conditions
+    return is_true(conditions, "Succeeded") or is_false(conditions, "Succeeded")

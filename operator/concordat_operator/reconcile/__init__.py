@@ -1,0 +1,1 @@
+"""One short reconcile per kind: observe, plan, act, write the status once."""

@@ -1,0 +1,55 @@
+"""A Site: pin its key, follow its heartbeat, and publish whom sites may trust."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from concordat.api import Role, Site
+from concordat.runtime import LEASE, Forbidden, Key, NotFound, Result, write_status
+from concordat.statements import PublicKey
+from concordat_operator.context import MANAGER, Hub
+from concordat_operator.keys import trust_configmap
+from concordat_operator.plan import site as plan
+
+AGENT_LEASE = "concordat-agent"
+
+
+class SiteReconciler:
+    """Decides whether a site is accepted and present."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._published: str | None = None
+
+    async def __call__(self, key: Key) -> Result:
+        """Look at one site; look again in 20 seconds."""
+        hub = self._hub
+        site = hub.store.get(Site, *key)
+        if site is not None and site.metadata.deletion_timestamp is None:
+            status = plan.status(site, await self._heard(key[0]), hub.clock.now())
+            await write_status(hub.cluster, site, status, MANAGER, plan.CONDITIONS)
+        await self.publish_trust()
+        return Result() if site is None else Result(requeue_after=plan.LOOK_SECONDS)
+
+    async def publish_trust(self) -> None:
+        """Publish the hub's keys and those of the accepted evaluators, when they changed."""
+        hub = self._hub
+        keys = {
+            site.metadata.name: PublicKey.from_pem(site.status.accepted_key.public_key)
+            for site in hub.store.list(Site)
+            if site.spec.role is Role.EVALUATOR and site.status.accepted_key is not None
+        }
+        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
+        text = wanted["data"]["trust.json"]
+        if text != self._published:
+            await hub.cluster.apply(wanted, MANAGER)
+            self._published = text
+
+    async def _heard(self, namespace: str) -> datetime | None:
+        """When the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""
+        try:
+            lease = await self._hub.cluster.get(LEASE, namespace, AGENT_LEASE)
+        except (NotFound, Forbidden):
+            return None
+        renewed = (lease.get("spec") or {}).get("renewTime")
+        return datetime.fromisoformat(renewed) if renewed else None

@@ -1,0 +1,109 @@
+"""An Update: attest, launch the training Job, show how it went (`plan.update`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
+from concordat.api.contract import Contract
+from concordat.api.update import UpdateStatus
+from concordat.artifacts.types import STATEMENT_FILE
+from concordat.jobs import failure, outcome, training_job
+from concordat.runtime import JOB, Key, Result, write_status
+from concordat.statements import PublicKey, StatementError, open_bundle
+from concordat.statements.predicates import agent_id
+from concordat.statements.readers import read_summary
+from concordat_operator import metrics
+from concordat_operator.context import LOST, MANAGER, Hub, registry_outages_pass
+from concordat_operator.plan.select import Finding
+from concordat_operator.plan.update import CONDITIONS, Step, next_step
+from concordat_operator.reconcile.objects import create_job
+
+_STATEMENT_LIMIT = 1 << 20
+
+
+class UpdateReconciler:
+    """Attends to one site's slot in a round."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, key: Key) -> Result:
+        """Do the next step of one Update. Raises Transient when the registry or the API server is out of reach."""
+        hub = self._hub
+        update = hub.store.get(Update, *key)
+        if update is None or update.spec.round_ref.namespace != hub.settings.namespace:
+            return Result()
+        round_ = hub.store.get(FederationRound, hub.settings.namespace, update.spec.round_ref.name)
+        if round_ is not None and round_.metadata.uid != update.spec.round_ref.uid:
+            round_ = None
+        job = hub.store.get(JOB, *key)
+        step = next_step(update, round_, job, hub.clock.now())
+        if step is Step.REST:
+            return Result()
+        with registry_outages_pass():
+            if step is Step.ATTEST:
+                proved = await self._attest(update, await hub.contract(update.spec.contract))
+                metrics.ATTESTATIONS.labels(proved.reason.value).inc()
+                await self._write(update, "AttestationValid", proved.reason is Reason.KEY_POSSESSION_PROVED, proved)
+            elif step is Step.LAUNCH:
+                await self._launch(update, await hub.contract(update.spec.contract))
+            elif step is Step.STOP and job is not None:
+                await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
+            elif step is Step.REPORT and job is not None:
+                done, found = await self._progress(job)
+                await self._write(update, "Trained", done, found)
+        return Result()
+
+    async def _attest(self, update: Update, contract: Contract) -> Finding:
+        """Whether the consent is a statement by the key that the contract names for this site, about this contract."""
+        hub, spec = self._hub, update.spec
+        site, consent = contract.site(spec.site), update.status.consent
+        if site is None or consent is None:
+            return _unproved("there is no signed consent")
+        try:
+            data = await hub.registry.read(consent.statement, STATEMENT_FILE, _STATEMENT_LIMIT)
+            said = read_summary(open_bundle(data, [PublicKey.from_pem(site.public_key)]))
+        except (StatementError, *LOST) as error:
+            return _unproved(str(error))
+        if not said.passed or said.subject != spec.contract_digest:
+            return _unproved("the signed statement is no consent to this contract")
+        if said.site != spec.site or said.verifier != agent_id(spec.site):
+            return _unproved("the signed statement names another site")
+        return Finding(
+            Reason.KEY_POSSESSION_PROVED,
+            f"The consent is signed with key {site.key_thumbprint}. This proves possession of the key, "
+            "not what code runs at the site.",
+        )
+
+    async def _launch(self, update: Update, contract: Contract) -> None:
+        hub = self._hub
+        site = hub.store.get(Site, update.metadata.namespace, update.spec.site)
+        if site is None:
+            return
+        await create_job(hub.cluster, training_job(contract, update, site))
+        metrics.JOBS.labels("train").inc()
+
+    async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        ended = outcome(job)
+        if ended is None:
+            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {space}.")
+        if ended.completed is not None:
+            return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+
+    async def _write(self, update: Update, condition: str, holds: bool, found: Finding) -> None:
+        conditions = ConditionSet(
+            (c for c in update.status.conditions if c.type in CONDITIONS),
+            update.metadata.generation,
+            self._hub.clock.now(),
+        )
+        conditions.set(condition, holds, found.reason, found.message)
+        status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
+        await write_status(self._hub.cluster, update, status, MANAGER, CONDITIONS)
+
+
+def _unproved(why: str) -> Finding:
+    return Finding(Reason.KEY_POSSESSION_NOT_PROVED, f"The consent is not valid: {why}.")

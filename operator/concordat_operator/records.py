@@ -1,0 +1,144 @@
+"""What the hub signs and publishes. The same facts give the same bytes: times come from the objects concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from concordat.lineage import bundle
+
+from concordat.api.contract import Contract
+from concordat.api.round import ContractStatus
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore
+from concordat.artifacts.types import (
+    CONTRACT,
+    CONTRACT_FILE,
+    CONTRACT_STATEMENT_FILE,
+    LINEAGE,
+    LINEAGE_FILE,
+    STATEMENT,
+    STATEMENT_FILE,
+)
+from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
+from concordat_operator.keys import Keys
+from concordat_operator.report import Judged, Report
+
+MAX_LINEAGE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the hub holds of a round's updates, signed."""
+
+    verdicts: dict[str, ArtifactRef]
+    """The signed verdict on each site's update."""
+    lineage: ArtifactRef | None
+    """Bundle of statements up to the aggregation; None without a candidate."""
+
+
+def rounds(contract: Contract) -> str:
+    """The hub's repository for a round."""
+    return f"{contract.federation}/rounds/{contract.round.uid}"
+
+
+async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contract) -> ContractStatus:
+    """Sign and push a contract."""
+    document = canonical(contract.wire())
+    digest = sha256_digest(document)
+    statement = predicates.contract_statement(contract=contract.wire(), digest=digest)
+    files = {CONTRACT_FILE: document, CONTRACT_STATEMENT_FILE: sign(statement, keys.contract)}
+    ref = await registry.push(rounds(contract), CONTRACT, files)
+    return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
+
+
+async def publish_judgement(
+    registry: RegistryStore,
+    keys: Keys,
+    contract: Contract,
+    signed: ContractStatus,
+    report: Report,
+    *,
+    consents: Iterable[ArtifactRef],
+    at: datetime,
+) -> Judgement:
+    """Sign verdicts, closure and aggregation. `at` is when the aggregator ended; `consents` are the accepted sites'."""
+    verdicts: dict[str, ArtifactRef] = {}
+    lines: list[bytes] = []
+    for judged in report.verdicts:
+        line = sign(_verdict(contract, signed.sha256, judged, at), keys.aggregation)
+        lines.append(line)
+        verdicts[judged.site] = await _push(registry, rounds(contract), line)
+    accepted = [judged for judged in report.verdicts if judged.passed]
+    closure = predicates.closure_statement(
+        contract_digest=signed.sha256,
+        verdicts=[unverified(line).id for line in lines],
+        accepted=len(accepted),
+        rejected=len(report.verdicts) - len(accepted),
+        missing=sorted({site.name for site in contract.sites} - {judged.site for judged in report.verdicts}),
+        at=at,
+    )
+    lines.append(await _sign_and_push(registry, rounds(contract), closure, keys.aggregation))
+    if report.adapter is None or report.adapter_sha256 is None:
+        return Judgement(verdicts, None)
+    aggregation = predicates.aggregation_statement(
+        round_uid=contract.round.uid,
+        adapter_digest=report.adapter_sha256,
+        base=contract.base,
+        parent=contract.parent,
+        contract_digest=signed.sha256,
+        closure_id=unverified(lines[-1]).id,
+        updates=[judged.statement_id for judged in accepted if judged.statement_id is not None],
+        rule=report.rule,
+        finished=at,
+    )
+    lines.append(await _sign_and_push(registry, rounds(contract), aggregation, keys.aggregation))
+    lines.append(await registry.read(signed.artifact, CONTRACT_STATEMENT_FILE))
+    refs = [*consents, *(judged.statement for judged in accepted)]
+    lines += [await registry.read(ref, STATEMENT_FILE) for ref in refs]
+    return Judgement(verdicts, await publish_lineage(registry, contract.federation, lines))
+
+
+async def publish_release(
+    registry: RegistryStore,
+    keys: Keys,
+    statement: dict[str, Any],
+    federation: str,
+    candidate: bytes,
+    evaluation: bytes,
+) -> tuple[bytes, ArtifactRef]:
+    """Sign a release and push the bundle that ends in it; returns the bundle's lines and its reference."""
+    release = await _sign_and_push(registry, f"{federation}/releases", statement, keys.contract)
+    lines = [*candidate.splitlines(), evaluation, release]
+    return bundle(lines), await publish_lineage(registry, federation, lines)
+
+
+async def publish_lineage(registry: RegistryStore, federation: str, lines: Sequence[bytes]) -> ArtifactRef:
+    """Push statements as one bundle."""
+    return await registry.push(f"{federation}/lineage", LINEAGE, {LINEAGE_FILE: bundle(lines)})
+
+
+def _verdict(contract: Contract, digest: str, judged: Judged, at: datetime) -> dict[str, Any]:
+    return predicates.verdict_statement(
+        site=judged.site,
+        round_uid=contract.round.uid,
+        update_digest=judged.update_sha256,
+        update_id=judged.statement_id,
+        contract_digest=digest,
+        passed=judged.passed,
+        reason=judged.reason,
+        norm=judged.norm,
+        at=at,
+    )
+
+
+async def _sign_and_push(registry: RegistryStore, repository: str, statement: dict[str, Any], key: SigningKey) -> bytes:
+    line = sign(statement, key)
+    await _push(registry, repository, line)
+    return line
+
+
+async def _push(registry: RegistryStore, repository: str, line: bytes) -> ArtifactRef:
+    return await registry.push(repository, STATEMENT, {STATEMENT_FILE: line})

@@ -1,0 +1,62 @@
+"""Where the operator runs, from its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_DIGEST = re.compile(r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$")
+
+
+class SettingsError(Exception):
+    """The environment does not say what the operator needs. The message names the variable and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's surroundings."""
+
+    namespace: str
+    """Namespace of the hub."""
+    registry_url: str
+    operator_image: str
+    """Image of the aggregator Job, by digest: the operator's own."""
+    learning_image: str | None = None
+    """Image of the training and evaluation Jobs where a round names none."""
+    runtime_class: str | None = None
+    """RuntimeClass of those Jobs."""
+    identity: str = "operator"
+    """Name of this replica in the leader's Lease."""
+    http_port: int = 8080
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from the CONCORDAT_… variables and POD_NAME, as the chart sets them. Raises SettingsError."""
+        port = env.get("CONCORDAT_HTTP_PORT", "8080")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")
+        return cls(
+            namespace=_required(env, "CONCORDAT_NAMESPACE", "the namespace of the hub"),
+            registry_url=_required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
+            operator_image=_image(env, "CONCORDAT_OPERATOR_IMAGE") or _required(env, "CONCORDAT_OPERATOR_IMAGE", ""),
+            learning_image=_image(env, "CONCORDAT_LEARNING_IMAGE"),
+            runtime_class=env.get("CONCORDAT_RUNTIME_CLASS") or None,
+            identity=env.get("POD_NAME") or "operator",
+            http_port=int(port),
+        )
+
+
+def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set: set it to {meaning or 'an image by digest (name@sha256:…)'}")
+    return value
+
+
+def _image(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name) or None
+    if value is not None and not _DIGEST.match(value):
+        raise SettingsError(f"{name} is {value!r}: give the image by digest, as name@sha256:<64 hex digits>")
+    return value
