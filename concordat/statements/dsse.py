@@ -24,6 +24,7 @@ BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MAX_BUNDLE = 1 << 20
 MAX_DEPTH = 32
+_MAX_HINT = 128
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,39 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
     """The bundle, one line of JSON without a newline."""
     payload = canonical(statement)
+    hint = base64.b64encode(hashlib.sha256(key.public.spki).digest()).decode()
+    return _bundle(payload, key.sign(pae(PAYLOAD_TYPE, payload)), key.public.thumbprint, hint)
+
+
+def one_line(data: bytes) -> bytes:
+    """The same statement as `sign` would have written it: on one line, and without what nobody verifies.
+
+    A site may send its bundle in any form; in a bundle of many, a line must be a line and padding costs everybody.
+    """
+    payload, signature = _envelope(data)
+    bundle = _json(data)
+    keyid = bundle["dsseEnvelope"]["signatures"][0].get("keyid")
+    material = bundle.get("verificationMaterial")
+    public_key = material.get("publicKey") if isinstance(material, dict) else None
+    hint = public_key.get("hint") if isinstance(public_key, dict) else None
+    return _bundle(payload, signature, _short(keyid), _short(hint))
+
+
+def _bundle(payload: bytes, signature: bytes, keyid: str, hint: str) -> bytes:
     bundle = {
         "mediaType": BUNDLE_TYPE,
-        "verificationMaterial": {
-            "publicKey": {"hint": base64.b64encode(hashlib.sha256(key.public.spki).digest()).decode()},
-            "tlogEntries": [],
-        },
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [
-                {
-                    "keyid": key.public.thumbprint,
-                    "sig": base64.b64encode(key.sign(pae(PAYLOAD_TYPE, payload))).decode(),
-                }
-            ],
+            "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}],
         },
     }
     return json.dumps(bundle, separators=(",", ":")).encode()
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= _MAX_HINT else ""
 
 
 def open_bundle(data: bytes, keys: Collection[PublicKey]) -> Signed:

@@ -23,6 +23,12 @@ AGGREGATION = "https://concordat.dev/aggregation/v1"
 AGGREGATOR = "https://concordat.dev/hub/aggregator"
 DECISION = "https://concordat.dev/decision/v1"
 
+# SLSA leaves names of levels that do not start with SLSA_ to others. They also keep one verdict from passing for another.
+CONSENTED = "CONCORDAT_CONSENTED"
+ACCEPTED = "CONCORDAT_UPDATE_ACCEPTED"
+EVALUATED = "CONCORDAT_EVALUATED"
+ADOPTED = "CONCORDAT_ADOPTED"
+
 CONTRACT_FILE = "contract.json"
 DELTA_FILE = "delta.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -31,6 +37,21 @@ ADAPTER_FILE = "adapter_model.safetensors"
 def agent_id(site: str) -> str:
     """The verifier and builder id of a site's agent."""
     return f"https://concordat.dev/sites/{site}/agent"
+
+
+def round_resource(round_uid: str) -> str:
+    """Name of a round in verdicts."""
+    return f"concordat:round/{round_uid}"
+
+
+def update_resource(round_uid: str, site: str) -> str:
+    """Name of a site's update in verdicts."""
+    return f"concordat:round/{round_uid}/{site}"
+
+
+def release_resource(federation: str, sequence: int) -> str:
+    """Name of a release in verdicts."""
+    return f"concordat:release/{federation}/{sequence}"
 
 
 def rfc3339(time: datetime) -> str:
@@ -101,11 +122,11 @@ def consent_statement(
         name=CONTRACT_FILE,
         digest=contract_digest,
         verifier=agent_id(site),
-        resource=f"concordat:round/{round_uid}",
+        resource=round_resource(round_uid),
         policy_digest=policy_digest,
         inputs=[],
         passed=passed,
-        level="CONCORDAT_CONSENTED",
+        level=CONSENTED,
         at=at,
         extension={"site": site, "reason": reason},
     )
@@ -164,11 +185,11 @@ def verdict_statement(
         name=DELTA_FILE,
         digest=update_digest,
         verifier=AGGREGATOR,
-        resource=f"concordat:round/{round_uid}/{site}",
+        resource=update_resource(round_uid, site),
         policy_digest=contract_digest,
         inputs=[update_id] if update_id else [],
         passed=passed,
-        level="CONCORDAT_UPDATE_ACCEPTED",
+        level=ACCEPTED,
         at=at,
         extension=extension,
     )
@@ -240,7 +261,7 @@ def decision_statement(
         policy_digest=policy_digest,
         inputs=inputs,
         passed=passed,
-        level="CONCORDAT_ADOPTED",
+        level=ADOPTED,
         at=at,
         extension={"site": site, "reason": reason, "figures": dict(figures)},
     )
@@ -267,7 +288,7 @@ def evaluation_statement(
         policy_digest=policy_digest,
         inputs=[aggregation_id],
         passed=passed,
-        level="CONCORDAT_EVALUATED",
+        level=EVALUATED,
         at=at,
         extension={"site": evaluator, "reason": reason, "figures": dict(figures)},
     )

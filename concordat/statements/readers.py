@@ -66,6 +66,8 @@ class Summary:
     policy: str
     inputs: tuple[str, ...]
     passed: bool
+    levels: tuple[str, ...]
+    """What was verified, for example CONCORDAT_CONSENTED."""
     site: str
     reason: str
     extension: Mapping[str, Any]
@@ -181,6 +183,9 @@ def read_summary(signed: Readable) -> Summary:
     if result not in {"PASSED", "FAILED"}:
         raise MalformedStatement(f"verificationResult is {result[:20]!r}, expected PASSED or FAILED")
     extension = _get(p, DECISION, type_=dict)
+    levels = _get(p, "verifiedLevels", type_=list)
+    if not all(isinstance(level, str) for level in levels):
+        raise MalformedStatement("verifiedLevels must be a list of strings")
     return Summary(
         id=signed.id,
         subject=_subject(signed),
@@ -189,6 +194,7 @@ def read_summary(signed: Readable) -> Summary:
         policy=_sha256(_get(p, "policy", type_=dict), "policy"),
         inputs=tuple(_sha256(i, "inputAttestations") for i in _get(p, "inputAttestations", type_=list)),
         passed=result == "PASSED",
+        levels=tuple(levels),
         site=_get(extension, "site", type_=str),
         reason=_get(extension, "reason", type_=str),
         extension=extension,

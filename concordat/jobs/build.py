@@ -1,0 +1,134 @@
+"""The three Jobs. Operator and agent build them alike: one to create it, the other to compare it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concordat.api import FederationRound, Release, Site, Update
+from concordat.api.contract import Contract
+from concordat.api.types import (
+    LABEL_FEDERATION,
+    LABEL_RELEASE,
+    LABEL_ROUND,
+    LABEL_ROUND_UID,
+    LABEL_SITE,
+    ArtifactRef,
+)
+from concordat.api.update import update_name
+from concordat.jobs.pod import JobError, Size, job
+
+TRAINER, EVALUATOR, AGGREGATOR = "trainer", "evaluator", "aggregator"
+"""Names of the containers."""
+
+_STAGING_SECONDS = 120
+"""For pulling the image and loading the libraries, beside the budget."""
+_EVALUATION_SECONDS = 1800
+_EVALUATION_SIZE = Size(cpu="1", memory="2Gi")
+_AGGREGATION_SECONDS = 1800
+_AGGREGATION_SIZE = Size(cpu="1", memory="2Gi")
+
+
+def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
+    """The Job that trains for an Update. Raises JobError if the site takes no part in the federation."""
+    ref = update.spec.round_ref
+    return job(
+        name=update.metadata.name,
+        owner=update,
+        labels={
+            LABEL_ROUND: ref.name,
+            LABEL_ROUND_UID: ref.uid,
+            LABEL_SITE: update.spec.site,
+            LABEL_FEDERATION: update.spec.federation,
+        },
+        container=TRAINER,
+        image=contract.image,
+        command=_learning("train"),
+        service_account="concordat-trainer",
+        size=Size(cpu=contract.budget.cpu, memory=contract.budget.memory),
+        seconds=contract.budget.max_wall_seconds + _STAGING_SECONDS,
+        runtime_class=contract.runtime_class_name,
+        **_site_volumes(site, update.spec.federation, update.metadata.name, contract.base),
+    )
+
+
+def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -> dict[str, Any]:
+    """The Job that measures a namespace's copy of a Release. Raises JobError if copy or Site lack what it needs."""
+    name, spec = release.metadata.name, release.spec
+    if spec.image is None:
+        raise JobError(f"Release {release.metadata.namespace}/{name} has no spec.image; a copy needs it")
+    made = {LABEL_ROUND: spec.round_ref.name, LABEL_ROUND_UID: spec.round_ref.uid} if spec.round_ref else {}
+    return job(
+        name=name,
+        owner=release,
+        labels={
+            **made,
+            LABEL_RELEASE: name,
+            LABEL_SITE: site.metadata.name,
+            LABEL_FEDERATION: spec.federation,
+        },
+        container=EVALUATOR,
+        image=spec.image,
+        command=_learning("evaluate"),
+        service_account="concordat-trainer",
+        size=_EVALUATION_SIZE,
+        seconds=_EVALUATION_SECONDS,
+        runtime_class=runtime_class,
+        **_site_volumes(site, spec.federation, name, spec.base),
+    )
+
+
+def aggregation_job(round_: FederationRound, *, request: ArtifactRef, image: str, registry_url: str) -> dict[str, Any]:
+    """The Job that judges and aggregates a round's updates, in the hub. It names its result in its last words."""
+    return job(
+        name=aggregation_job_name(round_),
+        owner=round_,
+        labels={
+            LABEL_ROUND: round_.metadata.name,
+            LABEL_ROUND_UID: round_.metadata.uid,
+            LABEL_FEDERATION: round_.spec.federation,
+        },
+        container=AGGREGATOR,
+        image=image,
+        command=[
+            *("python", "-m", "concordat_operator.aggregator"),
+            *("--registry", registry_url),
+            *("--request", f"{request.repository}@{request.digest}"),
+            *("--result", "/dev/termination-log"),
+        ],
+        service_account="concordat-aggregator",
+        size=_AGGREGATION_SIZE,
+        seconds=_AGGREGATION_SECONDS,
+    )
+
+
+def aggregation_job_name(round_: FederationRound) -> str:
+    """Name of a round's aggregator Job."""
+    return f"{update_name(round_.metadata.name, round_.metadata.uid)}-aggregate"
+
+
+def _learning(module: str) -> list[str]:
+    folders = ("--base", "/base", "--task", "/task", "--data", "/data", "--out", "/out")
+    return ["python", "-m", f"concordat_learning.{module}", *folders]
+
+
+def _site_volumes(site: Site, federation: str, name: str, base: ArtifactRef) -> dict[str, Any]:
+    """Volumes and mounts: of the workspace only what is this Job's, and the data, which cannot be written."""
+    part = site.federation(federation)
+    if part is None:
+        raise JobError(
+            f"Site {site.metadata.name} takes no part in federation {federation!r}: it is not in spec.federations"
+        )
+    workspace, data = {"claimName": site.spec.workspace_claim}, {"claimName": part.data_claim, "readOnly": True}
+    base_folder = f"base/{base.digest.removeprefix('sha256:')[:16]}"
+    return {
+        "volumes": [
+            {"name": "workspace", "persistentVolumeClaim": workspace},
+            {"name": "data", "persistentVolumeClaim": data},
+        ],
+        "mounts": [
+            {"name": "workspace", "mountPath": "/base", "subPath": base_folder, "readOnly": True},
+            {"name": "workspace", "mountPath": "/task", "subPath": f"work/{name}/in", "readOnly": True},
+            {"name": "workspace", "mountPath": "/out", "subPath": f"work/{name}/out"},
+            {"name": "data", "mountPath": "/data", "readOnly": True},
+        ],
+    }

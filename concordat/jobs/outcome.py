@@ -1,0 +1,119 @@
+"""How a Job ended, and why it failed: read from its status and its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from concordat.api.conditions import Reason
+from concordat.jobs.build import AGGREGATOR, EVALUATOR, TRAINER
+
+EXIT_NOT_ISOLATED = 71
+_KILLED = 137
+_MESSAGE_LIMIT = 500
+_FAILED = {
+    TRAINER: Reason.TRAINING_FAILED,
+    EVALUATOR: Reason.VALIDATION_FAILED,
+    AGGREGATOR: Reason.AGGREGATION_FAILED,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a Job: when it completed, or why it failed."""
+
+    completed: datetime | None
+    message: str = ""
+
+
+def outcome(job: Mapping[str, Any] | None) -> Outcome | None:
+    """How the Job ended; None while it does not exist or has not ended."""
+    status = (job or {}).get("status") or {}
+    failed = _condition(status, "Failed")
+    if failed is not None:
+        words = [str(failed[part]) for part in ("reason", "message") if failed.get(part)]
+        return Outcome(None, ": ".join(words) or "no reason given")
+    if _condition(status, "Complete") is not None and status.get("completionTime"):
+        return Outcome(datetime.fromisoformat(status["completionTime"]))
+    return None
+
+
+def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str]:
+    """Why a failed Job failed, by its last pod, with a sentence for people. `pods` are the Job's, oldest first."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    other = _FAILED.get(container["name"], Reason.TRAINING_FAILED)
+    ended = _condition(job.get("status") or {}, "Failed") or {}
+    if ended.get("reason") == "DeadlineExceeded":
+        return Reason.DEADLINE_EXCEEDED, _deadline(job, pods)
+    if not pods:
+        words = _line(f"{ended.get('reason', 'no reason given')}: {ended.get('message', '')}")
+        return other, f"The Job failed, and its pods are gone, so the cause is not known ({words})."
+    return _pod_failure(pods[-1], container, other)
+
+
+def _pod_failure(pod: Mapping[str, Any], container: Mapping[str, Any], other: Reason) -> tuple[Reason, str]:
+    status, name = pod.get("status") or {}, pod["metadata"]["name"]
+    state = _state(status, container["name"])
+    terminated = state.get("terminated") or {}
+    code, said = terminated.get("exitCode"), _line(terminated.get("message") or "")
+    # With cgroup v1 only a child process may be killed: the container ends by itself, with any exit code, later.
+    if terminated.get("reason") == "OOMKilled":
+        return Reason.OOM_KILLED, _out_of_memory(name, container, code)
+    if status.get("reason") == "Evicted" or _condition(status, "DisruptionTarget") is not None:
+        why = _line(status.get("message") or (_condition(status, "DisruptionTarget") or {}).get("message") or "")
+        return Reason.EVICTED, f"Pod {name} was evicted: {why or 'no reason given'}."
+    if code == EXIT_NOT_ISOLATED:
+        return Reason.NOT_ISOLATED, f"Pod {name} refused to run, because it is not isolated: {said or 'no message'}."
+    if code is None:
+        waiting = state.get("waiting") or {}
+        words = f"{waiting.get('reason') or status.get('reason') or status.get('phase') or 'unknown'}"
+        said = _line(waiting.get("message") or status.get("message") or "")
+        return other, f"Pod {name} never ran to an end ({words}): {said or 'see kubectl describe pod'}."
+    if code == _KILLED and not said:
+        said = "killed from outside, perhaps for memory; see kubectl describe pod"
+    return other, f"Pod {name} ended with exit code {code}: {said or 'no message; see kubectl logs'}."
+
+
+def _out_of_memory(name: str, container: Mapping[str, Any], code: Any) -> str:
+    limit = ((container.get("resources") or {}).get("limits") or {}).get("memory", "unknown")
+    remedy = "raise budget.memory or lower recipe.batchSize" if container["name"] == TRAINER else "give it less to do"
+    how = "" if code == _KILLED else f", in a child process (exit code {code})"
+    return f"Pod {name} ran out of memory{how}: its limit is {limit}; {remedy}."
+
+
+def _deadline(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    spec = job["spec"]
+    container = spec["template"]["spec"]["containers"][0]["name"]
+    seconds = spec.get("activeDeadlineSeconds", "?")
+    status = (pods[-1].get("status") or {}) if pods else {}
+    waiting = _state(status, container).get("waiting") or {}
+    if waiting.get("reason"):
+        return f"The Job took longer than {seconds} s and never ran: {waiting['reason']}: {_line(waiting.get('message') or '')}."
+    if container == TRAINER:
+        return (
+            f"The Job took longer than {seconds} s, with time to start and retries included: "
+            "raise budget.maxWallSeconds or lower budget.maxSteps."
+        )
+    return f"The Job took longer than {seconds} s, with time to start and retries included."
+
+
+def _state(status: Mapping[str, Any], container: str) -> Mapping[str, Any]:
+    statuses = status.get("containerStatuses") or []
+    found = next((s for s in statuses if s.get("name") == container), {})
+    state: Mapping[str, Any] = found.get("state") or {}
+    return state
+
+
+def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
+    """The condition of that type, if it is True."""
+    conditions = status.get("conditions") or []
+    return next((c for c in conditions if c.get("type") == type_ and c.get("status") == "True"), None)
+
+
+def _line(text: str) -> str:
+    """One printable line without a final full stop, of bounded length: a pod says what it likes."""
+    words = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(words.split())
+    return line[:_MESSAGE_LIMIT].rstrip(" .:")

@@ -1,0 +1,147 @@
+"""What all Jobs of Concordat have in common: one unprivileged container, no token, literal values, bounded resources.
+
+The shape passes Pod Security `restricted` and the admission policy of the operator's chart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from concordat.api.resource import Resource
+from concordat.api.types import API_VERSION, LABEL_MANAGED_BY, MANAGED_BY
+from concordat.jobs.quantity import value
+
+EXIT_TRANSIENT = 75
+"""EX_TEMPFAIL: the only exit code after which a pod is tried again."""
+
+_USER = 65532
+_RETRIES = 2
+_GRACE_SECONDS = 10
+_SCRATCH = "1Gi"
+_DISK_REQUEST = "64Mi"
+_CPU_REQUEST = "100m"
+
+
+class JobError(ValueError):
+    """The Job cannot be described. The message says what is missing, and in which object."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the container may use."""
+
+    cpu: str
+    memory: str
+
+
+def job(
+    *,
+    name: str,
+    owner: Resource,
+    labels: Mapping[str, str],
+    container: str,
+    image: str,
+    command: Sequence[str],
+    service_account: str,
+    size: Size,
+    seconds: int,
+    runtime_class: str | None = None,
+    volumes: Sequence[Mapping[str, Any]] = (),
+    mounts: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """A Job with one container, in its owner's namespace, and deleted with its owner."""
+    all_labels = {**labels, LABEL_MANAGED_BY: MANAGED_BY}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(container, image, command, size, mounts)],
+        "volumes": [*(dict(volume) for volume in volumes), {"name": "tmp", "emptyDir": {"sizeLimit": _SCRATCH}}],
+    }
+    if runtime_class is not None:
+        pod["runtimeClassName"] = runtime_class
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": owner.metadata.namespace,
+            "labels": all_labels,
+            "ownerReferences": [_owner(owner)],
+        },
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimit": _RETRIES,
+            "activeDeadlineSeconds": seconds,
+            # Two pods of one Job must not write the same folder at once.
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": _failure_rules(container)},
+            "template": {"metadata": {"labels": all_labels}, "spec": pod},
+        },
+    }
+
+
+def _container(
+    name: str, image: str, command: Sequence[str], size: Size, mounts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    cpu = value(size.cpu)
+    # A site's Jobs are short of memory, seldom of processors: a small request lets several sites share a node.
+    cpu_request = _CPU_REQUEST if cpu > value(_CPU_REQUEST) else size.cpu
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command),
+        "env": [
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own emptyDir
+            # os.cpu_count() is the node's; more threads than the limit only wait for each other.
+            {"name": "OMP_NUM_THREADS", "value": str(math.ceil(cpu))},
+        ],
+        "resources": {
+            "requests": {"cpu": cpu_request, "memory": size.memory, "ephemeral-storage": _DISK_REQUEST},
+            "limits": {"cpu": size.cpu, "memory": size.memory, "ephemeral-storage": _SCRATCH},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [*(dict(mount) for mount in mounts), {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _failure_rules(container: str) -> list[dict[str, Any]]:
+    """First match wins. What no rule matches, exit 75, counts towards backoffLimit."""
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": container, "operator": "NotIn", "values": [EXIT_TRANSIENT]},
+        },
+    ]
+
+
+def _owner(owner: Resource) -> dict[str, Any]:
+    # Without blockOwnerDeletion: setting it needs a right on the owner's finalizers, which the operator has not.
+    return {
+        "apiVersion": API_VERSION,
+        "kind": owner.KIND.kind,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
+        "controller": True,
+    }

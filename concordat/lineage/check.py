@@ -1,0 +1,37 @@
+"""What the steps of the verification share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from concordat.lineage.bundle import Kind, Line
+from concordat.lineage.errors import LineageError
+from concordat.statements import PublicKey, Signed, StatementError, open_bundle
+
+
+def demand(holds: bool, otherwise: str) -> None:
+    """Raise LineageError with that sentence unless it holds."""
+    if not holds:
+        raise LineageError(otherwise)
+
+
+def only(found: Mapping[Kind, list[Line]], kind: Kind) -> Line:
+    """The only statement of a kind. Raises LineageError if there is none, or several."""
+    demand(len(found[kind]) == 1, f"the bundle has {len(found[kind])} statements of kind {kind}, expected 1")
+    return found[kind][0]
+
+
+def opened(line: Line, keys: Collection[PublicKey], what: str) -> Signed:
+    """The statement, verified. Raises LineageError."""
+    with reading(what):
+        return open_bundle(line.data, keys)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Tell which statement could not be read or verified."""
+    try:
+        yield
+    except StatementError as error:
+        raise LineageError(f"{what}: {error}") from None

@@ -1,0 +1,197 @@
+"""From the contract to the closure: what was offered, what each site sent, and what the hub held of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from concordat.api.contract import Contract
+from concordat.lineage.bundle import Kind, Line
+from concordat.lineage.check import demand, only, opened, reading
+from concordat.lineage.errors import LineageError
+from concordat.lineage.trust import Trust
+from concordat.statements import PublicKey, canonical, sha256_digest
+from concordat.statements.predicates import ACCEPTED, AGGREGATOR, CONSENTED, agent_id, round_resource, update_resource
+from concordat.statements.readers import (
+    Provenance,
+    Summary,
+    read_closure,
+    read_contract,
+    read_summary,
+    read_update,
+)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A verified contract, with the key of each of its sites."""
+
+    contract: Contract
+    digest: str
+    id: str
+    keys: Mapping[str, PublicKey]
+
+    def key(self, site: str, what: str) -> PublicKey:
+        """The key of a site. Raises LineageError if it is not in the contract."""
+        key = self.keys.get(site)
+        if key is None:
+            raise LineageError(f"{what} is by site {site[:80]!r}, which is not in the contract")
+        return key
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What the hub accepted, by its own signed verdicts."""
+
+    ids: Mapping[str, str]
+    """Site to the id of its update statement."""
+    rejected: tuple[str, ...]
+    missing: tuple[str, ...]
+    closure_id: str
+
+
+def read_offer(line: Line, trust: Trust, contract_digest: str) -> Offer:
+    """The contract, by signature and digest. Raises LineageError."""
+    what = "the contract"
+    with reading(what):
+        signed = opened(line, trust.contract_keys, what)
+        found = read_contract(signed)
+        document = sha256_digest(canonical(signed.statement["predicate"]))
+        keys = {site.name: PublicKey.from_pem(site.public_key) for site in found.contract.sites}
+    demand(found.digest == document, f"{what} has digest {document}, its statement is about {found.digest}")
+    demand(document == contract_digest, f"{what} has digest {document}, the release names {contract_digest}")
+    sites = found.contract.sites
+    demand(len(keys) == len(sites), f"{what} names a site twice")
+    demand(len(set(keys.values())) == len(sites), f"{what} gives two sites one key")
+    for site in sites:
+        demand(
+            keys[site.name].thumbprint == site.key_thumbprint,
+            f"{what} gives site {site.name} the thumbprint {site.key_thumbprint}, its key has another",
+        )
+    demand(found.contract.recipe.image is not None, f"{what} names no recipe.image")
+    return Offer(found.contract, document, found.id, keys)
+
+
+def accepted_updates(found: Mapping[Kind, list[Line]], trust: Trust, offer: Offer) -> Accepted:
+    """Verdicts, closure, updates and consents. Raises LineageError."""
+    verdicts = _verdicts(found[Kind.VERDICT], trust, offer)
+    missing = tuple(sorted(set(offer.keys) - set(verdicts)))
+    closure_id = _closure(only(found, Kind.CLOSURE), trust, offer, verdicts, missing)
+    updates = _updates(found[Kind.UPDATE], offer, verdicts)
+    consents = _consents(found[Kind.CONSENT], offer, updates)
+    ids: dict[str, str] = {}
+    for site, verdict in verdicts.items():
+        if verdict.passed:
+            ids[site] = _accepted(site, verdict, updates.get(site), consents, offer)
+    rejected = tuple(sorted(set(verdicts) - set(ids)))
+    return Accepted(ids, rejected, missing, closure_id)
+
+
+def _verdicts(lines: list[Line], trust: Trust, offer: Offer) -> dict[str, Summary]:
+    verdicts: dict[str, Summary] = {}
+    for line in lines:
+        what = "a verdict"
+        with reading(what):
+            verdict = read_summary(opened(line, trust.aggregation_keys, what))
+        site, what = verdict.site, f"the verdict on site {verdict.site[:80]!r}"
+        offer.key(site, what)
+        demand(site not in verdicts, f"there are two verdicts on site {site}")
+        demand(verdict.verifier == AGGREGATOR, f"{what} is by {verdict.verifier}, expected {AGGREGATOR}")
+        demand(verdict.policy == offer.digest, f"{what} was given under contract {verdict.policy}")
+        resource = update_resource(offer.contract.round.uid, site)
+        demand(verdict.resource == resource, f"{what} is about {verdict.resource}, expected {resource}")
+        demand(len(verdict.inputs) <= 1, f"{what} rests on {len(verdict.inputs)} statements")
+        if verdict.passed:
+            demand(ACCEPTED in verdict.levels, f"{what} passed something else than an update")
+            demand(len(verdict.inputs) == 1, f"{what} accepts an update without its statement")
+        verdicts[site] = verdict
+    return verdicts
+
+
+def _closure(line: Line, trust: Trust, offer: Offer, verdicts: Mapping[str, Summary], missing: tuple[str, ...]) -> str:
+    what = "the closure"
+    with reading(what):
+        closure = read_closure(opened(line, trust.aggregation_keys, what))
+    demand(closure.contract == offer.digest, f"{what} is of contract {closure.contract}")
+    present = sorted(verdict.id for verdict in verdicts.values())
+    demand(
+        sorted(closure.verdicts) == present,
+        f"{what} lists {len(closure.verdicts)} verdicts, and they are not exactly the {len(present)} in the bundle",
+    )
+    passed = sum(verdict.passed for verdict in verdicts.values())
+    for name, said, counted in (
+        ("accepted", closure.accepted, passed),
+        ("rejected", closure.rejected, len(verdicts) - passed),
+    ):
+        demand(said == counted, f"{what} counts {said} {name}, its verdicts are {counted}")
+    demand(closure.missing == missing, f"{what} does not name exactly the sites without a verdict as missing")
+    return closure.id
+
+
+def _updates(lines: list[Line], offer: Offer, verdicts: Mapping[str, Summary]) -> dict[str, Provenance]:
+    """Each signed by its site, and the one its verdict is about."""
+    updates: dict[str, Provenance] = {}
+    for line in lines:
+        what = "an update"
+        with reading(what):
+            site = str(read_update(line.content).parameters.get("site"))
+            what = f"the update of site {site[:80]!r}"
+            update = read_update(opened(line, [offer.key(site, what)], what))
+        verdict = verdicts.get(site)
+        demand(verdict is not None and verdict.inputs == (update.id,), f"{what} is not the one its verdict is about")
+        updates[site] = update
+    return updates
+
+
+def _consents(lines: list[Line], offer: Offer, updates: Mapping[str, Provenance]) -> dict[str, Summary]:
+    """By id; each signed by its site, and named by its update."""
+    consents: dict[str, Summary] = {}
+    for line in lines:
+        what = "a consent"
+        with reading(what):
+            site = read_summary(line.content).site
+            what = f"the consent of site {site[:80]!r}"
+            consent = read_summary(opened(line, [offer.key(site, what)], what))
+        update = updates.get(site)
+        named = update.dependencies.get("consent", ()) if update is not None else ()
+        demand(consent.id in named, f"{what} is not the one its update was made with")
+        consents[consent.id] = consent
+    return consents
+
+
+def _accepted(
+    site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], offer: Offer
+) -> str:
+    """An accepted update was made under this contract, from its base and parent, with its site's consent."""
+    what, contract = f"the accepted update of site {site}", offer.contract
+    if update is None:
+        raise LineageError(f"{what} is not in the bundle")
+    demand(update.subject == verdict.subject, f"{what} is of {update.subject}, its verdict about {verdict.subject}")
+    demand(update.builder == agent_id(site), f"{what} was made by {update.builder}, expected {agent_id(site)}")
+    for name, wanted in (("round", contract.round.uid), ("contract", offer.digest)):
+        said = update.parameters.get(name)
+        demand(said == wanted, f"{what} was made for {name} {said!r}, expected {wanted!r}")
+    demand(
+        set(update.dependencies) <= {"base", "parent", "contract", "consent"},
+        f"{what} has dependencies of unknown roles: {', '.join(sorted(update.dependencies))}",
+    )
+    with reading(what):
+        for role, wanted in (
+            ("base", contract.base.digest),
+            ("parent", contract.parent.digest),
+            ("contract", offer.digest),
+        ):
+            demand(update.one(role) == wanted, f"{what} was made from {role} {update.one(role)}, expected {wanted}")
+        consent = consents.get(update.one("consent"))
+    if consent is None:
+        raise LineageError(f"the consent of site {site} is not in the bundle")
+    _consented(site, consent, offer)
+    return update.id
+
+
+def _consented(site: str, consent: Summary, offer: Offer) -> None:
+    what, resource = f"the consent of site {site}", round_resource(offer.contract.round.uid)
+    demand(consent.passed and CONSENTED in consent.levels, f"{what} says no: {consent.reason}")
+    demand(consent.subject == offer.digest, f"{what} is about {consent.subject}, the contract is {offer.digest}")
+    demand(consent.verifier == agent_id(site), f"{what} is by {consent.verifier}, expected {agent_id(site)}")
+    demand(consent.resource == resource, f"{what} is about {consent.resource}, expected {resource}")

@@ -1,0 +1,221 @@
+"""Rounds from `kubectl apply` to release, with the operator's and the agents' own reconcilers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from concordat.api import FederationRound, Release, Update, find, is_true
+from concordat.artifacts.tensors import Tensors
+from concordat.runtime import JOB
+from concordat.screening import total_norm
+
+Federation = Any
+
+
+def ended(federation: Federation, name: str) -> tuple[str, str]:
+    """Status and reason of Succeeded."""
+    found = find(federation.found(name).status.conditions, "Succeeded")
+    return (found.status.value, found.reason)
+
+
+async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federation) -> None:
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    round_ = federation.found("r1")
+    for type_ in (
+        "SitesSelected",
+        "ContractSigned",
+        "UpdatesCollected",
+        "Aggregated",
+        "Evaluated",
+        "Released",
+        "Ready",
+    ):
+        assert is_true(round_.status.conditions, type_), type_
+    assert round_.status.observed_generation == round_.metadata.generation
+    assert round_.status.summary == "4/4 verified"
+    assert round_.status.evaluation.candidate_ppm == 900_000
+    name = round_.status.release.name
+    copies = federation.copies(name)
+    assert set(copies) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
+    assert copies["hub"].spec.sequence == 1
+    assert copies["hub"].status.rollout.adopted == 4
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert await federation.champion(short) == name
+        assert is_true(copies[short].status.conditions, "Champion")
+
+
+async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:
+    await federation.round("r1")
+    await federation.settle()
+    first = federation.found("r1").status.release.name
+    federation.quality = {federation.name(s): 950_000 for s in ("evaluator", "site-a", "site-b", "site-c", "site-d")}
+    await federation.round("r2")
+    await federation.settle()
+    assert ended(federation, "r2") == ("True", "Released")
+    second = federation.copies(federation.found("r2").status.release.name)["hub"]
+    assert second.spec.sequence == 2
+    assert second.spec.parent == federation.copies(first)["hub"].spec.adapter
+    assert await federation.champion("site-a") == second.metadata.name
+
+
+async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federation: Federation) -> None:
+    await federation.join("site-e", adoption={"minQualityPpm": 990_000})
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    name = federation.found("r1").status.release.name
+    adopted = find(federation.copies(name)["site-e"].status.conditions, "Adopted")
+    assert (adopted.status.value, adopted.reason) == ("False", "PolicyRejected")
+    assert await federation.champion("site-e") is None
+    assert federation.copies(name)["hub"].status.rollout.rejected == 1
+
+
+def poisoned(delta: Tensors, clip_norm: float) -> Any:
+    """An honestly signed update, turned around and blown up."""
+    from concordat_site.signer import Prepared
+
+    scaled = {name: values * np.float32(-20) for name, values in delta.items()}
+    return Prepared(delta=scaled, norm=total_norm(scaled), clipped=False)
+
+
+async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(federation: Federation) -> None:
+    await federation.join("site-e", prepare=poisoned)
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    updates = federation.updates("r1")
+    verified = find(updates["site-e"].status.conditions, "Verified")
+    assert (verified.status.value, verified.reason) == ("False", "NormExceeded")
+    assert updates["site-e"].status.verdict.statement is not None
+    (gone,) = federation.found("r1").status.exceptions
+    assert (gone.site, gone.step, gone.reason) == (federation.name("site-e"), "Verified", "NormExceeded")
+    assert federation.found("r1").status.summary == "4/5 verified"
+
+
+async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federation: Federation) -> None:
+    federation.outcomes = {federation.name("site-b"): "DeadlineExceeded"}
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "DeadlineExceeded")
+
+
+async def test_below_quorum_no_champion_is_touched(federation: Federation) -> None:
+    await federation.round("r1", budget={"maxSteps": 501})
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "QuorumNotReached")
+    message = find(federation.found("r1").status.conditions, "Succeeded").message
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert f"{federation.name(short)} (Consented: PolicyRefused)" in message
+        assert await federation.champion(short) is None
+    assert federation.launched == []
+
+
+async def test_a_silent_site_is_counted_out_at_the_deadline(federation: Federation) -> None:
+    silent = federation.agents.pop(federation.name("site-d"))
+    await federation.round("r1")
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "UpdatesCollected").reason == "InProgress"
+    federation.clock.advance(301)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    (gone,) = federation.found("r1").status.exceptions
+    assert (gone.site, gone.reason) == (federation.name("site-d"), "DeadlineExceeded")
+    # What it says when it comes back is not counted, and hurts nobody.
+    federation.agents[federation.name("site-d")] = silent
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation) -> None:
+    federation.quality = {federation.name("evaluator"): 700_000}
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "NotApproved")
+    name = federation.found("r1").status.release.name
+    assert set(federation.copies(name)) == {"hub", "evaluator"}
+    assert await federation.champion("site-a") is None
+
+
+async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Federation) -> None:
+    del federation.agents[federation.name("evaluator")]
+    await federation.round("r1", deadlines={"evaluationSeconds": 60})
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "Ready").reason == "InProgress"
+    federation.clock.advance(61)
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "EvaluationDeadlineExceeded")
+
+
+async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) -> None:
+    await federation.round("r1", suspend=True)
+    await federation.settle()
+    assert is_true(federation.found("r1").status.conditions, "Suspended")
+    assert federation.updates("r1") == {}
+    await patch(federation, "r1", {"suspend": False})
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -> None:
+    await federation.round("r1", quorum=9)
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
+    await patch(federation, "r1", {"quorum": 3})
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert find(federation.found("r1").status.conditions, "Stalled") is None
+
+
+async def test_deleting_a_round_removes_what_it_made_but_not_an_approved_release(federation: Federation) -> None:
+    federation.quality = {federation.name("evaluator"): 700_000}
+    await federation.round("bad")
+    await federation.settle()
+    federation.quality = {}
+    await federation.round("good")
+    await federation.settle()
+    kept = federation.found("good").status.release.name
+    for name in ("bad", "good"):
+        await federation.admin.delete(FederationRound, federation.hub_space, name)
+    await federation.settle()
+    assert federation.store.list(FederationRound) == []
+    assert federation.store.list(Update) == []
+    names = {r.metadata.name for r in federation.store.list(Release)}
+    assert names == {"digits-0", kept}
+    jobs = {job["metadata"]["name"] for job in federation.store.list(JOB)}
+    assert jobs == {kept}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killing_the_operator_at_every_write_changes_nothing(federation: Federation, moment: str) -> None:
+    federation.mortal = moment
+    await federation.round("r1")
+    await federation.settle(200)
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.deaths > 20
+    name = federation.found("r1").status.release.name
+    assert set(federation.copies(name)) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
+    assert federation.found("r1").status.summary == "4/4 verified"
+    # Each Job ran once: four trained, one aggregated, five judged.
+    assert len(federation.launched) == len(set(federation.launched)) == 10
+    assert [r.spec.sequence for r in federation.store.list(Release, federation.hub_space)] == [0, 1]
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert await federation.champion(short) == name
+
+
+async def patch(federation: Federation, name: str, spec: dict[str, Any]) -> None:
+    """Merge into a round's spec, as kubectl does."""
+    await federation.admin._write(
+        "PATCH",
+        f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/{name}",
+        {"spec": spec},
+        content_type="application/merge-patch+json",
+    )

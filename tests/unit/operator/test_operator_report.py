@@ -1,0 +1,79 @@
+"""What the aggregator leaves is compared with what it was asked; settings are told apart from mistakes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from concordat.runtime import Terminal
+from concordat_operator.report import Report, request_of, result
+from concordat_operator.settings import Settings, SettingsError
+
+DIGEST = "sha256:" + "a" * 64
+REF = {"repository": "digits/x", "digest": DIGEST}
+ENVIRONMENT = {
+    "CONCORDAT_NAMESPACE": "concordat",
+    "CONCORDAT_REGISTRY_URL": "http://registry:5000",
+    "CONCORDAT_OPERATOR_IMAGE": f"r/operator@{DIGEST}",
+}
+
+
+def pod(code: int, message: str) -> dict[str, Any]:
+    return {"status": {"containerStatuses": [{"state": {"terminated": {"exitCode": code, "message": message}}}]}}
+
+
+def test_the_result_is_that_of_the_pod_that_ended_well() -> None:
+    good = json.dumps({"report": REF, "adapter": None})
+    found = result([pod(75, "the registry is away"), pod(0, good), pod(1, "late")])
+    assert found is not None
+    assert found.report.digest == DIGEST
+    assert found.adapter is None
+    assert result([]) is None
+    assert result([pod(75, "the registry is away"), {"status": {}}]) is None
+
+
+@pytest.mark.parametrize("message", ["", "no json", "{}", '{"report": {"repository": "x", "digest": "y"}}'])
+def test_a_result_that_cannot_be_read_is_terminal(message: str) -> None:
+    with pytest.raises(Terminal, match="termination message"):
+        result([pod(0, message)])
+
+
+def job(*words: str) -> dict[str, Any]:
+    return {"spec": {"template": {"spec": {"containers": [{"command": ["python", *words]}]}}}}
+
+
+def test_the_request_is_read_from_the_job() -> None:
+    assert request_of(job("--request", f"digits/x@{DIGEST}", "--result", "/r")).digest == DIGEST
+    for words in ((), ("--request",), ("--request", "nothing")):
+        with pytest.raises(Terminal, match="names no request"):
+            request_of(job(*words))
+
+
+def test_a_report_needs_its_schema() -> None:
+    with pytest.raises(ValueError, match="schema"):
+        Report.model_validate({"contractDigest": DIGEST, "verdicts": [], "rule": "Mean", "aggregated": []})
+
+
+def test_settings_come_from_the_environment() -> None:
+    found = Settings.from_environment({**ENVIRONMENT, "CONCORDAT_RUNTIME_CLASS": "", "POD_NAME": "operator-0"})
+    assert found.runtime_class is None
+    assert found.learning_image is None
+    assert found.identity == "operator-0"
+    assert found.http_port == 8080
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"CONCORDAT_NAMESPACE": ""}, "CONCORDAT_NAMESPACE is not set"),
+        ({"CONCORDAT_OPERATOR_IMAGE": ""}, "CONCORDAT_OPERATOR_IMAGE is not set"),
+        ({"CONCORDAT_OPERATOR_IMAGE": "r/operator:latest"}, "by digest"),
+        ({"CONCORDAT_LEARNING_IMAGE": "r/learning"}, "CONCORDAT_LEARNING_IMAGE is 'r/learning'"),
+        ({"CONCORDAT_HTTP_PORT": "http"}, "CONCORDAT_HTTP_PORT is 'http'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_remedy(change: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError, match=says.replace("(", r"\(")):
+        Settings.from_environment({**ENVIRONMENT, **change})

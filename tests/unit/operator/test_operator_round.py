@@ -1,0 +1,257 @@
+"""Which step of a round is due, when it has ended, and how it is described."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concordat.api import Reason, find, is_true
+from concordat.api.round import AggregateStatus, ContractStatus
+from concordat_operator.plan.describe import describe
+from concordat_operator.plan.round import Observed, Step, next_step, over, wake
+from concordat_operator.plan.select import Finding, Selection
+from concordat_operator.plan.slots import counts, slots
+
+Make = Any
+DONE = {"Consented": "True", "AttestationValid": "True", "Staged": "True", "Trained": "True", "Submitted": "True"}
+SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
+
+
+def observe(make: Make, updates: dict[str, dict[str, str]], *, after: float = 60, **facts: Any) -> Observed:
+    """A contracted round whose sites have Updates with those conditions."""
+    contract = make.contract()
+    found = {site: make.update(site, **conditions) for site, conditions in updates.items()}
+    now = make.now + timedelta(seconds=after)
+    return Observed(facts.pop("round", make.round()), contract=contract, slots=slots(contract, found, now), **facts)
+
+
+def contract_status(make: Make) -> ContractStatus:
+    return ContractStatus.model_validate(
+        {"artifact": make.ref, "sha256": make.ref["digest"], "contractedTime": make.now}
+    )
+
+
+def aggregate(make: Make, *, adapter: bool = True) -> AggregateStatus:
+    return AggregateStatus.model_validate(
+        {"report": make.ref, **({"adapter": make.ref, "lineage": make.ref} if adapter else {})}
+    )
+
+
+def test_the_story_of_a_round(make: Make) -> None:
+    selection = Selection(make.release(), tuple(make.sites()[:5]), make.image)
+    bare = make.round(metadata={"finalizers": []})
+    assert next_step(Observed(bare, selection=selection)) is Step.FINALIZE
+    assert next_step(Observed(make.round(), selection=selection)) is Step.CONTRACT
+    assert next_step(observe(make, {})) is Step.REQUEST
+    asked = {site: {} for site in SITES}
+    assert next_step(observe(make, asked)) is Step.REST
+    handed_in = dict.fromkeys(SITES, DONE)
+    assert next_step(observe(make, handed_in)) is Step.AGGREGATE
+    assert next_step(observe(make, handed_in, job=make.job())) is Step.REST
+    assert next_step(observe(make, handed_in, job=make.job("Complete"))) is Step.JUDGE
+    judged = {site: {**DONE, "Verified": "True:Verified"} for site in SITES}
+    made = aggregate(make)
+    assert next_step(observe(make, judged, aggregate=made)) is Step.PROPOSE
+    candidate = make.release("r1-1", 1, Approved="Unknown:Evaluating")
+    assert next_step(observe(make, judged, aggregate=made, release=candidate)) is Step.REST
+    seen = observe(make, judged, aggregate=made, release=make.release("r1-1", 1, Approved="True:Approved"))
+    assert next_step(seen) is Step.REST
+    ended = over(seen)
+    assert ended is not None
+    assert ended.reason is Reason.RELEASED
+
+
+def test_a_suspended_round_starts_nothing_and_goes_on_where_it_was(make: Make) -> None:
+    held = observe(make, {}, round=make.round(suspend=True))
+    assert next_step(held) is Step.REST
+    status = describe(held, contract_status(make), make.now)
+    assert is_true(status.conditions, "Suspended")
+    assert find(status.conditions, "Reconciling") is None
+    assert status.phase == "Suspended"
+    assert next_step(replace(held, round=make.round())) is Step.REQUEST
+
+
+def test_a_deleted_round_is_cleaned_up_whatever_its_state(make: Make) -> None:
+    deleted = make.round(metadata={"deletionTimestamp": make.now})
+    assert next_step(observe(make, {}, round=deleted)) is Step.CLEAN_UP
+    assert next_step(Observed(deleted)) is Step.CLEAN_UP
+    bare = make.round(metadata={"deletionTimestamp": make.now, "finalizers": []})
+    assert next_step(Observed(bare)) is Step.REST
+
+
+@pytest.mark.parametrize(
+    ("conditions", "after", "step", "reason"),
+    [
+        ({"Consented": "False:PolicyRefused"}, 60, "Consented", "PolicyRefused"),
+        ({"Consented": "True", "AttestationValid": "False:KeyPossessionNotProved"}, 60, "AttestationValid", None),
+        ({"Consented": "True", "Staged": "False:ArtifactUnreadable"}, 60, "Staged", "ArtifactUnreadable"),
+        ({"Consented": "True", "Trained": "False:OOMKilled", "Submitted": "False:NoCandidate"}, 60, "Trained", None),
+        ({"Consented": "True", "Trained": "True", "Submitted": "False:GateFailed"}, 60, "Submitted", "GateFailed"),
+        ({**DONE, "Verified": "False:NormExceeded"}, 60, "Verified", "NormExceeded"),
+        ({}, 301, "Consented", "DeadlineExceeded"),
+        ({"Consented": "True", "Trained": "False:Training"}, 3601, "Submitted", "DeadlineExceeded"),
+    ],
+)
+def test_a_site_that_drops_out_is_named_with_its_step(
+    make: Make, conditions: dict[str, str], after: float, step: str, reason: str | None
+) -> None:
+    seen = observe(make, {"site-a": conditions, **dict.fromkeys(SITES[1:], DONE)}, after=after)
+    (gone,) = [slot.out for slot in seen.slots if slot.out is not None]
+    assert gone.site == "site-a"
+    assert gone.step == step
+    assert reason is None or gone.reason == reason
+    assert next_step(seen) is Step.AGGREGATE
+    status = describe(seen, contract_status(make), make.now)
+    assert [e.site for e in status.exceptions] == ["site-a"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "after"),
+    [
+        ({}, 60),
+        ({"Consented": "True"}, 301),
+        ({"Consented": "True", "Trained": "False:Training"}, 60),
+        ({"Consented": "True", "Trained": "True"}, 60),
+    ],
+)
+def test_a_site_that_is_still_at_it_is_waited_for(make: Make, conditions: dict[str, str], after: float) -> None:
+    seen = observe(make, {"site-a": conditions, **dict.fromkeys(SITES[1:], DONE)}, after=after)
+    assert [slot.site for slot in seen.slots if slot.waited_for] == ["site-a"]
+    assert next_step(seen) is Step.REST
+    message = find(describe(seen, contract_status(make), make.now).conditions, "UpdatesCollected").message
+    assert "4 of 5 updates submitted; waiting for site-a until 2026-11-24 1" in message
+
+
+def test_below_quorum_the_round_fails_and_names_who_is_missing(make: Make) -> None:
+    out = {s: {"Consented": "False:PolicyRefused"} for s in SITES[:3]}
+    seen = observe(make, {**out, **dict.fromkeys(SITES[3:], DONE)})
+    ended = over(seen)
+    assert ended is not None
+    assert ended.reason is Reason.QUORUM_NOT_REACHED
+    for site in SITES[:3]:
+        assert f"{site} (Consented: PolicyRefused)" in ended.message
+    assert "No champion was touched" in ended.message
+    assert next_step(seen) is Step.REST
+    status = describe(seen, contract_status(make), make.now)
+    for type_, value in (
+        ("Succeeded", "False"),
+        ("Ready", "False"),
+        ("Stalled", "True"),
+        ("UpdatesCollected", "False"),
+    ):
+        assert find(status.conditions, type_).status.value == value
+    assert find(status.conditions, "Reconciling") is None
+
+
+def test_too_few_verified_updates_fail_the_round(make: Make) -> None:
+    bad = {s: {**DONE, "Verified": "False:NormExceeded"} for s in SITES[:3]}
+    good = {s: {**DONE, "Verified": "True:Verified"} for s in SITES[3:]}
+    ended = over(observe(make, {**bad, **good}, aggregate=aggregate(make, adapter=False), job=make.job("Complete")))
+    assert ended is not None
+    assert ended.reason is Reason.QUORUM_NOT_REACHED
+    assert "2 updates verified, quorum is 3" in ended.message
+
+
+def test_a_failed_aggregator_fails_the_round(make: Make) -> None:
+    ended = over(observe(make, dict.fromkeys(SITES, DONE), job=make.job("PodFailurePolicy")))
+    assert ended is not None
+    assert ended.reason is Reason.AGGREGATION_FAILED
+    assert "kubectl logs job/r1-0123abcd -n concordat" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("approved", "reason"),
+    [
+        ("False:Rejected", Reason.NOT_APPROVED),
+        ("False:EvaluationDeadlineExceeded", Reason.EVALUATION_DEADLINE_EXCEEDED),
+    ],
+)
+def test_a_candidate_that_is_not_approved_fails_the_round(make: Make, approved: str, reason: Reason) -> None:
+    judged = {site: {**DONE, "Verified": "True:Verified"} for site in SITES}
+    seen = observe(make, judged, aggregate=aggregate(make), release=make.release("r1-1", 1, Approved=approved))
+    ended = over(seen)
+    assert ended is not None
+    assert ended.reason is reason
+    status = describe(seen, contract_status(make), make.now)
+    assert find(status.conditions, "Released").status.value == "False"
+
+
+def test_what_has_ended_stays_ended(make: Make) -> None:
+    for value in ("True:Released", "False:QuorumNotReached"):
+        round_ = make.round({"conditions": make.conditions(Succeeded=value)})
+        assert next_step(Observed(round_)) is Step.REST
+        assert wake(Observed(round_), make.now) is None
+
+
+def test_the_round_wakes_at_the_next_deadline(make: Make) -> None:
+    seen = observe(make, {site: {} for site in SITES})
+    assert wake(seen, make.now) == 300
+    seen = observe(make, {site: {"Consented": "True"} for site in SITES})
+    assert wake(seen, make.now) == 3600
+    stalled = Observed(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "none"))
+    assert wake(stalled, make.now) == 30
+
+
+def test_a_stalled_round_says_so_in_every_word_kubectl_reads(make: Make) -> None:
+    seen = Observed(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "Nobody is there."))
+    status = describe(seen, None, make.now)
+    for type_ in ("Ready", "Stalled", "SitesSelected"):
+        assert find(status.conditions, type_).reason == "NoEligibleSite"
+    recovered = Observed(
+        make.round({"conditions": [c.wire() for c in status.conditions]}),
+        selection=Selection(make.release(), (), make.image),
+    )
+    after = describe(recovered, None, make.now)
+    assert find(after.conditions, "Stalled") is None
+    assert is_true(after.conditions, "Reconciling")
+
+
+def test_an_outage_of_the_registry_is_no_stall(make: Make) -> None:
+    seen = observe(make, {}, problem=Finding(Reason.REGISTRY_UNAVAILABLE, "It does not answer."))
+    status = describe(seen, contract_status(make), make.now)
+    assert find(status.conditions, "Stalled") is None
+    assert find(status.conditions, "Ready").reason == "RegistryUnavailable"
+
+
+WORDS = st.sampled_from(["", "True", "False:Training", "False:PolicyRefused", "False:OOMKilled", "False:NormExceeded"])
+STATES = st.fixed_dictionaries(
+    dict.fromkeys(("Consented", "AttestationValid", "Staged", "Trained", "Submitted", "Verified"), WORDS)
+)
+
+
+@given(
+    states=st.lists(st.none() | STATES, min_size=5, max_size=5),
+    late=st.integers(0, 5000),
+    suspend=st.booleans(),
+    job=st.sampled_from([None, "", "Complete", "DeadlineExceeded"]),
+)
+def test_whatever_the_sites_do_there_is_one_step_and_one_consistent_status(
+    make: Make, states: list[dict[str, str] | None], late: int, suspend: bool, job: str | None
+) -> None:
+    updates = {
+        site: {k: v for k, v in state.items() if v}
+        for site, state in zip(SITES, states, strict=True)
+        if state is not None
+    }
+    facts: dict[str, Any] = {"job": make.job(job)} if job is not None else {}
+    seen = observe(make, updates, after=late, round=make.round(suspend=suspend), **facts)
+    step, ended = next_step(seen), over(seen)
+    status = describe(seen, contract_status(make), make.now)
+    found = counts(seen.slots)
+    # Every site is exactly one of: out, handed in, waited for.
+    assert found.out + sum(s.submitted for s in seen.slots) + sum(s.waited_for for s in seen.slots) == 5
+    assert (ended is None) or step is Step.REST
+    assert not (suspend and step is not Step.REST)
+    abnormal = [t for t in ("Stalled", "Reconciling", "Suspended") if is_true(status.conditions, t)]
+    assert len(abnormal) == 1
+    assert step is not Step.AGGREGATE or sum(s.submitted for s in seen.slots) >= 3
+    # The same facts give the same status, and a status once written is not written again.
+    again = make.round({"conditions": [c.wire() for c in status.conditions]}, suspend=suspend)
+    if ended is None:
+        after = describe(replace(seen, round=again), contract_status(make), make.now)
+        assert sorted(after.conditions, key=lambda c: c.type) == sorted(status.conditions, key=lambda c: c.type)

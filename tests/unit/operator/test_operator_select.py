@@ -1,0 +1,102 @@
+"""Step 1: who takes part, or why nobody can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from concordat_operator.plan.contract import contract
+from concordat_operator.plan.select import Finding, Selection, select
+
+Make = Any
+
+
+def choose(make: Make, round_: Any, **given: Any) -> Selection | Finding:
+    """Select with a working hub, apart from what is given."""
+    hub = {
+        "sites": make.sites(),
+        "releases": [make.release()],
+        "channels": [make.channel()],
+        "default_image": make.image,
+    }
+    return select(round_, **{**hub, **given})
+
+
+def test_all_sites_of_the_federation_are_selected_by_name(make: Make) -> None:
+    found = choose(make, make.round(), sites=[*reversed(make.sites())])
+    assert isinstance(found, Selection)
+    assert [s.metadata.name for s in found.sites] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
+    assert found.parent.metadata.name == "digits-0"
+    assert found.image == make.image
+
+
+def test_labels_and_the_maximum_narrow_the_selection(make: Make) -> None:
+    sites = [make.site(f"site-{n}", labels={"ward": "icu"}) for n in "fgh"] + make.sites()
+    found = choose(make, make.round(sites={"matchLabels": {"ward": "icu"}}), sites=sites)
+    assert isinstance(found, Selection)
+    assert [s.metadata.name for s in found.sites] == ["site-f", "site-g", "site-h"]
+    found = choose(make, make.round(sites={"maxSites": 4}))
+    assert isinstance(found, Selection)
+    assert len(found.sites) == 4
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [{"Ready": "False:HeartbeatLost"}, {"Accepted": "False:KeyChanged"}, {"Ready": "Unknown"}],
+)
+def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[str, str]) -> None:
+    sites = [make.site("site-0", **conditions), *make.sites()]
+    found = choose(make, make.round(), sites=sites)
+    assert isinstance(found, Selection)
+    assert "site-0" not in [s.metadata.name for s in found.sites]
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "reason", "says"),
+    [
+        ({}, {"sites": "evaluator only"}, "NoEligibleSite", "federation 'digits'"),
+        ({"sites": {"matchLabels": {"a": "b"}}}, {}, "NoEligibleSite", "a=b"),
+        ({"quorum": 9}, {}, "QuorumUnreachable", "spec.quorum is 9, but 5 sites"),
+        ({"sites": {"maxSites": 4}, "aggregation": {"maxFaultySites": 2}}, {}, "TooManyFaults", "at least 5 sites"),
+        ({}, {"default_image": None}, "NoImage", "spec.recipe.image"),
+        ({}, {"sites": "no evaluator"}, "NoEvaluator", "role Evaluator"),
+        ({}, {"channels": []}, "ParentNotFound", "ReleaseChannel 'stable' does not exist"),
+        ({}, {"channels": "empty"}, "ParentNotFound", "no release yet"),
+        ({"parent": {"releaseRef": {"name": "nothing"}}}, {}, "ParentNotFound", "'nothing'"),
+        ({"federation": "other"}, {}, "ParentNotFound", "belongs to federation 'digits'"),
+        ({}, {"releases": "False:Rejected"}, "ParentNotApproved", "Approved is False"),
+        ({}, {"releases": "False:ArtifactUnreadable"}, "ParentNotFound", "Approved is False"),
+    ],
+)
+def test_a_round_that_cannot_start_says_why(
+    make: Make, spec: dict[str, Any], given: dict[str, Any], reason: str, says: str
+) -> None:
+    filled = dict(given)
+    if filled.get("sites") == "evaluator only":
+        filled["sites"] = [make.site("evaluator", role="Evaluator")]
+    if filled.get("sites") == "no evaluator":
+        filled["sites"] = make.sites()[:-1]
+    if filled.get("channels") == "empty":
+        filled["channels"] = [make.channel(None)]
+    if isinstance(filled.get("releases"), str):
+        filled["releases"] = [make.release(Approved=filled["releases"])]
+    found = choose(make, make.round(**spec), **filled)
+    assert isinstance(found, Finding)
+    assert found.reason == reason
+    assert says in found.message
+
+
+def test_the_contract_freezes_the_spec_the_keys_and_the_deadlines(make: Make) -> None:
+    round_ = make.round(quorum=4, deadlines={"consentSeconds": 60, "submissionSeconds": 600})
+    found = choose(make, round_)
+    assert isinstance(found, Selection)
+    made = contract(round_, found, "isolated", make.now.replace(microsecond=5))
+    assert made.quorum == 4
+    assert made.image == make.image
+    assert made.opens == make.now
+    assert (made.consent_deadline - made.opens).total_seconds() == 60
+    assert (made.submission_deadline - made.opens).total_seconds() == 600
+    assert made.sites[0].key_thumbprint == make.key.thumbprint
+    assert made.runtime_class_name == "isolated"
+    assert contract(round_, found, "isolated", make.now).wire() == made.wire()

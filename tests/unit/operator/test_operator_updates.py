@@ -1,0 +1,232 @@
+"""What the operator does for one Update, one Release, one copy, one Site and one channel."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from concordat.api import ConditionSet, Reason, find, is_true
+from concordat.statements import SigningKey
+from concordat_operator.plan import channel as channel_plan
+from concordat_operator.plan import site as site_plan
+from concordat_operator.plan.release import CopyStep, decided, evaluators_copy, next_copy_step, rollout
+from concordat_operator.plan.release import Step as ReleaseStep
+from concordat_operator.plan.release import next_step as release_step
+from concordat_operator.plan.select import Finding, evaluator
+from concordat_operator.plan.update import Step, next_step
+
+Make = Any
+READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "job", "step"),
+    [
+        ({}, None, Step.REST),
+        ({"Consented": "False:PolicyRefused"}, None, Step.REST),
+        ({"Consented": "True"}, None, Step.ATTEST),
+        ({"Consented": "True", "AttestationValid": "True"}, None, Step.REST),
+        ({"Consented": "True", "Staged": "True", "AttestationValid": "False:KeyPossessionNotProved"}, None, Step.REST),
+        (READY, None, Step.LAUNCH),
+        (READY, "", Step.REPORT),
+        ({**READY, "Trained": "False:Training"}, "", Step.REST),
+        ({**READY, "Trained": "False:Training"}, "Complete", Step.REPORT),
+        ({**READY, "Trained": "False:Training"}, "DeadlineExceeded", Step.REPORT),
+        ({**READY, "Trained": "False:Training"}, None, Step.LAUNCH),
+        ({**READY, "Trained": "True"}, "Complete", Step.REST),
+        ({**READY, "Trained": "True"}, None, Step.REST),
+        ({**READY, "Trained": "False:OOMKilled"}, None, Step.REST),
+    ],
+)
+def test_an_update_is_attested_launched_and_reported(
+    make: Make, conditions: dict[str, str], job: str | None, step: Step
+) -> None:
+    found = None if job is None else make.job(job)
+    assert next_step(make.update("site-a", **conditions), make.round(), found, make.now) is step
+
+
+@pytest.mark.parametrize(
+    "round_",
+    [
+        {"suspend": True},
+        {"status": {"conditions": "Succeeded=False:QuorumNotReached"}},
+        {"metadata": {"deletionTimestamp": "2026-11-24T12:00:00Z"}},
+        None,
+    ],
+)
+def test_no_job_is_launched_for_a_round_that_is_held_over_or_gone(make: Make, round_: dict[str, Any] | None) -> None:
+    if round_ is not None and "status" in round_:
+        round_ = {"status": {"conditions": make.conditions(Succeeded="False:QuorumNotReached")}}
+    found = None if round_ is None else make.round(**round_)
+    assert next_step(make.update("site-a", **READY), found, None, make.now) is Step.REST
+
+
+def test_no_job_is_launched_past_the_deadline_or_for_a_deleted_update(make: Make) -> None:
+    late = make.now + timedelta(hours=2)
+    assert next_step(make.update("site-a", **READY), make.round(), None, late) is Step.REST
+    assert next_step(make.update("site-a", deleted=True, **READY), make.round(), None, make.now) is Step.REST
+
+
+def test_a_job_that_outlives_its_round_is_stopped(make: Make) -> None:
+    over = make.round({"conditions": make.conditions(Succeeded="False:QuorumNotReached")})
+    update = make.update("site-a", **READY, Trained="False:Training")
+    assert next_step(update, over, make.job(), make.now) is Step.STOP
+
+
+def candidate(make: Make, approved: str = "Unknown:Evaluating", deadline: int = 600) -> Any:
+    release = make.release("r1-1", 1, Approved=approved)
+    spec = release.spec.model_copy(update={"deadline": make.now + timedelta(seconds=deadline)})
+    return release.model_copy(update={"spec": spec})
+
+
+def test_a_candidate_is_asked_about_once_and_signed_when_answered(make: Make) -> None:
+    judge = evaluator("digits", make.sites())
+    assert judge is not None
+    release = candidate(make)
+    assert release_step(release, None, judge, make.now) is ReleaseStep.ASK
+    assert release_step(release, None, None, make.now) is ReleaseStep.REST
+    asked = make.release("r1-1", 1, "evaluator", Staged="True")
+    assert release_step(release, asked, judge, make.now) is ReleaseStep.REST
+    for verdict in ("True:Approved", "False:Rejected"):
+        answered = make.release("r1-1", 1, "evaluator", Evaluated=verdict)
+        assert release_step(release, answered, judge, make.now) is ReleaseStep.SIGN
+    late = make.now + timedelta(hours=1)
+    assert release_step(release, asked, judge, late) is ReleaseStep.EXPIRE
+    for approved in ("True:Approved", "False:Rejected", "False:EvaluationDeadlineExceeded"):
+        assert release_step(candidate(make, approved), answered, judge, make.now) is ReleaseStep.REST
+
+
+def test_the_start_of_a_federation_is_checked_until_its_artifacts_are_there(make: Make) -> None:
+    for approved, step in (("Unknown", ReleaseStep.CHECK), ("True:Genesis", ReleaseStep.REST)):
+        assert release_step(make.release(Approved=approved), None, None, make.now) is step
+    missing = make.release(Approved="False:ArtifactUnreadable")
+    assert not decided(missing)
+    assert release_step(missing, None, None, make.now) is ReleaseStep.CHECK
+
+
+def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
+    copies = [make.release("r1-1", 1, space, Staged="True") for space in ("site-a", "evaluator")]
+    found = evaluators_copy(candidate(make), copies, make.sites())
+    assert found is not None
+    assert found.metadata.namespace == "evaluator"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "job", "step"),
+    [
+        ({"Staged": "False:LineageInvalid"}, None, CopyStep.REPORT),
+        ({"Staged": "True"}, None, CopyStep.LAUNCH),
+        ({"Staged": "True"}, "", CopyStep.REPORT),
+        ({"Staged": "True", "Validated": "True"}, None, CopyStep.REPORT),
+        ({"Staged": "True", "Adopted": "True:Adopted"}, None, CopyStep.REPORT),
+    ],
+)
+def test_a_copy_gets_its_job_once(make: Make, conditions: dict[str, str], job: str | None, step: CopyStep) -> None:
+    copy = make.release("r1-1", 1, "site-a", **conditions)
+    assert next_copy_step(copy, None if job is None else make.job(job)) is step
+
+
+def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
+    site = make.site("site-a")
+    fresh = site.model_copy(update={"status": site.status.model_copy(update={"accepted_key": None})})
+    pinned = site_plan.accept(fresh)
+    assert not isinstance(pinned, Finding)
+    assert pinned.thumbprint == make.key.thumbprint
+    other = SigningKey.generate().public
+    agent = site.status.agent.model_copy(update={"public_key": other.to_pem()})
+    changed = site.model_copy(update={"status": site.status.model_copy(update={"agent": agent})})
+    found = site_plan.accept(changed)
+    assert isinstance(found, Finding)
+    assert found.reason is Reason.KEY_CHANGED
+    status = site_plan.status(changed, make.now, make.now)
+    assert status.accepted_key == site.status.accepted_key
+    assert find(status.conditions, "Ready").reason == "KeyChanged"
+
+
+def test_a_thumbprint_in_the_spec_refuses_the_first_key_too(make: Make) -> None:
+    site = make.site("site-a")
+    other = SigningKey.generate().public.thumbprint
+    spec = site.spec.model_copy(update={"public_key_thumbprint": other})
+    bare = site.status.model_copy(update={"accepted_key": None})
+    found = site_plan.accept(site.model_copy(update={"spec": spec, "status": bare}))
+    assert isinstance(found, Finding)
+    assert found.reason is Reason.KEY_CHANGED
+
+
+def test_a_site_is_named_like_its_namespace(make: Make) -> None:
+    site = make.site("site-a")
+    moved = site.model_copy(update={"metadata": site.metadata.model_copy(update={"namespace": "elsewhere"})})
+    found = site_plan.accept(moved)
+    assert isinstance(found, Finding)
+    assert found.reason is Reason.NAME_MISMATCH
+
+
+@pytest.mark.parametrize(("silent", "ready"), [(0, True), (90, True), (91, False), (None, False)])
+def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready: bool) -> None:
+    heard = None if silent is None else make.now - timedelta(seconds=silent)
+    status = site_plan.status(make.site("site-a"), heard, make.now)
+    assert is_true(status.conditions, "Ready") is ready
+    assert is_true(status.conditions, "Accepted")
+
+
+def described(make: Make, channel: Any, releases: list[Any]) -> Any:
+    seen = channel_plan.observe(channel, releases, make.sites())
+    return seen, channel_plan.describe(seen, ConditionSet([], 1, make.now), 1)
+
+
+def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make) -> None:
+    releases = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="Unknown")]
+    seen, status = described(make, make.channel(), releases)
+    assert status.release.name == "r1-1"
+    assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
+    assert find(status.conditions, "Ready").reason == "InProgress"
+    answers = {"site-a": "True:Adopted", "site-b": "False:PolicyRejected"}
+    copies = [make.release("r1-1", 1, space, Adopted=word) for space, word in answers.items()]
+    seen, status = described(make, make.channel(), [*releases, *copies])
+    assert [s.metadata.name for s in seen.lacking] == ["site-c", "site-d", "site-e"]
+    assert status.summary == "1 adopted, 1 rejected of 5"
+    assert "site-c, site-d, site-e" in find(status.conditions, "Ready").message
+    everywhere = [make.release("r1-1", 1, f"site-{n}", Adopted="True:Adopted") for n in "abcde"]
+    _, status = described(make, make.channel(), [*releases, *everywhere])
+    assert find(status.conditions, "Ready").reason == "RolledOut"
+    assert find(status.conditions, "Reconciling") is None
+
+
+def test_the_start_of_a_federation_is_not_offered(make: Make) -> None:
+    seen, status = described(make, make.channel(), [make.release()])
+    assert seen.lacking == ()
+    assert status.release.name == "digits-0"
+    assert is_true(status.conditions, "Ready")
+
+
+@pytest.mark.parametrize(
+    ("pinned", "reason"), [("nothing", "NoRelease"), ("r2-1", "ReleaseNotApproved"), (None, "NoRelease")]
+)
+def test_a_channel_that_points_to_nothing_says_why(make: Make, pinned: str | None, reason: str) -> None:
+    channel = make.channel(None, release=pinned) if pinned else make.channel()
+    _, status = described(make, channel, [make.release("r2-1", 2, Approved="Unknown:Evaluating")])
+    assert status.release is None
+    assert find(status.conditions, "Ready").reason == reason
+
+
+def test_a_rollout_counts_answers_and_the_worst_fall(make: Make) -> None:
+    def copy(space: str, word: str, before: int, after: int) -> Any:
+        found = make.release("r1-1", 1, space, Adopted=word)
+        figures = {
+            "examples": 100,
+            "parentPpm": before,
+            "candidatePpm": after,
+            "candidateLowPpm": after,
+            "candidateHighPpm": after,
+        }
+        decision = {"statement": make.ref, "evaluation": figures}
+        return type(found).model_validate({**found.wire(), "status": {**found.status.wire(), "decision": decision}})
+
+    found = rollout(
+        [copy("site-a", "True:Adopted", 800_000, 900_000), copy("site-b", "False:Regression", 900_000, 850_000)]
+    )
+    assert (found.offered, found.adopted, found.rejected) == (2, 1, 1)
+    assert found.worst_regression_ppm == 50_000
+    assert found.mean_quality_ppm == 875_000
