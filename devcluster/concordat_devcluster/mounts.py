@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_BIND, _RECURSIVE, _SHARED = 4096, 16384, 1 << 20
+_BIND, _RECURSIVE, _PRIVATE, _SHARED = 4096, 16384, 1 << 18, 1 << 20
 
 # kubelet sets these for the whole machine; it finds them as it wants them and changes nothing.
 _KERNEL_SETTINGS = {
@@ -19,6 +19,12 @@ _KERNEL_SETTINGS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
+
+
+def detach() -> None:
+    """Let no mount reach the host any more, and show the processes of the calling process's PID namespace."""
+    _mount(None, "/", None, _PRIVATE | _RECURSIVE)
+    _mount("proc", "/proc", "proc", 0)
 
 
 def prepare(state: Path) -> None:

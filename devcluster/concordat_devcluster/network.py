@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from concordat_devcluster.errors import DevclusterError
 
 SLOTS = 128
-_POOL = int(ipaddress.ip_address("198.18.0.0"))
+_POOL = ipaddress.IPv4Network("198.18.0.0/15")
 _SLOT_SIZE = 4 * 256
 
 
@@ -21,7 +21,7 @@ class Network:
     slot: int
 
     def _net(self, index: int) -> ipaddress.IPv4Network:
-        return ipaddress.IPv4Network((_POOL + self.slot * _SLOT_SIZE + index * 256, 24))
+        return ipaddress.IPv4Network((int(_POOL[0]) + self.slot * _SLOT_SIZE + index * 256, 24))
 
     @property
     def link(self) -> ipaddress.IPv4Network:
@@ -92,8 +92,13 @@ def connect(network: Network, pid: int) -> None:
 
 def disconnect(network: Network) -> None:
     """Remove the host's end, and with it the peer and the routes; nothing happens when there is none."""
-    if any(link["ifname"] == network.host_link for link in _ip_json("link", "show")):
+    if is_connected(network):
         ip("link", "delete", network.host_link)
+
+
+def is_connected(network: Network) -> bool:
+    """Whether the host's end exists."""
+    return any(link["ifname"] == network.host_link for link in _ip_json("link", "show"))
 
 
 def configure_node(network: Network) -> None:
@@ -123,4 +128,5 @@ def _network(destination: str) -> ipaddress.IPv4Network | None:
         network = ipaddress.IPv4Network(destination)
     except ValueError:
         return None
-    return network if network.prefixlen else None
+    # Wider routes, like the default one or a VPN's 128.0.0.0/1, give way to the clusters' own.
+    return network if network.prefixlen >= _POOL.prefixlen else None

@@ -25,7 +25,7 @@ class Component:
     command: Sequence[str]
     may_start: Callable[[], bool] = field(default=lambda: True)
     stop_waits: bool = False
-    """Whether a stop of the node waits for its orderly end."""
+    """Whether a stop of the node waits for its orderly end; a component without anything to save is killed."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Supervisor:
         self._environment = environment
 
     def run(self, stop_seconds: float) -> None:
-        """Supervise until SIGTERM or SIGINT; then let the components end in order, within `stop_seconds`."""
+        """Supervise until SIGTERM or SIGINT; then let those that have to save something end, within `stop_seconds`."""
         for number in (signal.SIGTERM, signal.SIGINT):
             # Process 1 is not sent signals that it has no handler for.
             signal.signal(number, lambda *_: None)
@@ -107,7 +107,8 @@ class Supervisor:
     def _stop(self, seconds: float) -> None:
         for entry in self._all:
             if entry.pid:
-                os.kill(entry.pid, signal.SIGTERM)
+                # etcd ends at once only when its clients have gone, and they are slow to.
+                os.kill(entry.pid, signal.SIGTERM if entry.component.stop_waits else signal.SIGKILL)
         deadline = time.monotonic() + seconds
         while any(entry.pid and entry.component.stop_waits for entry in self._all):
             left = deadline - time.monotonic()

@@ -119,7 +119,7 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
             "GOFLAGS": "-mod=readonly",
             "GOWORK": "off",
         }
-        arguments = [go.command, *command, "-o", f"{target}/", "tool"]
+        arguments = [str(go.command), *command, "-o", f"{target}/", "tool"]
         built = subprocess.run(arguments, cwd=source, env=environment, capture_output=True, text=True, check=False)
         if built.returncode:
             raise DevclusterError(
@@ -129,8 +129,12 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
         for old, new in module.renames.items():
             (target / old).rename(target / new)
 
+    name = f"{module.name}-{key[:16]}"
+    built = cache() / "tools" / name
+    if built.is_dir():
+        return built
     with step(progress, f"tools: {module.name}", module.usual_seconds):
-        return _once(f"{module.name}-{key[:16]}", build)
+        return _once(name, build)
 
 
 def _link(folders: list[Path], target: Path) -> None:

@@ -52,7 +52,7 @@ def write_base(out: Path, public: Examples, seed: int, steps: int = BASE_STEPS) 
     settings = package.read_lora(adapter)
     network = load_base(base, package.read_package(base))
     lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.target_modules))
-    state = get_peft_model_state_dict(get_peft_model(network, lora))
+    state = get_peft_model_state_dict(get_peft_model(network, lora), save_embedding_layers=False)
     (adapter / "adapter_model.safetensors").write_bytes(write({n: t.detach().numpy() for n, t in state.items()}))
 
 

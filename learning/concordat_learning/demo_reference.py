@@ -32,12 +32,14 @@ class Bench:
     sites: dict[str, Examples]
     """Training data by site."""
     holdout: Examples
+    steps: int = STEPS
+    """Of one local training."""
 
     def local(self, site: str, parent: Mapping[str, NDArray[np.float32]], factor: str, seed: int) -> Tensors:
         """The candidate adapter of one site's local training in one round."""
         self.model.load(parent)
         recipe = Recipe(factor, BATCH, RATE, site_seed(seed, site))
-        train(self.model, self.sites[site], recipe, STEPS)
+        train(self.model, self.sites[site], recipe, self.steps)
         return self.model.tensors()
 
     def quality(self, adapter: Mapping[str, NDArray[np.float32]]) -> int:
@@ -51,18 +53,19 @@ def factor_of(round_number: int) -> str:
     return "B" if round_number % 2 else "A"
 
 
-def bench(seed: int) -> Bench:
+def bench(seed: int, base_steps: int = demo_model.BASE_STEPS, steps: int = STEPS) -> Bench:
     """Make the base package anew and split the data, as `demo base` and `demo data` do."""
     everything = digits.digits()
     split = digits.partition(everything.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
-        demo_model.write_base(Path(folder), everything.take(split.public), seed)
+        demo_model.write_base(Path(folder), everything.take(split.public), seed, base_steps)
         model = AdaptedModel.open(Path(folder) / "base", Path(folder) / "adapter")
     return Bench(
         model=model,
         genesis=model.tensors(),
         sites={name: everything.take(indices) for name, indices in split.train.items()},
         holdout=everything.take(split.holdout),
+        steps=steps,
     )
 
 
@@ -80,16 +83,16 @@ def local_only(made: Bench, seed: int, rounds: int) -> dict[str, int]:
 def centralized(made: Bench, seed: int, rounds: int) -> int:
     """Hold-out accuracy of one adapter trained on the pooled data, with the steps of all sites and rounds together."""
     made.model.load(made.genesis)
-    steps = STEPS * rounds * len(made.sites)
+    steps = made.steps * rounds * len(made.sites)
     train(made.model, pool(list(made.sites.values())), Recipe("AB", BATCH, RATE, site_seed(seed, "pooled")), steps)
     return made.quality(made.model.tensors())
 
 
-def reference(seed: int, rounds: int) -> dict[str, Any]:
+def reference(seed: int, rounds: int, base_steps: int = demo_model.BASE_STEPS, steps: int = STEPS) -> dict[str, Any]:
     """All figures, in parts per million on the hold-out data."""
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; it must be at least 1")
-    made = bench(seed)
+    made = bench(seed, base_steps, steps)
     alone = local_only(made, seed, rounds)
     return {
         "seed": seed,

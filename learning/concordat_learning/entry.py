@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +72,13 @@ def run(job: Callable[[Folders], None], description: str, argv: Sequence[str] | 
 
 
 def prepare_environment() -> None:
-    """Keep the libraries from looking for a network. To be called before they are imported."""
+    """Keep the libraries from looking for a network and from talking of themselves. To be called before their import."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # They are for the libraries' authors; a site reads this log.
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -58,7 +58,7 @@ class AdaptedModel:
 
     def tensors(self) -> Tensors:
         """Copies of the LoRA weights, float32, by their names in adapter files."""
-        state = get_peft_model_state_dict(self._network)
+        state = get_peft_model_state_dict(self._network, save_embedding_layers=False)
         return {name: np.array(value.detach().cpu().numpy(), np.float32) for name, value in sorted(state.items())}
 
     def load(self, tensors: Mapping[str, NDArray[np.float32]], where: str = "adapter") -> None:

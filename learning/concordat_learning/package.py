@@ -14,10 +14,12 @@ TASK = "image-classification"
 
 # What peft writes besides the settings below, and what changes nothing about the weights or the function.
 _NEUTRAL = frozenset(
-    {"auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "peft_type", "peft_version"}
-    | {"revision", "task_type", "bias", "r", "lora_alpha", "lora_dropout", "target_modules", "runtime_config"}
-    | {"lora_ga_config", "corda_config", "eva_config", "loftq_config", "megatron_core"}
+    {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version", "revision"}
+    | {"task_type", "bias", "r", "lora_alpha", "lora_dropout", "target_modules", "runtime_config"}
+    | {"megatron_core", "qalora_group_size"}
 )
+# How the adapter's weights began is of no interest here; PiSSA, OLoRA and the like change the base model's as well.
+_INIT = (True, False, "gaussian", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def read_lora(adapter: Path) -> LoraSettings:
     fields.constant("peft_type", "LORA")
     fields.constant("bias", "none")
     for name, value in fields.members():
-        if name not in _NEUTRAL and not _off(value):
+        neutral = value in _INIT if name == "init_lora_weights" else name in _NEUTRAL
+        if not neutral and not _off(value):
             raise InputError(f"{path}: {name} is {value!r}; only plain LoRA is supported, leave it out")
     targets = fields.value("target_modules")
     if not isinstance(targets, list) or not targets or not all(isinstance(t, str) and t for t in targets):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from concordat.api import KINDS
-from concordat.api.crdgen import main, outputs, stale
+from concordat.api.crdgen import main, outputs, render_all, stale
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "crds").glob("*.yaml"))
@@ -53,6 +53,14 @@ def offenders(condition: Any) -> list[str]:
 def test_generated_files_are_up_to_date() -> None:
     assert stale(ROOT) == []
     assert len(FILES) == len(KINDS)
+
+
+def test_all_crds_make_one_stream_for_kubectl() -> None:
+    """As `concordat crds` prints them."""
+    rendered = render_all()
+    assert rendered == {path.name: path.read_text() for path in FILES}
+    stream = list(yaml.safe_load_all("".join(f"---\n{text}" for text in rendered.values())))
+    assert [document["kind"] for document in stream] == ["CustomResourceDefinition"] * len(KINDS)
 
 
 def test_generation_is_deterministic() -> None:

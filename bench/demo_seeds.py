@@ -1,0 +1,147 @@
+"""Does a round of the demo federation learn? The whole round in one process, without a cluster, over several seeds.
+
+`python bench/demo_seeds.py`: for every seed the base package, five local trainings, what each site sends, what the
+hub refuses and combines, and the accuracy of the result on the evaluator's hold-out data, beside training without a
+federation. The recipe is that of examples/demo/round.yaml, the code that of the Jobs, the agent and the aggregator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from concordat.aggregation import aggregate, apply_delta
+from concordat.api import FederationRound
+from concordat.api.round import Factor
+from concordat.screening import ScreeningError, Tensors, check_delta, clip, difference
+from concordat_learning.demo_reference import Bench, bench, centralized, factor_of
+from concordat_learning.entry import prepare_environment
+
+ROUND = Path(__file__).resolve().parents[1] / "examples" / "demo" / "round.yaml"
+HOSTILE = "site-d"
+HOSTILE_SCALE = np.float32(-20)
+"""As examples/demo/hostile sends it."""
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One seed: accuracies in parts per million on the hold-out data, and what became of the updates."""
+
+    seed: int
+    parent: int
+    local_only: dict[str, int]
+    """One round of training alone, by site."""
+    local_only_mean: int
+    candidates: list[int]
+    """After round 1, 2, …"""
+    centralized: int
+    norms: dict[str, str]
+    """Of the last round's updates, as sent."""
+    refused: dict[str, str]
+    """Reason, by site, in the last round."""
+
+
+def measure(seed: int, rounds: int) -> Figures:
+    """Run the federation, and what it is compared with."""
+    spec = FederationRound.model_validate(yaml.safe_load(ROUND.read_text())).spec
+    made = bench(seed)
+    parent, qualities = made.genesis, [made.quality(made.genesis)]
+    alone: dict[str, int] = {}
+    norms: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        factor = Factor(factor_of(number))
+        candidates = {site: made.local(site, parent, factor.value, seed) for site in made.sites}
+        # In the first round everybody starts from the same adapter: its candidates are training alone.
+        alone = alone or {site: made.quality(candidate) for site, candidate in candidates.items()}
+        limit = float(spec.screening.clip_norm)
+        accepted, norms, refused = _screened(candidates, parent, factor, limit)
+        delta = aggregate(accepted, spec.aggregation.rule, spec.aggregation.max_faulty_sites)
+        parent = apply_delta(parent, delta)
+        qualities.append(made.quality(parent))
+    return Figures(
+        seed=seed,
+        parent=qualities[0],
+        local_only=alone,
+        local_only_mean=round(sum(alone.values()) / len(alone)),
+        candidates=qualities[1:],
+        centralized=centralized(made, seed, rounds),
+        norms=norms,
+        refused=refused,
+    )
+
+
+def _screened(
+    candidates: Mapping[str, Tensors], parent: Tensors, factor: Factor, limit: float
+) -> tuple[list[Tensors], dict[str, str], dict[str, str]]:
+    """What the sites send and the hub accepts; norms and refusals by site."""
+    accepted, norms, refused = [], {}, {}
+    for site, candidate in candidates.items():
+        delta = difference(candidate, parent, factor)
+        if site == HOSTILE:
+            sent = {name: values * HOSTILE_SCALE for name, values in delta.items()}
+        else:
+            sent, _, _ = clip(delta, limit)
+        try:
+            norms[site] = f"{check_delta(sent, parent, factor, limit):.2f}"
+            accepted.append(sent)
+        except ScreeningError as error:
+            norms[site] = "–" if error.norm is None else f"{error.norm:.2f}"
+            refused[site] = error.reason.value
+    return accepted, norms, refused
+
+
+def table(found: Sequence[Figures]) -> str:
+    """The figures as text, accuracies in percent."""
+    rounds = len(found[0].candidates)
+    head = ["seed", "parent", "local-only mean (best)", *(f"round {n}" for n in range(1, rounds + 1)), "centralized"]
+    rows = [
+        [
+            str(f.seed),
+            _percent(f.parent),
+            f"{_percent(f.local_only_mean)} ({_percent(max(f.local_only.values()))})",
+            *map(_percent, f.candidates),
+            _percent(f.centralized),
+        ]
+        for f in found
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    for f in found:
+        sent = ", ".join(f"{site} {norm}" for site, norm in f.norms.items())
+        refusals = ", ".join(f"{site} {reason}" for site, reason in f.refused.items()) or "none"
+        lines.append(f"seed {f.seed}: norms as sent: {sent}; refused: {refusals}")
+    return "\n".join(lines)
+
+
+def _percent(ppm: int) -> str:
+    return f"{ppm / 10_000:.1f} %"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    flags = parser.parse_args()
+    prepare_environment()
+    started = time.monotonic()
+    found = [measure(seed, flags.rounds) for seed in flags.seeds]
+    print(table(found))
+    print(f"{len(found)} seeds, {flags.rounds} round(s): {time.monotonic() - started:.0f} s")
+    if flags.json:
+        flags.json.write_text(json.dumps([asdict(f) for f in found], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""A site's Job on a tiny base package: inputs as the agent stages them, ready to be spoilt by a test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from concordat.api.contract import Contract
+from concordat_learning.data import TRAIN, VALIDATION, Examples
+from concordat_learning.entry import Folders
+from concordat_learning.tensors import Tensors, read_adapter, write
+
+CLASSES, SHAPE = 3, (1, 4, 4)
+CONFIG = {
+    "image_size": SHAPE[1],
+    "patch_size": 2,
+    "num_channels": SHAPE[0],
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["q_proj", "v_proj"]}
+REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def examples(count: int, seed: int) -> Examples:
+    """Images of which the mean brightness tells the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count)
+    images = (labels[:, None, None, None] + rng.uniform(0, 1, (count, *SHAPE))) / CLASSES
+    return Examples(images.astype(np.float32), labels.astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with base/ and adapter/; imports torch."""
+    import torch
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+    from transformers.models.vit.configuration_vit import ViTConfig
+    from transformers.models.vit.modeling_vit import ViTForImageClassification
+
+    folder = tmp_path_factory.mktemp("package")
+    base, adapter = folder / "base", folder / "adapter"
+    adapter.mkdir()
+    torch.manual_seed(0)
+    network = ViTForImageClassification(ViTConfig(**CONFIG, num_labels=CLASSES))
+    network.save_pretrained(base)
+    described = {
+        "schema": "concordat.dev/base-package/v1",
+        "task": "image-classification",
+        "inputShape": list(SHAPE),
+        "classes": CLASSES,
+    }
+    (base / "package.json").write_text(json.dumps(described))
+    (adapter / "adapter_config.json").write_text(json.dumps(LORA))
+    peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"]))
+    state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    tensors = {name: tensor.detach().numpy() for name, tensor in state.items()}
+    (adapter / "adapter_model.safetensors").write_bytes(write(tensors))
+    return folder
+
+
+@dataclass
+class Job:
+    """The folders of one Job, and ways to change what is in them."""
+
+    root: Path
+    contract: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> Folders:
+        """As the command line gives them."""
+        return Folders(*(self.root / name for name in ("base", "task", "data", "out")))
+
+    def stage(self, **changes: Any) -> None:
+        """Write contract.json, with members of budget or recipe replaced, and task.json."""
+        fields: dict[str, Any] = {
+            "federation": "digits",
+            "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
+            "base": REF,
+            "parent": REF,
+            "parentRelease": {"name": "digits-0", "sequence": 0},
+            "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
+            "quorum": 1,
+            "budget": {"maxSteps": 8, "maxWallSeconds": 600},
+            "recipe": {
+                "image": "registry/learning@sha256:" + "1" * 64,
+                "trainFactor": "B",
+                "batchSize": 4,
+                "learningRate": "0.01",
+                "seed": 5,
+            },
+            "gates": {},
+            "screening": {},
+            "aggregation": {"rule": "Mean", "maxFaultySites": 0},
+            "evaluation": {},
+            "opens": NOW,
+            "consentDeadline": NOW,
+            "submissionDeadline": NOW,
+        }
+        for name, members in changes.items():
+            fields[name] = {**fields[name], **members}
+        self.contract = Contract.model_validate(fields).wire()
+        self.write_task("contract.json", self.contract)
+        self.write_task("task.json", {"kind": "train", "site": "site-a"})
+
+    def write_task(self, name: str, value: Any) -> None:
+        """Replace a JSON file of the task."""
+        (self.root / "task" / name).write_text(json.dumps(value))
+
+    def write_data(self, name: str, **fields: Any) -> None:
+        """Replace a data file; fields not given are those of good data."""
+        good = examples(24, seed=1 if name == TRAIN else 2)
+        (self.root / "data" / name).write_bytes(write({"images": good.images, "labels": good.labels, **fields}))
+
+    def result(self, name: str) -> bytes:
+        """A file that the Job handed over."""
+        return (self.root / "out" / "result" / name).read_bytes()
+
+    def parent(self) -> Tensors:
+        """The adapter that training starts from."""
+        return read_adapter(self.root / "task" / "parent" / "adapter_model.safetensors")
+
+    def candidate(self) -> Tensors:
+        """The adapter that training made."""
+        return read_adapter(self.root / "out" / "result" / "adapter_model.safetensors")
+
+
+@pytest.fixture
+def bare_job(tmp_path: Path) -> Job:
+    """Task and data, but no base package and no adapter: for what must be told before torch is imported."""
+    for name in ("base", "task", "data", "out"):
+        (tmp_path / name).mkdir()
+    described = {
+        "schema": "concordat.dev/base-package/v1",
+        "task": "image-classification",
+        "inputShape": list(SHAPE),
+        "classes": CLASSES,
+    }
+    (tmp_path / "base" / "package.json").write_text(json.dumps(described))
+    made = Job(tmp_path)
+    made.stage()
+    for name in (TRAIN, VALIDATION):
+        made.write_data(name)
+    return made
+
+
+@pytest.fixture
+def job(bare_job: Job, package: Path) -> Job:
+    """A complete training Job."""
+    shutil.rmtree(bare_job.root / "base")
+    shutil.copytree(package / "base", bare_job.root / "base")
+    shutil.copytree(package / "adapter", bare_job.root / "task" / "parent")
+    return bare_job
