@@ -1,4 +1,4 @@
-"""Whether a Job is the expected one. Strict: what is not expected must be a default of the API server, with its value."""
+"""Whether a Job is the expected one. What is not expected must be a default of the API server, with its value."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ def _deadline(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
     status = (pods[-1].get("status") or {}) if pods else {}
     waiting = _state(status, container).get("waiting") or {}
     if waiting.get("reason"):
-        return f"The Job took longer than {seconds} s and never ran: {waiting['reason']}: {_line(waiting.get('message') or '')}."
+        why = _line(f"{waiting['reason']}: {waiting.get('message') or ''}")
+        return f"The Job took longer than {seconds} s and never ran: {why}."
     if container == TRAINER:
         return (
             f"The Job took longer than {seconds} s, with time to start and retries included: "
@@ -101,7 +102,7 @@ def _deadline(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
 
 def _state(status: Mapping[str, Any], container: str) -> Mapping[str, Any]:
     statuses = status.get("containerStatuses") or []
-    found = next((s for s in statuses if s.get("name") == container), {})
+    found: Mapping[str, Any] = next((s for s in statuses if s.get("name") == container), {})
     state: Mapping[str, Any] = found.get("state") or {}
     return state
 

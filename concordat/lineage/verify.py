@@ -1,4 +1,4 @@
-"""The whole chain, offline: base ← contract ← consent ← update ← verdict ← closure ← aggregation ← evaluation ← release.
+"""The chain, offline: base ← contract ← consent ← update ← verdict ← closure ← aggregation ← evaluation ← release.
 
 Every aggregated update was accepted and every accepted one aggregated, each was signed by the key that the contract
 names for its site, and nothing is in the bundle that the chain does not need. Fails closed, with one sentence.

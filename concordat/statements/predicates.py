@@ -23,7 +23,7 @@ AGGREGATION = "https://concordat.dev/aggregation/v1"
 AGGREGATOR = "https://concordat.dev/hub/aggregator"
 DECISION = "https://concordat.dev/decision/v1"
 
-# SLSA leaves names of levels that do not start with SLSA_ to others. They also keep one verdict from passing for another.
+# Level names that do not start with SLSA_ are free to use. These keep one kind of verdict from passing for another.
 CONSENTED = "CONCORDAT_CONSENTED"
 ACCEPTED = "CONCORDAT_UPDATE_ACCEPTED"
 EVALUATED = "CONCORDAT_EVALUATED"
