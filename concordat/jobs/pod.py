@@ -15,7 +15,9 @@ from concordat.api.types import API_VERSION, LABEL_MANAGED_BY, MANAGED_BY
 from concordat.jobs.quantity import value
 
 EXIT_TRANSIENT = 75
-"""EX_TEMPFAIL: the only exit code after which a pod is tried again."""
+"""EX_TEMPFAIL: the program asks to be tried again."""
+EXIT_UNKNOWN = 255
+"""What containerd reports of a container that it lost, as when the node went down."""
 
 _USER = 65532
 _RETRIES = 2
@@ -126,12 +128,12 @@ def _container(
 
 
 def _failure_rules(container: str) -> list[dict[str, Any]]:
-    """First match wins. What no rule matches, exit 75, counts towards backoffLimit."""
+    """First match wins. What no rule matches, exit 75 and 255, counts towards backoffLimit."""
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {"containerName": container, "operator": "NotIn", "values": [EXIT_TRANSIENT]},
+            "onExitCodes": {"containerName": container, "operator": "NotIn", "values": [EXIT_TRANSIENT, EXIT_UNKNOWN]},
         },
     ]
 

@@ -43,6 +43,8 @@ async def watch(
         registry=registry,
         settings=_settings(selectors),
         standalone=True,
+        # kopf would ask who runs it, which fails for a user id without a name, as in our images.
+        identity="concordat",
         clusterwide=namespaces is None,
         namespaces=list(namespaces or ()),
         stop_flag=stop,

@@ -55,7 +55,8 @@ def canonical(document: Any) -> bytes:
     _no_floats(document)
     try:
         return rfc8785.dumps(document)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        # The second is for a lone surrogate in a key, which JSON can spell and UTF-8 cannot.
         raise MalformedStatement(f"not canonicalizable: {error}") from error
 
 

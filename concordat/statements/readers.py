@@ -140,7 +140,9 @@ def read_contract(signed: Readable) -> ContractStatement:
     try:
         contract = Contract.model_validate(_predicate(signed, CONTRACT))
     except ValidationError as error:
-        raise MalformedStatement(f"the contract is not valid: {error}") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the contract"
+        raise MalformedStatement(f"the contract is not valid: {where}: {first['msg']}") from error
     return ContractStatement(signed.id, _subject(signed), contract)
 
 

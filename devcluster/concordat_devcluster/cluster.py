@@ -62,7 +62,8 @@ def up(name: str, progress: Progress | None = None) -> Cluster:
     progress = progress or Silent()
     state = records.state_folder(name)
     with _exclusively(name):
-        if records.state_of(state) is State.RUNNING:
+        run = records.read_run(state)
+        if run is not None and run.ready and launch.is_alive(run):
             return _running(state)
         tools = ensure_tools(progress)
         images.build(progress, names=("pause",))

@@ -12,15 +12,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from concordat_devcluster import cgroups, network, node_config, pki, records
+from concordat_devcluster import cgroups, credentials, network, node_config, records
 from concordat_devcluster.errors import DevclusterError, log_tail
-from concordat_devcluster.layout import API_PORT, CLUSTER_DOMAIN, DNS_READY_PORT, REGISTRY_PORT, Layout
+from concordat_devcluster.layout import DNS_READY_PORT, REGISTRY_PORT, Layout
 from concordat_devcluster.manifests import manifests
 from concordat_devcluster.paths import MODULES
 from concordat_devcluster.processes import answers, wait_for
@@ -58,6 +59,7 @@ def start(layout: Layout, push_pause: Callable[[int], str]) -> None:
     wait("the controllers", "kube-controller-manager", lambda: _get(layout, account) != {})
     # What the API says of pods is of their last life until kubelet has looked at each; nobody should act on it.
     wait("news of the pods", "kubelet", lambda: outdated_pods(_get(layout, "/api/v1/pods"), began) == [])
+    records.write_run(layout.state, replace(run, ready=True))
 
 
 def end(layout: Layout, run: Run | None) -> None:
@@ -113,34 +115,7 @@ def _write_files(layout: Layout, now: datetime) -> None:
     layout.create_folders()
     for name, text in node_config.render(layout).items():
         _write(layout.config / name, text)
-    address = layout.network.node_address
-    authority = pki.Authority.load_or_create(layout.pki, f"concordat-{layout.name}", now)
-    shutil.copyfile(layout.pki / "ca.crt", layout.authority)
-    api_names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    api_names += [f"kubernetes.default.svc.{CLUSTER_DOMAIN}", "localhost", "127.0.0.1"]
-    authority.server([*api_names, address, layout.network.api_service_address], now).write(layout.pki, "apiserver")
-    authority.server([layout.node_name, address], now).write(layout.pki, "kubelet-server")
-    authority.client(pki.API_SERVER_TO_KUBELET, now).write(layout.pki, "kubelet-client")
-    authority.client(pki.ADMIN, now).write(layout.pki, "admin")
-    pki.write_service_account_key(layout.pki / "sa.key")
-    identities = {
-        "kube-controller-manager": pki.CONTROLLER_MANAGER,
-        "kube-scheduler": pki.SCHEDULER,
-        "kube-proxy": pki.KUBE_PROXY,
-        "kubelet": pki.kubelet(layout.node_name),
-        "coredns": pki.COREDNS,
-        "local-path-provisioner": pki.PROVISIONER,
-    }
-
-    def write_kubeconfig(path: Path, server: str, identity: pki.Identity) -> None:
-        text = pki.kubeconfig(server, authority.pair.certificate, authority.client(identity, now))
-        pki.write_private(path, text.encode())
-
-    for name, identity in identities.items():
-        write_kubeconfig(layout.identity_kubeconfig(name), f"https://127.0.0.1:{API_PORT}", identity)
-    write_kubeconfig(layout.kubeconfig, layout.api_url, pki.ADMIN)
-    if user := os.environ.get("SUDO_UID"):
-        os.chown(layout.kubeconfig, int(user), -1)
+    credentials.issue(layout, now)
 
 
 def _spawn(layout: Layout) -> Run:

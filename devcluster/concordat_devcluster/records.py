@@ -35,6 +35,8 @@ class Run:
     """In clock ticks after the boot."""
     boot: str
     tools: str
+    ready: bool = False
+    """Whether its start was seen through; else whoever started it ended before that."""
 
     @classmethod
     def of(cls, pid: int, tools: Path) -> Run:

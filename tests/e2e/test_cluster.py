@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,16 @@ def test_everything_is_there_again_after_down_and_up(node: Node, folders_before:
     node.cluster = _up().cluster
     node.ready("web", "client", "isolated")
     assert node.exec("client", f"wget -q -O - http://web.{SPACE}.svc") == "kept\n"
+
+
+def test_a_start_that_was_cut_off_is_done_again(node: Node) -> None:
+    state = records.state_folder(NAME)
+    run = records.read_run(state)
+    assert run is not None
+    records.write_run(state, replace(run, ready=False))
+    node.cluster = cluster.up(NAME)
+    assert node.cluster.pid != run.pid
+    assert records.start_time(run.pid) is None
 
 
 def test_a_killed_cluster_is_cleaned_up_after_and_goes_on(node: Node) -> None:

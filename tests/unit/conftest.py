@@ -1,9 +1,15 @@
-"""Settings of the property tests."""
+"""Settings of the property tests, and of the libraries of learning."""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import settings
 
 # A slow machine is no bug: how long an example takes decides nothing.
 settings.register_profile("concordat", deadline=None)
 settings.load_profile("concordat")
+
+# The workers of pytest share the processors. More threads than those wait for each other, a hundred times as long as
+# they work: test models are tiny. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

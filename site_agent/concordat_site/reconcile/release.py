@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.jobs import evaluation_job, same_job
+from concordat.jobs import JobError, evaluation_job, same_job
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 
 from concordat.api import ConditionSet, Reason, Release, Role, Site
@@ -165,6 +165,8 @@ class ReleaseReconciler:
             measured = await asyncio.to_thread(self._left, release.metadata.name)
         except (LineageError, *LOST) as error:
             return Answered(condition, Answer(False, Reason.LINEAGE_INVALID, f"{error}."))
+        except JobError as error:
+            return Answered(condition, Answer(False, Reason.POLICY_REJECTED, f"{error}."))
         except (ResultError, EvidenceError) as error:
             message = f"The Job left no usable result: {error}."
             return Answered(condition, Answer(False, Reason.VALIDATION_FAILED, message))

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.jobs import same_job, training_job
+from concordat.jobs import JobError, same_job, training_job
 
 from concordat.api import ConditionSet, Reason, Site, Update
 from concordat.api.contract import Contract
@@ -161,6 +161,8 @@ class UpdateReconciler:
             )
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; nothing was sent.")
+        except JobError as error:
+            return _not_submitted(Reason.POLICY_REFUSED, f"{error}; nothing was sent.")
         except ConsentMissing as missing:
             return _not_submitted(Reason.POLICY_REFUSED, f"{missing}; nothing was sent.")
         except LOST as error:

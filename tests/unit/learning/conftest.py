@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from concordat.api.contract import Contract
 from concordat_learning.data import TRAIN, VALIDATION, Examples
@@ -29,7 +30,7 @@ CONFIG = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["q_proj", "v_proj"]}
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["fc1", "fc2", "q_proj", "v_proj"]}
 REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -64,7 +65,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (base / "package.json").write_text(json.dumps(described))
     (adapter / "adapter_config.json").write_text(json.dumps(LORA))
-    peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"]))
+    peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=LORA["target_modules"]))
     state = get_peft_model_state_dict(peft, save_embedding_layers=False)
     tensors = {name: tensor.detach().numpy() for name, tensor in state.items()}
     (adapter / "adapter_model.safetensors").write_bytes(write(tensors))
@@ -123,6 +124,10 @@ class Job:
         """Replace a data file; fields not given are those of good data."""
         good = examples(24, seed=1 if name == TRAIN else 2)
         (self.root / "data" / name).write_bytes(write({"images": good.images, "labels": good.labels, **fields}))
+
+    def data(self, name: str) -> dict[str, Any]:
+        """The tensors of a data file."""
+        return load_file(self.root / "data" / name)
 
     def result(self, name: str) -> bytes:
         """A file that the Job handed over."""

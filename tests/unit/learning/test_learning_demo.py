@@ -62,7 +62,7 @@ def test_sites_differ_in_their_classes(everything: Examples, seed: int) -> None:
     [
         ({"sites": 0}, "sites is 0; it must be 1..26"),
         ({"sites": 40}, "do not give 40 sites 40 examples each"),
-        ({"alpha": 0.001}, "alpha is 0.001: no draw gives every site 40 examples; use a larger one"),
+        ({"sites": 20, "alpha": 0.1}, "alpha is 0.1: no draw gives every site 40 examples; use a larger one"),
         ({"holdout": 1500}, "do not give 5 sites 40 examples each"),
     ],
 )

@@ -1,0 +1,252 @@
+"""A whole round as signed statements: hub, sites and evaluator in one place, and a hand that can change any of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from concordat.api.contract import Contract
+from concordat.api.types import ArtifactRef
+from concordat.lineage import Lineage, Trust, bundle, verify_candidate, verify_release
+from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
+PARENT = ArtifactRef(repository="digits/adapters", digest="sha256:" + "d" * 64)
+ADAPTER = "sha256:" + "e" * 64
+UID = "0123abcd-1"
+HUB, AGGREGATOR, EVALUATOR = "hub", "aggregator", "evaluator"
+_KEYS: dict[str, SigningKey] = {}
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def key_of(name: str) -> SigningKey:
+    """The key of a party; made once, because making keys is slow."""
+    if name not in _KEYS:
+        _KEYS[name] = SigningKey.generate()
+    return _KEYS[name]
+
+
+class Chain:
+    """The statements of one round. What is changed by `change` is signed as changed, and named so by what follows."""
+
+    def __init__(
+        self,
+        *,
+        accepted: tuple[str, ...] = ("site-a", "site-b", "site-c"),
+        rejected: tuple[str, ...] = ("site-d",),
+        missing: tuple[str, ...] = ("site-e",),
+        contract: Mapping[str, Any] | None = None,
+        change: Mapping[str, Change] | None = None,
+        signers: Mapping[str, str] | None = None,
+        **facts: Any,
+    ) -> None:
+        self._change, self._signers = change or {}, signers or {}
+        self.lines: dict[str, bytes] = {}
+        self.ids: dict[str, str] = {}
+        self.accepted, self.rejected, self.missing = accepted, rejected, missing
+        self.sequence = facts.get("sequence", 1)
+        document = self._contract(sorted({*accepted, *rejected, *missing}), contract or {})
+        self.digest = sha256_digest(canonical(document))
+        self._add("contract", predicates.contract_statement(contract=document, digest=self.digest), HUB)
+        for site in accepted:
+            self._site(site)
+        for site in (*accepted, *rejected):
+            self._verdict(site)
+        self._closure()
+        self._aggregation(facts.get("aggregated", accepted), document["aggregation"]["rule"])
+        self._evaluation()
+        self._release()
+
+    def _add(self, name: str, statement: dict[str, Any], signer: str) -> None:
+        statement = copy.deepcopy(statement)
+        self._change.get(name, lambda _: None)(statement)
+        self.lines[name] = sign(statement, key_of(self._signers.get(name, signer)))
+        self.ids[name] = unverified(self.lines[name]).id
+
+    def _contract(self, sites: list[str], changes: Mapping[str, Any]) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "federation": "digits",
+            "round": {"name": "r1", "namespace": "concordat", "uid": UID, "generation": 1},
+            "base": BASE,
+            "parent": PARENT,
+            "parentRelease": {"name": "digits-0", "sequence": 0},
+            "sites": [entry(site) for site in sites],
+            "quorum": min(3, len(self.accepted)) or 1,
+            "budget": {},
+            "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
+            "gates": {},
+            "screening": {},
+            "aggregation": {"rule": "Mean", "maxFaultySites": 0},
+            "evaluation": {},
+            "opens": AT,
+            "consentDeadline": AT,
+            "submissionDeadline": AT,
+        }
+        return Contract.model_validate({**fields, **changes}).wire()
+
+    def _site(self, site: str) -> None:
+        consent = predicates.consent_statement(
+            site=site,
+            round_uid=UID,
+            contract_digest=self.digest,
+            policy_digest=sha256_digest(b"policy"),
+            passed=True,
+            reason="Consented",
+            at=AT,
+        )
+        self._add(f"consent {site}", consent, site)
+        update = predicates.update_statement(
+            site=site,
+            round_uid=UID,
+            update_digest=sha256_digest(site.encode()),
+            base=BASE,
+            parent=PARENT,
+            contract_digest=self.digest,
+            consent_id=self.ids[f"consent {site}"],
+            steps=200,
+            examples=280,
+            norm="1.5",
+            clipped=False,
+            finished=AT,
+        )
+        self._add(f"update {site}", update, site)
+
+    def _verdict(self, site: str) -> None:
+        passed = site in self.accepted
+        verdict = predicates.verdict_statement(
+            site=site,
+            round_uid=UID,
+            update_digest=sha256_digest(site.encode()),
+            update_id=self.ids.get(f"update {site}"),
+            contract_digest=self.digest,
+            passed=passed,
+            reason="Verified" if passed else "NotFinite",
+            norm="1.5" if passed else None,
+            at=AT,
+        )
+        self._add(f"verdict {site}", verdict, AGGREGATOR)
+
+    def _closure(self) -> None:
+        closure = predicates.closure_statement(
+            contract_digest=self.digest,
+            verdicts=[id_ for name, id_ in self.ids.items() if name.startswith("verdict")],
+            accepted=len(self.accepted),
+            rejected=len(self.rejected),
+            missing=self.missing,
+            at=AT,
+        )
+        self._add("closure", closure, AGGREGATOR)
+
+    def _aggregation(self, sites: tuple[str, ...], rule: str) -> None:
+        aggregation = predicates.aggregation_statement(
+            round_uid=UID,
+            adapter_digest=ADAPTER,
+            base=BASE,
+            parent=PARENT,
+            contract_digest=self.digest,
+            closure_id=self.ids["closure"],
+            updates=[self.ids.get(f"update {site}", sha256_digest(site.encode())) for site in sites],
+            rule=rule,
+            finished=AT,
+        )
+        self._add("aggregation", aggregation, AGGREGATOR)
+
+    def _evaluation(self) -> None:
+        evaluation = predicates.evaluation_statement(
+            evaluator=EVALUATOR,
+            resource=predicates.release_resource("digits", self.sequence),
+            adapter_digest=ADAPTER,
+            policy_digest=sha256_digest(b"policy"),
+            aggregation_id=self.ids["aggregation"],
+            passed=True,
+            reason="Approved",
+            figures={"examples": 359},
+            at=AT,
+        )
+        self._add("evaluation", evaluation, EVALUATOR)
+
+    def _release(self) -> None:
+        release = predicates.release_statement(
+            federation="digits",
+            sequence=self.sequence,
+            supersedes=PARENT.digest,
+            adapter_digest=ADAPTER,
+            contract_digest=self.digest,
+            aggregation_id=self.ids["aggregation"],
+            evaluation_id=self.ids["evaluation"],
+        )
+        self._add("release", release, HUB)
+
+    def signer(self, name: str) -> str:
+        """Who signs the statement of that name."""
+        kind, _, site = name.partition(" ")
+        return {"contract": HUB, "release": HUB, "evaluation": EVALUATOR}.get(
+            kind, site if kind in ("consent", "update") else AGGREGATOR
+        )
+
+    def bundle(self, **lines: bytes | None) -> bytes:
+        """All lines; a keyword replaces one, or leaves it out."""
+        return bundle(line for line in {**self.lines, **lines}.values() if line is not None)
+
+    def candidate(self, lines: bytes | None = None, **facts: str) -> Lineage:
+        """What the evaluator finds."""
+        data = lines if lines is not None else self.bundle(evaluation=None, release=None)
+        return verify_candidate(data, trust(), **{"adapter_sha256": ADAPTER, "contract_digest": self.digest, **facts})
+
+    def verify(self, lines: bytes | None = None, *, sequence: int | None = None, **facts: str) -> Lineage:
+        """What a site finds."""
+        data = lines if lines is not None else self.bundle()
+        return verify_release(
+            data,
+            trust(),
+            sequence=self.sequence if sequence is None else sequence,
+            **{"adapter_sha256": ADAPTER, "contract_digest": self.digest, **facts},
+        )
+
+
+def entry(site: str) -> dict[str, str]:
+    """A site in a contract."""
+    public = key_of(site).public
+    return {"name": site, "keyThumbprint": public.thumbprint, "publicKey": public.to_pem()}
+
+
+def trust() -> Trust:
+    """What a site has pinned."""
+    return Trust(
+        contract_keys=(key_of(HUB).public,),
+        aggregation_keys=(key_of(AGGREGATOR).public,),
+        evaluators={EVALUATOR: key_of(EVALUATOR).public},
+    )
+
+
+class Make:
+    """Chains, and their parts."""
+
+    chain = Chain
+    plain = Chain()
+    """The chain nobody changed."""
+    key_of = staticmethod(key_of)
+    entry = staticmethod(entry)
+    trust = staticmethod(trust)
+    at, base, parent, adapter = AT, BASE, PARENT, ADAPTER
+
+    def statement(self, line: bytes) -> dict[str, Any]:
+        """A copy of a line's statement, free to be changed."""
+        content: dict[str, Any] = json.loads(json.dumps(unverified(line).statement))
+        return content
+
+    def signed(self, statement: dict[str, Any], signer: str) -> bytes:
+        """A line."""
+        return sign(statement, key_of(signer))
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    return Make()
