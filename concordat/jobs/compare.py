@@ -33,13 +33,13 @@ def same_job(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | Non
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
-    metadata, wanted = found.get("metadata") or {}, expected["metadata"]
+    metadata, wanted = _map(found.get("metadata")), expected["metadata"]
     for field in ("name", "namespace", "ownerReferences"):
         yield from _compare(f"metadata.{field}", f"metadata.{field}", metadata.get(field), wanted.get(field))
-    labels = metadata.get("labels") or {}
+    labels = _map(metadata.get("labels"))
     for label, text in wanted["labels"].items():
         yield from _compare(f"metadata.labels[{label}]", "", labels.get(label), text)
-    spec, uid = dict(found.get("spec") or {}), metadata.get("uid")
+    spec, uid = dict(_map(found.get("spec"))), metadata.get("uid")
     spec.pop("suspend", None)
     # A Job counts the pods it selects as its own, so it must not select others.
     selector = spec.pop("selector", None)
@@ -50,11 +50,9 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Itera
 
 def _without_generated(spec: dict[str, Any], name: str, uid: Any) -> dict[str, Any]:
     """The spec without the four labels by which the Job controller finds its pods."""
-    template = spec.get("template")
-    metadata = template.get("metadata") if isinstance(template, Mapping) else None
-    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    if not isinstance(template, Mapping) or not isinstance(metadata, Mapping) or not isinstance(labels, Mapping):
-        return spec
+    template = _map(spec.get("template"))
+    metadata = _map(template.get("metadata"))
+    labels = _map(metadata.get("labels"))
     generated = {"controller-uid": uid, _CONTROLLER_UID: uid, "job-name": name, "batch.kubernetes.io/job-name": name}
     kept = {label: text for label, text in labels.items() if label not in generated or generated[label] != text}
     return {**spec, "template": {**template, "metadata": {**metadata, "labels": kept}}}
@@ -96,6 +94,10 @@ def _equal(pattern: str, found: Any, expected: Any) -> bool:
         except ValueError:
             return False
     return False
+
+
+def _map(thing: Any) -> Mapping[str, Any]:
+    return thing if isinstance(thing, Mapping) else {}
 
 
 def _shown(thing: Any) -> str:

@@ -81,7 +81,7 @@ def job(
         "metadata": {
             "name": name,
             "namespace": owner.metadata.namespace,
-            "labels": all_labels,
+            "labels": dict(all_labels),
             "ownerReferences": [_owner(owner)],
         },
         "spec": {
@@ -92,7 +92,7 @@ def job(
             # Two pods of one Job must not write the same folder at once.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(container)},
-            "template": {"metadata": {"labels": all_labels}, "spec": pod},
+            "template": {"metadata": {"labels": dict(all_labels)}, "spec": pod},
         },
     }
 

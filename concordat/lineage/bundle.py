@@ -48,7 +48,10 @@ def bundle(statements: Iterable[bytes]) -> bytes:
 
 
 def by_kind(data: bytes, contract_digest: str) -> dict[Kind, list[Line]]:
-    """The statements of a bundle, by what they claim to be. Raises LineageError for any that cannot belong to it."""
+    """The statements of a bundle, by what they claim to be. Raises LineageError for any that cannot belong to it.
+
+    Of the summaries, one about the contract is a consent, one by the aggregator a verdict, any other an evaluation.
+    """
     if len(data) > MAX_BYTES:
         raise LineageError(f"the bundle has {len(data)} bytes, at most {MAX_BYTES} are read")
     lines = data.split(b"\n")

@@ -11,7 +11,7 @@ from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
 from concordat.statements import PublicKey, canonical, sha256_digest
-from concordat.statements.predicates import ACCEPTED, AGGREGATOR, CONSENTED, agent_id, round_resource, update_resource
+from concordat.statements.predicates import ACCEPTED, CONSENTED, agent_id, round_resource, update_resource
 from concordat.statements.readers import (
     Provenance,
     Summary,
@@ -96,7 +96,6 @@ def _verdicts(lines: list[Line], trust: Trust, offer: Offer) -> dict[str, Summar
         site, what = verdict.site, f"the verdict on site {verdict.site[:80]!r}"
         offer.key(site, what)
         demand(site not in verdicts, f"there are two verdicts on site {site}")
-        demand(verdict.verifier == AGGREGATOR, f"{what} is by {verdict.verifier}, expected {AGGREGATOR}")
         demand(verdict.policy == offer.digest, f"{what} was given under contract {verdict.policy}")
         resource = update_resource(offer.contract.round.uid, site)
         demand(verdict.resource == resource, f"{what} is about {verdict.resource}, expected {resource}")
@@ -192,6 +191,5 @@ def _accepted(
 def _consented(site: str, consent: Summary, offer: Offer) -> None:
     what, resource = f"the consent of site {site}", round_resource(offer.contract.round.uid)
     demand(consent.passed and CONSENTED in consent.levels, f"{what} says no: {consent.reason}")
-    demand(consent.subject == offer.digest, f"{what} is about {consent.subject}, the contract is {offer.digest}")
     demand(consent.verifier == agent_id(site), f"{what} is by {consent.verifier}, expected {agent_id(site)}")
     demand(consent.resource == resource, f"{what} is about {consent.resource}, expected {resource}")

@@ -120,11 +120,12 @@ def _cni_pods(layout: Layout) -> dict[str, Any]:
 
 
 def _cni_isolated(layout: Layout) -> dict[str, Any]:
-    # kubelet insists on an address. A bridge without gateway and routes, whose ports do not see each other,
-    # gives one that leads nowhere.
-    ipam = {"type": "host-local", "ranges": [[{"subnet": str(layout.network.isolated)}]]}
+    # kubelet insists on an address. This one is a single host's, the same in every such pod, on a bridge whose ports
+    # do not see each other: the kernel makes no route for it. IPv6 would make its own, so it is switched off.
+    ipam = {"type": "static", "addresses": [{"address": f"{layout.network.isolated[2]}/32"}]}
     bridge = {"type": "bridge", "bridge": "isolated0", "isGateway": False, "portIsolation": True, "ipam": ipam}
-    return {"cniVersion": "1.0.0", "name": "isolated", "plugins": [bridge]}
+    tuning = {"type": "tuning", "sysctl": {"net.ipv6.conf.all.disable_ipv6": "1"}}
+    return {"cniVersion": "1.0.0", "name": "isolated", "plugins": [bridge, tuning]}
 
 
 def _hosts() -> dict[str, Any]:

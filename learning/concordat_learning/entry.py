@@ -72,7 +72,7 @@ def run(job: Callable[[Folders], None], description: str, argv: Sequence[str] | 
 
 
 def prepare_environment() -> None:
-    """Keep the libraries from looking for a network and from talking of themselves. To be called before their import."""
+    """Keep the libraries from looking for a network and from complaining. To be called before they are imported."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -28,7 +28,12 @@ def cache_folder() -> Path:
 
 def _learning(*args: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "concordat_learning.demo", *args], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "concordat_learning.demo", *args],
+        # The models are too small for a second thread to help; beside a starting cluster it only gets in the way.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise UserError(f"concordat_learning.demo {args[0]} failed: {done.stderr.strip()[-2000:]}")

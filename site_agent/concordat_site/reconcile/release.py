@@ -9,15 +9,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.jobs import JobError, evaluation_job, same_job
-from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-
 from concordat.api import ConditionSet, Reason, Release, Role, Site
 from concordat.api.contract import Contract
 from concordat.api.release import Decision, ReleaseStatus
 from concordat.api.round import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE
+from concordat.jobs import JobError, evaluation_job, same_job
+from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 from concordat.runtime import JOB, Conflict, Key, Result, write_status
 from concordat.statements import canonical
 from concordat_site import policy

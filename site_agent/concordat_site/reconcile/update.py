@@ -6,13 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.jobs import JobError, same_job, training_job
-
 from concordat.api import ConditionSet, Reason, Site, Update
 from concordat.api.contract import Contract
 from concordat.api.update import Consent, Submission, UpdateStatus
 from concordat.artifacts.tensors import TensorError
 from concordat.artifacts.types import ADAPTER_FILE, CONTRACT_FILE, CONTRACT_STATEMENT_FILE
+from concordat.jobs import JobError, same_job, training_job
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.screening import ScreeningError
 from concordat.statements import canonical

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from concordat.lineage import Trust
 
 from concordat.api import Condition, Release, Resource, Site, Update, find
 from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import write_tensors
+from concordat.lineage import Trust, bundle
 from concordat.runtime import JOB, Cluster, FixedClock, Store
 from concordat.screening import Tensors
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign
+from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
@@ -147,9 +147,9 @@ class World:
         }
         return Contract.model_validate({**fields, **changes}).wire()
 
-    def entry(self, key: SigningKey) -> dict[str, str]:
-        """This site in a contract, with a key."""
-        return {"name": self.site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
+    def entry(self, key: SigningKey, site: str | None = None) -> dict[str, str]:
+        """A site in a contract, with a key; this one if nothing is said."""
+        return {"name": site or self.site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
 
     async def request(self, contract: dict[str, Any], *, signer: SigningKey | None = None, **changes: Any) -> str:
         """Publish a contract and create the Update; returns its name."""
@@ -173,6 +173,120 @@ class World:
         name = f"r1-{self.uid[:8]}"
         await self.create("Update", name, {**spec, **changes})
         return name
+
+    async def offer(
+        self,
+        sequence: int = 1,
+        *,
+        value: float = 0.5,
+        contract: dict[str, Any] | None = None,
+        signers: dict[str, SigningKey] | None = None,
+        without: str = "",
+        candidate: bool = False,
+        by: tuple[str, SigningKey] | None = None,
+        **changes: Any,
+    ) -> str:
+        """Publish a round's outcome with its lineage, and create the copy of the release; returns its name.
+
+        `by` is the only site that took part, this one if nothing is said. `candidate` ends the lineage before the
+        evaluation. `signers` and `without` spoil one of its statements.
+        """
+        site, key = by or (self.site, self.key)
+        terms = contract or await self.contract(sites=[self.entry(key, site)])
+        adapter = await self.push_adapter({**self.parent, B: np.full((4, 2), value, np.float32)})
+        file = (await self.registry.file_digests(adapter))[types.ADAPTER_FILE]
+        lines = self._lineage(terms, file, sequence, site, {"consent": key, "update": key, **(signers or {})})
+        if candidate:
+            lines = {name: line for name, line in lines.items() if name not in ("evaluation", "release")}
+        kept = bundle(line for name, line in lines.items() if name != without)
+        ref = await self.registry.push("digits/lineage", types.LINEAGE, {types.LINEAGE_FILE: kept})
+        spec = {
+            "federation": "digits",
+            "sequence": sequence,
+            "base": terms["base"],
+            "adapter": adapter.wire(),
+            "parent": terms["parent"],
+            "roundRef": {name: terms["round"][name] for name in ("name", "namespace", "uid")},
+            "contractDigest": sha256_digest(canonical(terms)),
+            "lineage": ref.wire(),
+            "image": IMAGE,
+            **changes,
+        }
+        name = f"r1-{adapter.digest.removeprefix('sha256:')[:8]}"
+        await self.create("Release", name, {field: said for field, said in spec.items() if said is not None})
+        return name
+
+    def _lineage(
+        self, terms: dict[str, Any], adapter: str, sequence: int, site: str, signers: dict[str, SigningKey]
+    ) -> dict[str, bytes]:
+        """The statements of a round in which one site took part."""
+        digest, uid, at = sha256_digest(canonical(terms)), terms["round"]["uid"], self.clock.now()
+        base, parent = (ArtifactRef.model_validate(terms[role]) for role in ("base", "parent"))
+        lines: dict[str, bytes] = {}
+
+        def add(name: str, key: SigningKey, statement: dict[str, Any]) -> str:
+            lines[name] = sign(statement, signers.get(name, key))
+            return unverified(lines[name]).id
+
+        add("contract", self.hub, predicates.contract_statement(contract=terms, digest=digest))
+        about = {"site": site, "round_uid": uid, "contract_digest": digest}
+        consent = predicates.consent_statement(
+            **about, policy_digest=sha256_digest(b""), passed=True, reason="Consented", at=at
+        )
+        made = {"update_digest": sha256_digest(b"delta"), "consent_id": add("consent", self.key, consent)}
+        how = {"steps": 1, "examples": 1, "norm": "1", "clipped": False, "finished": at}
+        update = predicates.update_statement(**about, **made, base=base, parent=parent, **how)  # type: ignore[arg-type]
+        verdict = predicates.verdict_statement(
+            **about,
+            update_digest=made["update_digest"],
+            update_id=add("update", self.key, update),
+            passed=True,
+            reason="Verified",
+            norm="1",
+            at=at,
+        )
+        closure = predicates.closure_statement(
+            contract_digest=digest,
+            verdicts=[add("verdict", self.aggregator, verdict)],
+            accepted=1,
+            rejected=0,
+            missing=[],
+            at=at,
+        )
+        aggregation = predicates.aggregation_statement(
+            round_uid=uid,
+            adapter_digest=adapter,
+            base=base,
+            parent=parent,
+            contract_digest=digest,
+            closure_id=add("closure", self.aggregator, closure),
+            updates=[unverified(lines["update"]).id],
+            rule="Mean",
+            finished=at,
+        )
+        made_id = add("aggregation", self.aggregator, aggregation)
+        evaluation = predicates.evaluation_statement(
+            evaluator="evaluator",
+            resource=predicates.release_resource("digits", sequence),
+            adapter_digest=adapter,
+            policy_digest=sha256_digest(b""),
+            aggregation_id=made_id,
+            passed=True,
+            reason="Approved",
+            figures={"examples": 1},
+            at=at,
+        )
+        release = predicates.release_statement(
+            federation="digits",
+            sequence=sequence,
+            supersedes=parent.digest,
+            adapter_digest=adapter,
+            contract_digest=digest,
+            aggregation_id=made_id,
+            evaluation_id=add("evaluation", self.evaluator, evaluation),
+        )
+        add("release", self.hub, release)
+        return lines
 
     async def end_job(self, manifest: dict[str, Any], *, failed: str | None = None, create: bool = True) -> None:
         """Have the API server complete the Job with its defaults, and end it as the Job controller would."""

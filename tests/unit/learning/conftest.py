@@ -30,7 +30,8 @@ CONFIG = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["fc1", "fc2", "q_proj", "v_proj"]}
+TARGETS = ["fc1", "fc2", "q_proj", "v_proj"]
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": TARGETS}
 REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -65,7 +66,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (base / "package.json").write_text(json.dumps(described))
     (adapter / "adapter_config.json").write_text(json.dumps(LORA))
-    peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=LORA["target_modules"]))
+    peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS))
     state = get_peft_model_state_dict(peft, save_embedding_layers=False)
     tensors = {name: tensor.detach().numpy() for name, tensor in state.items()}
     (adapter / "adapter_model.safetensors").write_bytes(write(tensors))

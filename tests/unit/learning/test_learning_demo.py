@@ -127,7 +127,7 @@ def test_reference_needs_a_round(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_reference_trains_as_the_round_does() -> None:
     spec = yaml.safe_load((ROOT / "examples/demo/round.yaml").read_text())["spec"]
-    assert demo_reference.STEPS == spec["budget"]["maxSteps"]
-    assert demo_reference.BATCH == spec["recipe"]["batchSize"]
+    assert spec["budget"]["maxSteps"] == demo_reference.STEPS
+    assert spec["recipe"]["batchSize"] == demo_reference.BATCH
     assert float(spec["recipe"]["learningRate"]) == demo_reference.RATE
     assert demo_reference.factor_of(1) == spec["recipe"]["trainFactor"]

@@ -35,7 +35,7 @@ class Network:
     """Answers connection attempts, and remembers them."""
 
     def __init__(self, **answers: int) -> None:
-        self.answers, self.tried = answers, [(str(), 0)][:0]
+        self.answers, self.tried = answers, [("", 0)][:0]
 
     def __call__(self, address: str, port: int) -> int:
         self.tried.append((address, port))

@@ -34,7 +34,7 @@ def test_a_failure_at_any_step_leaves_no_result(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(os, step, fail)
-        with pytest.raises(TransientError, match="cannot be written .*: No space left on device") as found:
+        with pytest.raises(TransientError, match=r"cannot be written .*: No space left on device") as found:
             results.publish(tmp_path, FILES)
     assert found.value.code == 75
     assert not results.is_published(tmp_path)
@@ -70,5 +70,5 @@ def test_what_a_killed_pod_left_is_no_result(tmp_path: Path) -> None:
 
 
 def test_a_volume_that_is_not_there_is_worth_a_retry(tmp_path: Path) -> None:
-    with pytest.raises(TransientError, match="cannot be written to"):
+    with pytest.raises(TransientError, match=r"cannot be written to"):
         results.publish(tmp_path / "none", FILES)

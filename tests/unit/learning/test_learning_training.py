@@ -55,7 +55,7 @@ def test_the_agent_accepts_what_the_trainer_leaves(job: Job) -> None:
     contract = Contract.model_validate(job.contract)
     parent = (job.root / "task" / "parent" / "adapter_model.safetensors").read_bytes()
     delta = learned(contract, job.result("adapter_model.safetensors"), parent)
-    assert 0 < check_delta(delta, job.parent(), contract.recipe.train_factor, 10)
+    assert check_delta(delta, job.parent(), contract.recipe.train_factor, 10) > 0
 
 
 def test_training_learns(job: Job) -> None:
@@ -103,7 +103,7 @@ def test_the_budget_of_seconds_ends_training(job: Job) -> None:
 
 def test_a_budget_used_up_before_the_first_step_is_an_error(job: Job) -> None:
     job.stage(budget={"maxWallSeconds": 10})
-    with pytest.raises(InputError, match="budget.maxWallSeconds is used up before the first step"):
+    with pytest.raises(InputError, match=r"budget\.maxWallSeconds is used up before the first step"):
         train_site(job.folders, started=0.0, clock=lambda: 100.0)
     assert not (job.root / "out" / "result").exists()
 

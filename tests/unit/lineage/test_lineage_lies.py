@@ -71,6 +71,11 @@ def _failed(statement: dict[str, Any]) -> None:
     statement["predicate"] |= {"verificationResult": "FAILED", "verifiedLevels": ["FAILED"]}
 
 
+def _another_closure(statement: dict[str, Any]) -> None:
+    statement["predicate"]["contract"] = OTHER
+    statement["subject"][0]["digest"] = _hex(OTHER)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
@@ -111,6 +116,7 @@ def _failed(statement: dict[str, Any]) -> None:
         ("closure", _set("predicate.missing", []), "exactly the sites without a verdict as missing"),
         ("closure", _set("predicate.missing", ["site-e", "site-e"]), "exactly the sites without a verdict as missing"),
         ("closure", _set("predicate.contract", OTHER), "subject is not its contract"),
+        ("closure", _another_closure, "the closure is of contract sha256:999"),
         ("aggregation", _set(_SUBJECT, _hex(OTHER)), "the aggregation is of sha256:999.*, the adapter is sha256:eee"),
         ("aggregation", _set("predicate.runDetails.builder.id", "https://x"), "aggregation was made by https://x"),
         ("aggregation", _set(f"{_PARAMETERS}.rule", "CoordinateMedian"), "has rule 'CoordinateMedian', the contract"),
@@ -195,6 +201,12 @@ def test_an_evaluator_that_took_part_is_not_independent(make: Make) -> None:
     sites = [*map(make.entry, ("site-a", "site-b", "site-c", "site-d")), entry]
     with pytest.raises(LineageError, match="who took part in the round"):
         make.chain(contract={"sites": sites}).verify()
+
+
+def test_an_accepted_update_may_not_be_left_out_together_with_its_consent(make: Make) -> None:
+    chain = make.plain
+    with pytest.raises(LineageError, match="the accepted update of site site-a is not in the bundle"):
+        chain.verify(chain.bundle(**{"update site-a": None, "consent site-a": None}))
 
 
 def test_a_second_verdict_on_one_site_is_refused(make: Make) -> None:
