@@ -19,6 +19,10 @@ from concordat_cli.round_commands import Output
 from concordat_cli.round_view import RoundView
 
 
+LOG_WIDTH = 140
+"""Columns of the tables where nobody sees a terminal."""
+
+
 def prepare(target: Target, seed: int, steps: Steps) -> None:
     """Install hub, evaluator and sites on the cluster, and start the federation."""
     kube, images = target.kube, target.images
@@ -60,6 +64,8 @@ def demo(
 ) -> None:
     """Run the demo federation on a real Kubernetes: five sites, one hostile, an evaluator, and a release."""
     console = Console(stderr=output is Output.JSON)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     steps = Steps(console)
     install.check_checkout()
     if (context is None) != (registry is None):

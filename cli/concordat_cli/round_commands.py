@@ -43,7 +43,7 @@ def read(kube: Kube, namespace: str, name: str) -> RoundView:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of the FederationRound.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the FederationRound.")],
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the hub.")] = "concordat",
     kubeconfig: Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Kubeconfig file.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,

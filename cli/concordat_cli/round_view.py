@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from concordat.api import Condition, FederationRound, Release, Site, Update, find
+from concordat.api import Condition, FederationRound, Reason, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
 
 STEPS = ("Consented", "AttestationValid", "Trained", "Submitted", "Verified")
@@ -21,6 +21,9 @@ ROUND_STEPS = (
     "Evaluated",
     "Released",
 )
+
+
+PENDING = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,10 @@ class RoundView:
 
 def _status(conditions: list[Condition], type_: str) -> str:
     found = find(conditions, type_)
-    return "" if found is None else found.status.value
+    if found is None:
+        return ""
+    # False with such a reason means "not yet".
+    return "Unknown" if found.is_false and found.reason in PENDING else found.status.value
 
 
 def _decision(copy: Release | None) -> str:
@@ -79,7 +85,8 @@ def _decision(copy: Release | None) -> str:
 
 def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
-    first_bad = next((c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false), None)
+    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and c.reason not in PENDING]
+    first_bad = failed[0] if failed else None
     verified = find(conditions, "Verified")
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None

@@ -55,7 +55,9 @@ def embedded(steps: Steps, keep: bool, name: str = "demo") -> Target:
     fresh = not _is_installed(kube)
     if not keep and not fresh:
         cluster_commands.remove(name, steps, keep_images=True)
-        cluster_commands.start(name, steps, with_images=False)
+        again = cluster_commands.start(name, steps, with_images=False)
+        # It may run with newer tools now.
+        kube = Kube(Path(again["kubeconfig"]), tools=Path(again["tools"]))
         fresh = True
     return Target(kube, found["images"], ISOLATED, fresh, steps, cluster=name)
 

@@ -15,7 +15,7 @@ DIGEST = "sha256:" + "a" * 64
 REF = {"repository": "digits/x", "digest": DIGEST}
 
 
-def condition(type_: str, status: str, reason: str = "Waiting", message: str = "") -> dict[str, Any]:
+def condition(type_: str, status: str, reason: str = "PolicyRefused", message: str = "") -> dict[str, Any]:
     return {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": NOW}
 
 
