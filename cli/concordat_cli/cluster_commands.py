@@ -108,8 +108,11 @@ def path(name: Name = "demo") -> None:
 
 @app.command("prerequisites")
 def prerequisites_() -> None:
-    """Check what this machine needs for a cluster, and install Debian packages that it lacks."""
-    ready_machine(Steps(Console()))
+    """Check what this machine needs, install Debian packages that it lacks, and build the cluster's programs."""
+    steps = Steps(Console())
+    ready_machine(steps)
+    with told():
+        ensure_tools(steps)
 
 
 def start(name: str, steps: Steps, with_images: bool) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from concordat_cli.progress import Steps
 from concordat_cli.round_commands import Output
 from concordat_cli.round_view import RoundView
 
-
 LOG_WIDTH = 140
 """Columns of the tables where nobody sees a terminal."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,9 @@ def _file(kind: type[Resource]) -> str:
     return f"{GROUP}_{kind.KIND.plural}.yaml"
 
 
-def stale(root: Path) -> list[str]:
-    """Paths of generated files that are missing, differ, or belong to no kind any more."""
-    wanted = dict(outputs())
+def stale(root: Path, wanted: Mapping[str, str] | None = None) -> list[str]:
+    """Paths of generated files that are missing, differ, or belong to no kind any more; `wanted` is `outputs`."""
+    wanted = dict(outputs()) if wanted is None else wanted
     found = [
         path.relative_to(root).as_posix()
         for folder in ("crds", "charts/concordat-crds/templates")
@@ -138,7 +138,7 @@ def _read(path: Path) -> str | None:
 
 def _check(root: Path) -> int:
     wanted = dict(outputs())
-    paths = stale(root)
+    paths = stale(root, wanted)
     for path in paths:
         before = (_read(root / path) or "").splitlines(keepends=True)
         after = wanted.get(path, "").splitlines(keepends=True)
@@ -150,7 +150,7 @@ def _check(root: Path) -> int:
 
 def _write(root: Path) -> int:
     wanted = dict(outputs())
-    for path in stale(root):
+    for path in stale(root, wanted):
         target = root / path
         if path in wanted:
             target.parent.mkdir(parents=True, exist_ok=True)

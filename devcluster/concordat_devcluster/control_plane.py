@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import ssl
 import subprocess
@@ -27,6 +28,7 @@ CONTROLLERS = (
     "ttl-after-finished-controller",
 )
 START_SECONDS = 60
+CRD_SECONDS = 20
 STOP_SECONDS = 3
 
 
@@ -75,7 +77,14 @@ class ControlPlane:
     def apply_crds(self, folder: Path = CRDS) -> None:
         """Apply every CustomResourceDefinition of a folder and wait until the API serves them."""
         self.kubectl("apply", "--server-side", "-f", str(folder))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=20s", "-f", str(folder))
+        log = self.folder / "kube-apiserver.log"
+        wait_for("the custom resources", lambda: self._established(folder), CRD_SECONDS, lambda: True, log)
+
+    def _established(self, folder: Path) -> bool:
+        # Not `kubectl wait`: it fails on a definition so new that it has no conditions yet.
+        found = json.loads(self.kubectl("get", "-f", str(folder), "-o", "json"))["items"]
+        conditions = [(crd.get("status") or {}).get("conditions") or [] for crd in found]
+        return all(any(c["type"] == "Established" and c["status"] == "True" for c in each) for each in conditions)
 
     def _start(self) -> None:
         now = datetime.now(UTC)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from concordat.api import Release, ReleaseChannel, Site, is_true
+from concordat.api import KINDS, Release, ReleaseChannel, Site, is_true
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube, documents
 from concordat_cli.progress import Steps
@@ -50,8 +50,7 @@ def install_hub(kube: Kube, images: Mapping[str, str], runtime_class: str) -> No
     """The CRDs and the operator with its artifact registry."""
     kube.apply(namespace(HUB, {"app.kubernetes.io/part-of": "concordat"}))
     kube.helm_install("concordat-crds", CHARTS / "concordat-crds", HUB, {})
-    kube.run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", "crd", "-l",
-             "app.kubernetes.io/part-of=concordat")  # fmt: skip
+    kube.wait("the API server to serve the custom resources", lambda: _crds_established(kube), 60)
     values = {
         "image": _image(images["operator"]),
         "learningImage": images["learning"],
@@ -59,6 +58,15 @@ def install_hub(kube: Kube, images: Mapping[str, str], runtime_class: str) -> No
         "registry": {"image": images["registry"]},
     }
     kube.helm_install("concordat", CHARTS / "concordat-operator", HUB, values)
+
+
+def _crds_established(kube: Kube) -> bool:
+    # Not `kubectl wait`: it fails on a definition so new that it has no conditions yet.
+    selector = "app.kubernetes.io/part-of=concordat"
+    found = json.loads(kube.run("kubectl", "get", "crd", "-l", selector, "-o", "json"))["items"]
+    conditions = [(crd.get("status") or {}).get("conditions") or [] for crd in found]
+    ready = [any(c["type"] == "Established" and c["status"] == "True" for c in each) for each in conditions]
+    return len(ready) == len(KINDS) and all(ready)
 
 
 def put_data(kube: Kube, image: str, seed: int) -> None:

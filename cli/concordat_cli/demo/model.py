@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -13,17 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import concordat_learning
 from concordat.api.types import API_VERSION, ArtifactRef
 from concordat.artifacts import RegistryStore, types
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
+from concordat_devcluster.paths import cache
 
 FEDERATION = "digits"
 
 
 def cache_folder() -> Path:
-    """Where the demo keeps what it makes."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concordat" / "demo"
+    """Where the demo keeps what it makes: a folder for each state of the code that makes it."""
+    package = Path(concordat_learning.__file__).parent
+    code = hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(package.glob("*.py")))).hexdigest()[:16]
+    return cache() / "demo" / code
 
 
 def _learning(*args: str) -> None:

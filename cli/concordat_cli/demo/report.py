@@ -79,9 +79,10 @@ def picture(path: Path, views: list[RoundView], rows: list[tuple[str, int]], cli
     colours = ["tab:green" if r.verdict == "Verified" else "tab:red" for r in last.sites]
     bars = left.bar(names, norms, color=colours)
     left.bar_label(bars, [r.verdict for r in last.sites], fontsize=8)
-    left.axhline(clip_norm, color="black", linestyle="--", linewidth=1)
-    left.annotate("the contract's norm", (0, clip_norm), textcoords="offset points", xytext=(-20, 4), fontsize=8)
+    left.axhline(clip_norm, color="black", linestyle="--", linewidth=1, label=f"the contract's norm, {clip_norm:g}")
+    left.legend(loc="upper left", fontsize=8)
     left.set_yscale("log")
+    left.set_ylim(1, max([clip_norm, *norms]) * 5)
     left.set_title(f"{last.name}: update norms and verdicts")
     left.set_ylabel("Frobenius norm")
     labels, values = [n for n, _ in rows], [p / 10_000 for _, p in rows]

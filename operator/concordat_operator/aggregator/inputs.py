@@ -25,7 +25,9 @@ from concordat.statements import PublicKey, StatementError, canonical, open_bund
 from concordat.statements.readers import read_contract
 
 MAX_ADAPTER = 1 << 30
-MAX_STATEMENT = 1 << 20
+MAX_STATEMENT = 64 << 10
+"""Of a site. All accepted ones together are a round's lineage, which no site may make too large to be read."""
+MAX_CONTRACT = 1 << 20
 
 
 class Invalid(Exception):
@@ -92,8 +94,8 @@ async def load_request(store: RegistryStore, ref: ArtifactRef) -> Request:
 
 async def load_offer(store: RegistryStore, request: Request) -> Offer:
     """The contract, verified by signature and digest. Raises Invalid, ArtifactError."""
-    data = await store.read(request.contract, CONTRACT_FILE, MAX_STATEMENT)
-    bundle = await store.read(request.contract, CONTRACT_STATEMENT_FILE, MAX_STATEMENT)
+    data = await store.read(request.contract, CONTRACT_FILE, MAX_CONTRACT)
+    bundle = await store.read(request.contract, CONTRACT_STATEMENT_FILE, MAX_CONTRACT)
     if sha256_digest(data) != request.contract_digest:
         raise Invalid(f"{CONTRACT_FILE} hashes to {sha256_digest(data)}; contractDigest is {request.contract_digest}")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.artifacts.types import LINEAGE_FILE
-from concordat.jobs import evaluation_job, failure, outcome
+from concordat.jobs import JobError, evaluation_job, failure, outcome
 from concordat.runtime import JOB, Result, write_status
 from concordat.statements import StatementError, unverified
 from concordat.statements.predicates import CONTRACT
@@ -35,7 +35,7 @@ class CopyReconciler:
         if step is CopyStep.LAUNCH:
             await self._launch(copy)
         elif step is CopyStep.REPORT:
-            await self._report(copy, job)
+            await self._write(copy, await self._progress(job) if job is not None else None)
         return Result()
 
     async def _launch(self, copy: Release) -> None:
@@ -43,7 +43,12 @@ class CopyReconciler:
         site = hub.store.get(Site, space, space)
         if site is None:
             return
-        await create_job(hub.cluster, evaluation_job(copy, site, runtime_class=await self._runtime_class(copy)))
+        try:
+            job = evaluation_job(copy, site, runtime_class=await self._runtime_class(copy))
+        except JobError as error:
+            await self._write(copy, (False, Finding(Reason.JOB_NOT_ALLOWED, f"{error}.")))
+            return
+        await create_job(hub.cluster, job)
         metrics.JOBS.labels("evaluate").inc()
 
     async def _runtime_class(self, copy: Release) -> str | None:
@@ -60,15 +65,15 @@ class CopyReconciler:
                 continue  # The agent judges the bundle; here only the contract is wanted.
         return None
 
-    async def _report(self, copy: Release, job: Mapping[str, Any] | None) -> None:
+    async def _write(self, copy: Release, measured: tuple[bool | None, Finding] | None) -> None:
         hub = self._hub
         conditions = ConditionSet(
             (c for c in copy.status.conditions if c.type in COPY_CONDITIONS),
             copy.metadata.generation,
             hub.clock.now(),
         )
-        if job is not None:
-            holds, found = await self._progress(job)
+        if measured is not None:
+            holds, found = measured
             conditions.set("Validated", holds, found.reason, found.message)
         reply = answer(copy)
         if reply is not None:

@@ -9,7 +9,7 @@ from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
 from concordat.api.contract import Contract
 from concordat.api.update import UpdateStatus
 from concordat.artifacts.types import STATEMENT_FILE
-from concordat.jobs import failure, outcome, training_job
+from concordat.jobs import JobError, failure, outcome, training_job
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle
 from concordat.statements.predicates import agent_id
@@ -20,7 +20,8 @@ from concordat_operator.plan.select import Finding
 from concordat_operator.plan.update import CONDITIONS, Step, next_step
 from concordat_operator.reconcile.objects import create_job
 
-_STATEMENT_LIMIT = 1 << 20
+_STATEMENT_LIMIT = 64 << 10
+# So that no site can make the lineage of a round too large to be read.
 
 
 class UpdateReconciler:
@@ -82,7 +83,12 @@ class UpdateReconciler:
         site = hub.store.get(Site, update.metadata.namespace, update.spec.site)
         if site is None:
             return
-        await create_job(hub.cluster, training_job(contract, update, site))
+        try:
+            job = training_job(contract, update, site)
+        except JobError as error:
+            await self._write(update, "Trained", False, Finding(Reason.JOB_NOT_ALLOWED, f"{error}."))
+            return
+        await create_job(hub.cluster, job)
         metrics.JOBS.labels("train").inc()
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from concordat.api import Release, Role, find, is_true
 from concordat.api.site import Champion
-from concordat_site.plan.job import Outcome
+from concordat.jobs import Outcome
 
 CONDITIONS = ("Staged", "Evaluated", "Adopted", "Champion")
 """The conditions the agent owns."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from concordat.api import Update, find, is_true
-from concordat_site.plan.job import Outcome
+from concordat.jobs import Outcome
 
 CONDITIONS = ("Consented", "Staged", "Submitted")
 """The conditions the agent owns."""

@@ -15,7 +15,7 @@ from concordat.api.release import Decision, ReleaseStatus
 from concordat.api.round import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE
-from concordat.jobs import JobError, evaluation_job, same_job
+from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 from concordat.runtime import JOB, Conflict, Key, Result, write_status
 from concordat.statements import canonical
@@ -23,7 +23,6 @@ from concordat_site import policy
 from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass
 from concordat_site.evidence import Evaluation, EvidenceError, parse
 from concordat_site.metrics import DECISIONS, LOCAL_QUALITY
-from concordat_site.plan.job import Outcome, outcome
 from concordat_site.plan.release import CONDITIONS, Step, answer_condition, is_champion, next_step
 from concordat_site.policy import Answer
 from concordat_site.workspace import ResultError

@@ -11,7 +11,7 @@ from concordat.api.contract import Contract
 from concordat.api.update import Consent, Submission, UpdateStatus
 from concordat.artifacts.tensors import TensorError
 from concordat.artifacts.types import ADAPTER_FILE, CONTRACT_FILE, CONTRACT_STATEMENT_FILE
-from concordat.jobs import JobError, same_job, training_job
+from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.screening import ScreeningError
 from concordat.statements import canonical
@@ -20,7 +20,6 @@ from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass
 from concordat_site.contracts import ContractRefused, verify
 from concordat_site.evidence import EvidenceError, Training, parse
 from concordat_site.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
-from concordat_site.plan.job import Outcome, outcome
 from concordat_site.plan.update import CONDITIONS, Step, next_step
 from concordat_site.signer import ConsentMissing
 from concordat_site.workspace import ResultError

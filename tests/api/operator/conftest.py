@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from concordat.lineage import Trust
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.lineage import Trust
 from concordat.runtime import JOB, AlreadyExists, Cluster, Conflict, Controller, FixedClock, NotFound, Store
 from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
@@ -254,8 +254,12 @@ class Federation:
             mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
             self.store.sync(kind, mine, version)
             state += [
-                (i["kind"], i["metadata"]["namespace"], i["metadata"]["name"], i.get("spec"), i.get("status"))
-                + (i["metadata"].get("finalizers"), i["metadata"].get("deletionTimestamp"))
+                {
+                    **i,
+                    "metadata": {
+                        k: v for k, v in i["metadata"].items() if k not in ("managedFields", "resourceVersion")
+                    },
+                }
                 for i in mine
                 if kind is not JOB
             ]

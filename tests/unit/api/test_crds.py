@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from concordat.api import KINDS
+from concordat.api import KINDS, crdgen
 from concordat.api.crdgen import main, outputs, render_all, stale
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +67,12 @@ def test_generation_is_deterministic() -> None:
     assert list(outputs()) == list(outputs())
 
 
-def test_check_reports_what_would_change_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_what_would_change_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rendering all kinds seven times takes seconds.
+    (kind,) = (kind for kind in KINDS if kind.KIND.plural in FILES[0].name)
+    monkeypatch.setattr(crdgen, "KINDS", (kind,))
     assert main(["--root", str(tmp_path)]) == 0
     assert main(["--root", str(tmp_path), "--check"]) == 0
     victim = tmp_path / "crds" / FILES[0].name

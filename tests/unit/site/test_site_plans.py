@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from concordat.api import Release, Role, Site, Update
 from concordat.api.site import AgentStatus, Champion
+from concordat.jobs import Outcome, outcome
 from concordat_site.plan import site as site_plan
-from concordat_site.plan.job import Outcome, outcome
 from concordat_site.plan.release import Step as ReleaseStep
 from concordat_site.plan.release import next_step as release_step
 from concordat_site.plan.update import Step as UpdateStep
