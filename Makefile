@@ -61,6 +61,10 @@ charts: setup prerequisites ## Charts: lint, golden renders, negative values
 e2e: setup prerequisites ## Whole rounds on a real node
 	@$(BIN)/pytest -q -rA --durations=10 tests/e2e
 
+.PHONY: bench-seeds
+bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and centralized training
+	@$(BIN)/python bench/demo_seeds.py
+
 .PHONY: prerequisites
 prerequisites: setup
 	@$(BIN)/concordat cluster prerequisites

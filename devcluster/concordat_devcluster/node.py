@@ -18,6 +18,7 @@ from concordat_devcluster import mounts
 from concordat_devcluster.components import components
 from concordat_devcluster.layout import RUNTIME, Layout
 from concordat_devcluster.network import Network, configure_node
+from concordat_devcluster.reboot import end_unstarted
 from concordat_devcluster.supervisor import Supervisor
 
 ORDERLY_SECONDS = 8.0
@@ -69,6 +70,8 @@ def run(layout: Layout) -> None:
         if setting.exists():
             setting.write_text(value)
     configure_node(layout.network)
+    if lost := end_unstarted(layout.state / "containerd"):
+        print(f"containers that had not started when the node went down: {lost}", flush=True)
     environment = {
         "PATH": f"{layout.tools}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(RUNTIME),

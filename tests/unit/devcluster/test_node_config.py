@@ -35,10 +35,13 @@ def test_containerd_pulls_from_the_node_and_has_a_runtime_without_network() -> N
     runtimes = plugins["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
     handler = next(m["handler"] for m in manifests() if m["metadata"]["name"] == RUNTIME_CLASS)
     folder = Path(runtimes[handler]["cni_conf_dir"]).relative_to(LAYOUT.config)
-    (bridge,) = json.loads(node_config.render(LAYOUT)[f"{folder}/10-isolated.conflist"])["plugins"]
+    bridge, tuning = json.loads(node_config.render(LAYOUT)[f"{folder}/10-isolated.conflist"])["plugins"]
     assert bridge["isGateway"] is False
     assert bridge["portIsolation"] is True
     assert "routes" not in bridge["ipam"]
+    # A single host's address makes no route, and there is no IPv6 to make one.
+    assert [each["address"].endswith("/32") for each in bridge["ipam"]["addresses"]] == [True]
+    assert tuning["sysctl"] == {"net.ipv6.conf.all.disable_ipv6": "1"}
 
 
 def test_kubelet_asks_the_api_who_may_do_what_and_counts_the_disk() -> None:
