@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.lineage import Trust
-
 from concordat.runtime import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
 from concordat.statements import PublicKey, SigningKey
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concordat.lineage import bundle
-
 from concordat.api.contract import Contract
 from concordat.api.round import ContractStatus
 from concordat.api.types import ArtifactRef
@@ -22,6 +20,7 @@ from concordat.artifacts.types import (
     STATEMENT,
     STATEMENT_FILE,
 )
+from concordat.lineage import bundle
 from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
 from concordat_operator.keys import Keys
 from concordat_operator.report import Judged, Report

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from concordat.lineage import Trust
-
 from concordat.artifacts import ArtifactCorrupt, ArtifactNotFound, RegistryStore, RegistryUnavailable
+from concordat.lineage import Trust
 from concordat.runtime import Clock, Cluster, Store, Transient
 from concordat_site.champion import Champions
 from concordat_site.policy import SitePolicy

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from concordat.lineage import Trust
-
 from concordat.api import Update
 from concordat.api.contract import Contract
+from concordat.lineage import Trust
 from concordat.statements import PublicKey, StatementError, canonical, open_bundle, sha256_digest
 from concordat.statements.readers import read_contract
 

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import sys
 
-from concordat.lineage import LineageError, Trust
-
 from concordat.api import Release, Site, Update
 from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
 from concordat.artifacts import RegistryStore
+from concordat.lineage import LineageError, Trust
 from concordat.runtime import JOB, Clock, Cluster, Controller, Key, Obj, Store, SystemClock, configure, fields, run
 from concordat.statements import StatementError, write_once_key
 from concordat_site.champion import ChampionError, Champions

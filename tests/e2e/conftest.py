@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from concordat_cli.demo.target import Target, embedded
 from rich.console import Console
 
 from concordat.api import FederationRound, Release, Site, Update
 from concordat.api.types import LABEL_ROUND_UID
 from concordat_cli.demo import rounds
 from concordat_cli.demo.install import HUB
+from concordat_cli.demo.target import Target, embedded
 from concordat_cli.demo_command import prepare
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
@@ -92,4 +92,4 @@ def federation() -> Iterator[Federation]:
     prepare(target, 0, steps)
     yield Federation(target)
     if not os.environ.get("KEEP_CLUSTER"):
-        target.stop()
+        target.remove()

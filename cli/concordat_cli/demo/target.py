@@ -31,16 +31,16 @@ class Target:
     cluster: str = ""
     """Name of the embedded cluster; empty: it is the user's own."""
 
-    def stop(self) -> None:
-        """Stop the embedded cluster; its state stays."""
+    def remove(self) -> None:
+        """Stop the embedded cluster and remove its state, but for the images that were pushed to it."""
         if self.cluster:
-            cluster_commands.stop(self.cluster, self.steps)
+            cluster_commands.remove(self.cluster, self.steps, keep_images=True)
 
     def restart(self) -> None:
         """Stop the embedded cluster and start it again from its state."""
         if not self.cluster:
             raise UserError("a cluster of the user's own is not restarted from here")
-        self.stop()
+        cluster_commands.stop(self.cluster, self.steps)
         cluster_commands.start(self.cluster, self.steps, with_images=False)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-
 from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
 from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE, STATEMENT_FILE
+from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 from concordat.runtime import Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle, predicates, unverified
 from concordat_operator import metrics

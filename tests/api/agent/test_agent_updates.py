@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from concordat.jobs import training_job
 
 from concordat.api import Condition, Site, Update
 from concordat.api.contract import Contract
 from concordat.artifacts import types
 from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.jobs import training_job
 from concordat.runtime import LEASE
 from concordat.screening import Tensors, total_norm
 from concordat.statements import SigningKey, open_bundle, sha256_digest
