@@ -133,8 +133,9 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Install the RuntimeClass named in the operator's `runtimeClassName`, or a CNI that isolates the pod.",
     ),
     Reason.JOB_NOT_ALLOWED: ReasonHelp(
-        "The Job in the site's namespace differs from what the contract yields; the agent did not sign its result.",
-        "The message names the difference. Look for webhooks that change Jobs; otherwise treat it as an attack.",
+        "The Job could not be created, or it is not the one the contract yields and the agent signed nothing of it.",
+        "The message names the refusal or the difference. Look for quotas, policies and webhooks that refuse or change "
+        "Jobs; where there are none, treat a difference as an attack.",
     ),
     Reason.GATE_FAILED: ReasonHelp(
         "The candidate fell too far below its parent on the site's own data and was not sent.",

@@ -9,7 +9,7 @@ from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.artifacts.types import LINEAGE_FILE
 from concordat.jobs import JobError, evaluation_job, failure, outcome
-from concordat.runtime import JOB, Result, write_status
+from concordat.runtime import JOB, Forbidden, Invalid, Result, write_status
 from concordat.statements import StatementError, unverified
 from concordat.statements.predicates import CONTRACT
 from concordat.statements.readers import predicate_type, read_contract
@@ -45,11 +45,12 @@ class CopyReconciler:
             return
         try:
             job = evaluation_job(copy, site, runtime_class=await self._runtime_class(copy))
-        except JobError as error:
-            await self._write(copy, (False, Finding(Reason.JOB_NOT_ALLOWED, f"{error}.")))
-            return
-        await create_job(hub.cluster, job)
-        metrics.JOBS.labels("evaluate").inc()
+            await create_job(hub.cluster, job)
+        except (JobError, Forbidden, Invalid) as error:
+            why = Finding(Reason.JOB_NOT_ALLOWED, f"The evaluation Job could not be created: {error}.")
+            await self._write(copy, (False, why))
+        else:
+            metrics.JOBS.labels("evaluate").inc()
 
     async def _runtime_class(self, copy: Release) -> str | None:
         """The RuntimeClass that the round's contract names; the round itself may be gone."""
@@ -78,6 +79,8 @@ class CopyReconciler:
         reply = answer(copy)
         if reply is not None:
             conditions.set("Ready", reply.is_true, Reason(reply.reason), reply.message)
+        elif (failed := conditions.get("Validated")) is not None and failed.is_false:
+            conditions.set("Ready", False, Reason(failed.reason), failed.message)
         else:
             conditions.set("Ready", False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
         status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())

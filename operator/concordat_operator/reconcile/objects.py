@@ -30,7 +30,10 @@ async def create_once(cluster: Cluster, resource: Resource) -> None:
 
 
 async def create_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
-    """Create a Job; one of that name must belong to the same owner. Raises Conflict otherwise."""
+    """Create a Job; one of that name must belong to the same owner. Raises Conflict otherwise.
+
+    Raises Forbidden or Invalid where RBAC, admission or a quota does not allow it.
+    """
     metadata = job["metadata"]
     try:
         await cluster.create(dict(job))

@@ -12,7 +12,18 @@ from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, LABEL
 from concordat.api.update import UpdateSpec, update_name
 from concordat.artifacts import RegistryUnavailable
 from concordat.jobs import aggregation_job_name
-from concordat.runtime import JOB, ApiError, Key, Result, Terminal, Unavailable, fields, write_status
+from concordat.runtime import (
+    JOB,
+    ApiError,
+    Forbidden,
+    Invalid,
+    Key,
+    Result,
+    Terminal,
+    Unavailable,
+    fields,
+    write_status,
+)
 from concordat_operator import metrics
 from concordat_operator.context import LOST, MANAGER, Hub
 from concordat_operator.plan.contract import contract as make_contract
@@ -68,6 +79,10 @@ class RoundReconciler:
             problem = Finding(error.reason, error.message)
         except RegistryUnavailable as error:
             problem = Finding(Reason.REGISTRY_UNAVAILABLE, f"{error}; it is tried again.")
+        except LOST as error:
+            problem = Finding(Reason.ARTIFACT_UNREADABLE, f"What the round rests on is lost: {error}.")
+        except (Forbidden, Invalid) as error:
+            problem = Finding(Reason.INVALID, f"The API server refused the next step: {error}.")
         now = hub.clock.now()
         seen = replace(seen, problem=problem)
         written = await write_status(hub.cluster, round_, describe(seen, signed, now), MANAGER)

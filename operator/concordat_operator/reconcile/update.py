@@ -10,7 +10,7 @@ from concordat.api.contract import Contract
 from concordat.api.update import UpdateStatus
 from concordat.artifacts.types import STATEMENT_FILE
 from concordat.jobs import JobError, failure, outcome, training_job
-from concordat.runtime import JOB, Key, Result, write_status
+from concordat.runtime import JOB, Forbidden, Invalid, Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle
 from concordat.statements.predicates import agent_id
 from concordat.statements.readers import read_summary
@@ -84,12 +84,12 @@ class UpdateReconciler:
         if site is None:
             return
         try:
-            job = training_job(contract, update, site)
-        except JobError as error:
-            await self._write(update, "Trained", False, Finding(Reason.JOB_NOT_ALLOWED, f"{error}."))
-            return
-        await create_job(hub.cluster, job)
-        metrics.JOBS.labels("train").inc()
+            await create_job(hub.cluster, training_job(contract, update, site))
+        except (JobError, Forbidden, Invalid) as error:
+            why = Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
+            await self._write(update, "Trained", False, why)
+        else:
+            metrics.JOBS.labels("train").inc()
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
         name, space = job["metadata"]["name"], job["metadata"]["namespace"]

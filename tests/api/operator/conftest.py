@@ -4,6 +4,7 @@ reconcilers. The test plays the scheduler of reconciles, and the node: it ends J
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -19,7 +20,7 @@ from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.lineage import Trust
-from concordat.runtime import JOB, AlreadyExists, Cluster, Conflict, Controller, FixedClock, NotFound, Store
+from concordat.runtime import JOB, AlreadyExists, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, Store
 from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
 from concordat.statements import SigningKey
@@ -206,18 +207,50 @@ class Federation:
         channel = {"parent": {"channelRef": {"name": "stable"}}}
         await self.create("FederationRound", name, {"federation": "digits", **channel, **sites, **spec})
 
+    async def refuse_jobs(self, short: str) -> None:
+        """An admission policy of the site that admits no Jobs; returns once the API server enforces it."""
+        name, space = f"{self.prefix}-no-jobs", self.name(short)
+        group = "admissionregistration.k8s.io/v1"
+        rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
+        here = {"matchLabels": {"kubernetes.io/metadata.name": space}}
+        policy = {
+            "matchConstraints": {"resourceRules": rules, "namespaceSelector": here},
+            "validations": [{"expression": "false", "message": "no Jobs here"}],
+        }
+        bound = {"policyName": name, "validationActions": ["Deny"]}
+        for kind, plural, spec in (
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", policy),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", bound),
+        ):
+            path = f"/apis/{group}/{plural}"
+            made = {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
+            await self.admin._write("POST", path, made)
+        container = {"name": "probe", "image": IMAGE}
+        pod = {"containers": [container], "restartPolicy": "Never"}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}}
+        probe = {**job, "spec": {"template": {"spec": pod}}}
+        path, dry = f"/apis/batch/v1/namespaces/{space}/jobs", {"dryRun": "All"}
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.admin._request("POST", path, dry, probe)
+                except Invalid:
+                    return
+
     # ---- running
 
     async def settle(self, passes: int = 60) -> None:
         """Reconcile everything, again and again, until nothing is written any more and no Job is left to end."""
+        before = await self.sync()
         for _ in range(passes):
-            before = await self.sync()
             await self.operate()
             for controllers in self.agents.values():
                 await self.step(controllers)
             await self.end_jobs()
-            if await self.sync() == before:
+            after = await self.sync()
+            if after == before:
                 return
+            before = after
         raise AssertionError(f"not settled after {passes} passes")
 
     async def operate(self) -> None:

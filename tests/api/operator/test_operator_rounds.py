@@ -108,6 +108,18 @@ async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federat
     assert (trained.status.value, trained.reason) == ("False", "DeadlineExceeded")
 
 
+async def test_a_job_that_a_site_does_not_admit_is_told_apart_and_hurts_nobody_else(federation: Federation) -> None:
+    await federation.refuse_jobs("site-b")
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "JobNotAllowed")
+    assert "no Jobs here" in trained.message
+    ready = find(federation.copies(federation.found("r1").status.release.name)["site-b"].status.conditions, "Ready")
+    assert (ready.status.value, ready.reason) == ("False", "JobNotAllowed")
+
+
 async def test_below_quorum_no_champion_is_touched(federation: Federation) -> None:
     await federation.round("r1", budget={"maxSteps": 501})
     await federation.settle()
