@@ -74,13 +74,24 @@ def _status(conditions: list[Condition], type_: str) -> str:
     return "Unknown" if found.is_false and found.reason in PENDING else found.status.value
 
 
+def _answer(copy: Release) -> Condition | None:
+    """How the site's copy ended; None while it is open."""
+    conditions = copy.status.conditions
+    adopted, staged, validated = (find(conditions, type_) for type_ in ("Adopted", "Staged", "Validated"))
+    if adopted is not None:
+        return adopted
+    if staged is not None and staged.is_false:
+        return staged
+    return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
+
+
 def _decision(copy: Release | None) -> str:
     if copy is None:
         return ""
-    adopted = find(copy.status.conditions, "Adopted")
-    if adopted is None:
+    answer = _answer(copy)
+    if answer is None:
         return "pending"
-    return "adopted" if adopted.is_true else f"rejected: {adopted.reason}"
+    return "adopted" if answer.is_true else f"rejected: {answer.reason}"
 
 
 def _row(update: Update, copy: Release | None) -> SiteRow:
@@ -90,8 +101,8 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
     verified = find(conditions, "Verified")
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None
-    adopted = find(copy.status.conditions, "Adopted") if copy is not None else None
-    message = first_bad.message if first_bad else (adopted.message if adopted and adopted.is_false else "")
+    answer = _answer(copy) if copy is not None else None
+    message = first_bad.message if first_bad else (answer.message if answer and answer.is_false else "")
     return SiteRow(
         site=update.spec.site,
         steps={t: _status(conditions, t) for t in STEPS},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from concordat.api import ConditionSet, Reason, Release, ReleaseChannel, Role, Site, find, is_true
+from concordat.api import ConditionSet, Reason, Release, ReleaseChannel, Role, Site, is_true
 from concordat.api.release import ReleaseChannelStatus
 from concordat.api.types import NameRef
-from concordat_operator.plan.release import rollout
+from concordat_operator.plan.release import answer, rollout
 from concordat_operator.plan.select import Finding
 from concordat_operator.plan.text import names
 
@@ -76,7 +76,7 @@ def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChann
         )
     done = rollout(seen.copies)
     name = target.metadata.name
-    decided = {c.metadata.namespace for c in seen.copies if find(c.status.conditions, "Adopted") is not None}
+    decided = {c.metadata.namespace for c in seen.copies if answer(c) is not None}
     undecided = [s.metadata.name for s in seen.subscribers if s.metadata.namespace not in decided]
     if target.spec.sequence == 0:
         now.set("Ready", True, Reason.GENESIS, f"{name} is the start of the federation; it is not offered to sites.")

@@ -74,9 +74,15 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
 
 
 def answer(copy: Release) -> Condition | None:
-    """The decision of the namespace's agent, or None."""
+    """How the copy ended: the decision of the namespace's agent, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
-    return find(conditions, "Evaluated") or find(conditions, "Adopted")
+    for decision in ("Evaluated", "Adopted"):
+        if (found := find(conditions, decision)) is not None:
+            return found
+    staged, validated = find(conditions, "Staged"), find(conditions, "Validated")
+    if staged is not None and staged.is_false:
+        return staged
+    return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
 
 
 def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:
@@ -92,12 +98,12 @@ def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) 
 
 def rollout(copies: Sequence[Release]) -> Rollout:
     """What the sites decided; `copies` are the sites', not the evaluator's."""
-    answers = [found for copy in copies if (found := find(copy.status.conditions, "Adopted")) is not None]
+    answers = [found for copy in copies if (found := answer(copy)) is not None]
     figures = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
     falls = [figure.parent_ppm - figure.candidate_ppm for figure in figures]
     return Rollout(
         offered=len(copies),
-        adopted=sum(found.is_true for found in answers),
+        adopted=sum(found.type == "Adopted" and found.is_true for found in answers),
         rejected=sum(found.is_false for found in answers),
         worst_regression_ppm=max(falls, default=None),
         mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,

@@ -79,8 +79,8 @@ class CopyReconciler:
         reply = answer(copy)
         if reply is not None:
             conditions.set("Ready", reply.is_true, Reason(reply.reason), reply.message)
-        elif (failed := conditions.get("Validated")) is not None and failed.is_false:
-            conditions.set("Ready", False, Reason(failed.reason), failed.message)
+        elif measured is not None and measured[0] is False:
+            conditions.set("Ready", False, measured[1].reason, measured[1].message)
         else:
             conditions.set("Ready", False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
         status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())

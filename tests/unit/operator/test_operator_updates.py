@@ -106,6 +106,16 @@ def test_the_start_of_a_federation_is_checked_until_its_artifacts_are_there(make
     assert release_step(missing, None, None, make.now) is ReleaseStep.CHECK
 
 
+def test_a_copy_that_cannot_be_judged_is_no_reason_to_wait(make: Make) -> None:
+    refused = make.release("r1-1", 1, "evaluator", Staged="False:LineageInvalid")
+    assert release_step(candidate(make), refused, None, make.now) is ReleaseStep.SIGN
+    unrun = make.release("r1-1", 1, "site-a", Staged="True", Validated="False:JobNotAllowed")
+    failed = make.release("r1-1", 1, "site-b", Staged="True", Validated="False:ValidationFailed")
+    open_ = make.release("r1-1", 1, "site-c", Staged="True", Validated="Unknown:Validating")
+    found = rollout([refused, unrun, failed, open_])
+    assert (found.offered, found.adopted, found.rejected) == (4, 0, 2)
+
+
 def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
     copies = [make.release("r1-1", 1, space, Staged="True") for space in ("site-a", "evaluator")]
     found = evaluators_copy(candidate(make), copies, make.sites())
@@ -117,6 +127,7 @@ def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
     ("conditions", "job", "step"),
     [
         ({"Staged": "False:LineageInvalid"}, None, CopyStep.REPORT),
+        ({"Staged": "True", "Validated": "False:JobNotAllowed"}, None, CopyStep.REPORT),
         ({"Staged": "True"}, None, CopyStep.LAUNCH),
         ({"Staged": "True"}, "", CopyStep.REPORT),
         ({"Staged": "True", "Validated": "True"}, None, CopyStep.REPORT),
