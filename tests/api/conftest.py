@@ -1,12 +1,15 @@
-"""A real API server for the tests of this folder, one for the session."""
+"""A real API server and a real registry for the tests of this folder, one for the session."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from concordat_devcluster.control_plane import ControlPlane
+from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
+from concordat_devcluster.tools import ensure_tools
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,30 @@ def api_server() -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager: `.kubeconfig`, `.kubectl(...)`, `.apply_crds()`."""
     with ControlPlane() as control_plane:
         yield control_plane
+
+
+@pytest.fixture(scope="module")
+def crds(api_server: ControlPlane) -> ControlPlane:
+    """The API server with our custom resources."""
+    api_server.apply_crds()
+    return api_server
+
+
+@pytest.fixture(scope="session")
+def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real OCI registry on loopback, one for the session."""
+    folder, port = tmp_path_factory.mktemp("registry"), free_port()
+    configuration = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "test"},
+    }
+    (folder / "config.yml").write_text(json.dumps(configuration))
+    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], folder / "log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for("registry", lambda: answers(f"{url}/v2/"), 20, lambda: process.poll() is None, folder / "log")
+        yield url
+    finally:
+        stop(process, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from concordat.runtime import JOB, Cluster, FixedClock, Store
 from concordat.screening import Tensors
 from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
 from concordat_devcluster.control_plane import ControlPlane
-from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
-from concordat_devcluster.tools import ensure_tools
 from concordat_site.champion import Champions
 from concordat_site.context import Agent
 from concordat_site.policy import SitePolicy
@@ -32,25 +30,6 @@ from concordat_site.workspace import Workspace
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
-
-
-@pytest.fixture(scope="session")
-def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    configuration = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "test"},
-    }
-    (folder / "config.yml").write_text(json.dumps(configuration))
-    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], folder / "log")
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for("registry", lambda: answers(f"{url}/v2/"), 20, lambda: process.poll() is None, folder / "log")
-        yield url
-    finally:
-        stop(process, 3)
 
 
 class World:
@@ -312,12 +291,6 @@ class World:
         """A condition as the store shows it."""
         obj: Any = self.store.get(kind, self.site, name)
         return find(obj.status.conditions, type_)
-
-
-@pytest.fixture(scope="module")
-def crds(api_server: ControlPlane) -> ControlPlane:
-    api_server.apply_crds()
-    return api_server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
 from concordat.statements import SigningKey
 from concordat_devcluster.control_plane import ControlPlane
-from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
-from concordat_devcluster.tools import ensure_tools
 from concordat_operator.aggregator.job import run as aggregate
 from concordat_operator.context import Hub
 from concordat_operator.keys import load_or_create, publish_first
@@ -406,31 +404,6 @@ class Federation:
 
 
 _NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    configuration = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "test"},
-    }
-    (folder / "config.yml").write_text(json.dumps(configuration))
-    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], folder / "log")
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for("registry", lambda: answers(f"{url}/v2/"), 20, lambda: process.poll() is None, folder / "log")
-        yield url
-    finally:
-        stop(process, 3)
-
-
-@pytest.fixture(scope="module")
-def crds(api_server: ControlPlane) -> ControlPlane:
-    api_server.apply_crds()
-    return api_server
 
 
 @pytest.fixture

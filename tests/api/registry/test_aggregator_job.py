@@ -2,200 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pickle
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from concordat.aggregation import aggregate, apply_delta
-from concordat.api.contract import Contract
-from concordat.api.round import Rule
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import RegistryStore, types
-from concordat.artifacts.tensors import Tensors, read_tensors, write_tensors
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign
+from concordat.artifacts import types
+from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.statements import SigningKey, predicates, sha256_digest, sign
 from concordat_operator.aggregator.job import EXIT_INVALID, EXIT_TRANSIENT, main
+from tests.api.registry.federation import (
+    B2,
+    HONEST,
+    PARENT,
+    SITES,
+    A,
+    B,
+    Federation,
+    Running,
+    federation,
+    learned,
+    running,
+)
 
-A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
-B2 = "vit.layer.1.lora_B.weight"
-SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PARENT: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32), B2: np.ones((4, 2), np.float32)}
-
-
-def learned(number: int) -> Tensors:
-    """An honest update: small, and different for every site."""
-    random = np.random.default_rng(number)
-    return {name: random.normal(scale=0.1, size=(4, 2)).astype(np.float32) for name in (B, B2)}
-
-
-HONEST = {site: learned(number) for number, site in enumerate(SITES)}
-
-
-@dataclass
-class Federation:
-    """Hub and sites of one round; everything is pushed as operator and agents do."""
-
-    url: str
-    uid: str
-    hub: SigningKey = field(default_factory=SigningKey.generate)
-    keys: dict[str, SigningKey] = field(default_factory=lambda: {site: SigningKey.generate() for site in SITES})
-    contract: Contract = field(init=False)
-    digest: str = field(init=False)
-
-    def __enter__(self) -> Federation:
-        self._runner = asyncio.Runner()
-        self._store = RegistryStore(self.url)
-        self._runner.run(self._store.__aenter__())
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._runner.run(self._store.__aexit__(None, None, None))
-        self._runner.close()
-
-    def push(self, repository: str, kind: str, files: dict[str, bytes]) -> ArtifactRef:
-        return self._runner.run(self._store.push(repository, kind, files))
-
-    def read(self, ref: dict[str, str], name: str) -> bytes:
-        return self._runner.run(self._store.read(ArtifactRef.model_validate(ref), name))
-
-    def open(self, **changes: Any) -> ArtifactRef:
-        """Sign and push the contract."""
-        adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b'{"r": 2}'}
-        fields: dict[str, Any] = {
-            "federation": "digits",
-            "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
-            "base": self.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"}),
-            "parent": self.push("digits/adapters", types.ADAPTER, adapter),
-            "parentRelease": {"name": "digits-0", "sequence": 0},
-            "sites": [
-                {"name": site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
-                for site, key in self.keys.items()
-            ],
-            "quorum": 3,
-            "budget": {},
-            "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
-            "gates": {},
-            "screening": {"clipNorm": "1"},
-            "aggregation": {"rule": "TrimmedMean", "maxFaultySites": 1},
-            "evaluation": {},
-            "opens": NOW,
-            "consentDeadline": NOW,
-            "submissionDeadline": NOW,
-        }
-        self.contract = Contract.model_validate({**fields, **changes})
-        document = canonical(self.contract.wire())
-        self.digest = sha256_digest(document)
-        statement = predicates.contract_statement(contract=self.contract.wire(), digest=self.digest)
-        files = {types.CONTRACT_FILE: document, types.CONTRACT_STATEMENT_FILE: sign(statement, self.hub)}
-        return self.push(f"digits/rounds/{self.uid}", types.CONTRACT, files)
-
-    def slot(self, site: str) -> str:
-        return f"digits/rounds/{self.uid}/{site}"
-
-    def statement(self, site: str, update_digest: str, /, **changes: Any) -> dict[str, Any]:
-        """An update statement as the agent makes it."""
-        fields: dict[str, Any] = {
-            "site": site,
-            "round_uid": self.uid,
-            "update_digest": update_digest,
-            "base": self.contract.base,
-            "parent": self.contract.parent,
-            "contract_digest": self.digest,
-            "consent_id": "sha256:" + "c" * 64,
-            "steps": 10,
-            "examples": 100,
-            "norm": "0.1",
-            "clipped": False,
-            "finished": NOW,
-        }
-        return predicates.update_statement(**{**fields, **changes})
-
-    def submit(
-        self,
-        site: str,
-        data: bytes,
-        /,
-        *,
-        bundle: bytes | None = None,
-        key: SigningKey | None = None,
-        files: dict[str, bytes] | None = None,
-        **changes: Any,
-    ) -> dict[str, Any]:
-        """Push an update and its statement; returns the entry of the request."""
-        if bundle is None:
-            bundle = sign(self.statement(site, sha256_digest(data), **changes), key or self.keys[site])
-        artifact = self.push(self.slot(site), types.UPDATE, files or {types.DELTA_FILE: data})
-        statement = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: bundle})
-        return {"site": site, "artifact": artifact.wire(), "statement": statement.wire()}
-
-    def honest(self, *sites: str) -> list[dict[str, Any]]:
-        return [self.submit(site, write_tensors(HONEST[site])) for site in sites]
-
-    def request(self, contract: ArtifactRef, submissions: list[dict[str, Any]], /, **changes: Any) -> str:
-        document = {
-            "schema": "concordat.dev/aggregation-request/v1",
-            "contract": contract.wire(),
-            "contractDigest": self.digest,
-            "contractKey": self.hub.public.to_pem(),
-            "submissions": submissions,
-            **changes,
-        }
-        data = json.dumps(document).encode()
-        ref = self.push(f"digits/rounds/{self.uid}", types.AGGREGATION_REQUEST, {types.REQUEST_FILE: data})
-        return f"{ref.repository}@{ref.digest}"
-
-    def aggregate(self, request: str, folder: Path) -> dict[str, Any]:
-        """Run the Job; returns its report."""
-        assert main(["--registry", self.url, "--request", request, "--result", str(folder / "result")]) == 0
-        result = (folder / "result").read_text()
-        assert result.endswith("\n")
-        assert result.count("\n") == 1
-        references = json.loads(result)
-        report: dict[str, Any] = json.loads(self.read(references["report"], types.REPORT_FILE))
-        assert references["adapter"] == report["adapter"]
-        return report
-
-
-@pytest.fixture
-def federation(registry: Any, request: pytest.FixtureRequest) -> Iterator[Federation]:
-    """A round of the test's own."""
-    with Federation(registry.url, sha256_digest(request.node.name.encode())[7:39]) as made:
-        yield made
-
-
-@dataclass
-class Running:
-    """A round in which four honest sites have submitted; a test adds the fifth."""
-
-    federation: Federation
-    contract: ArtifactRef
-    honest: list[dict[str, Any]]
-
-    def with_site_e(self, entry: dict[str, Any]) -> str:
-        """The request."""
-        return self.federation.request(self.contract, [*self.honest, entry])
-
-
-@pytest.fixture(scope="module")
-def running(registry: Any) -> Iterator[Running]:
-    with Federation(registry.url, "0123456789abcdef") as federation:
-        contract = federation.open()
-        yield Running(federation, contract, federation.honest(*SITES[:4]))
-
-
-def _expected(*sites: str) -> bytes:
-    return write_tensors(apply_delta(PARENT, aggregate([HONEST[s] for s in sites], Rule.TRIMMED_MEAN, 1)))
+__all__ = ["federation", "running"]
 
 
 def test_five_honest_updates_make_a_candidate(federation: Federation, tmp_path: Path) -> None:
@@ -207,7 +45,7 @@ def test_five_honest_updates_make_a_candidate(federation: Federation, tmp_path: 
     assert report["rule"] == "TrimmedMean"
     assert report["contractDigest"] == federation.digest
     adapter = federation.read(report["adapter"], types.ADAPTER_FILE)
-    assert adapter == _expected(*SITES)
+    assert adapter == federation.expected(*SITES)
     assert report["adapterSha256"] == sha256_digest(adapter)
     assert report["adapter"]["repository"] == "digits/adapters"
     assert federation.read(report["adapter"], types.ADAPTER_CONFIG_FILE) == b'{"r": 2}'
@@ -281,25 +119,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("case", FILES)
 def test_a_malformed_file_is_rejected_and_the_round_goes_on(running: Running, tmp_path: Path, case: str) -> None:
     data, reason = FILES[case]
-    request = running.with_site_e(running.federation.submit("site-e", data))
-    _assert_only_site_e_is_out(running.federation, request, tmp_path, reason)
-
-
-def _assert_only_site_e_is_out(federation: Federation, request: str, folder: Path, reason: str) -> dict[str, Any]:
-    report = federation.aggregate(request, folder)
-    assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [
-        *((s, "Verified") for s in SITES[:4]),
-        ("site-e", reason),
-    ]
-    last: dict[str, Any] = report["verdicts"][-1]
-    assert not last["passed"]
-    assert last["message"].isprintable()
-    assert last["message"].isascii()
-    assert 0 < len(last["message"]) <= 500
-    assert last["updateSha256"].startswith("sha256:")
-    assert report["aggregated"] == list(SITES[:4])
-    assert federation.read(report["adapter"], types.ADAPTER_FILE) == _expected(*SITES[:4])
-    return last
+    running.only_site_e_is_out(running.federation.submit("site-e", data), tmp_path, reason)
 
 
 OTHER = ArtifactRef(repository="digits/adapters", digest="sha256:" + "9" * 64)
@@ -417,8 +237,7 @@ STATEMENTS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
 @pytest.mark.parametrize("case", STATEMENTS)
 def test_a_wrong_statement_is_rejected_and_the_round_goes_on(running: Running, tmp_path: Path, case: str) -> None:
     submit, reason = STATEMENTS[case]
-    request = running.with_site_e(submit(running.federation))
-    last = _assert_only_site_e_is_out(running.federation, request, tmp_path, reason)
+    last = running.only_site_e_is_out(submit(running.federation), tmp_path, reason)
     if reason == "SignatureInvalid":
         assert last["statementId"] is None
 
@@ -426,13 +245,13 @@ def test_a_wrong_statement_is_rejected_and_the_round_goes_on(running: Running, t
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
 def test_an_update_damaged_in_storage_is_rejected(running: Running, registry: Any, tmp_path: Path, damage: str) -> None:
     data = write_tensors(learned(len(damage) + 100))
-    request = running.with_site_e(running.federation.submit("site-e", data))
+    entry = running.federation.submit("site-e", data)
     blob = registry.blob(sha256_digest(data))
     if damage == "removed":
         blob.unlink()
     else:
         blob.write_bytes(data[:-1] if damage == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
-    _assert_only_site_e_is_out(running.federation, request, tmp_path, "ArtifactUnreadable")
+    running.only_site_e_is_out(entry, tmp_path, "ArtifactUnreadable")
 
 
 def test_two_updates_of_nothing_are_duplicates_also_with_negative_zeros(federation: Federation, tmp_path: Path) -> None:
@@ -498,7 +317,7 @@ def test_a_parent_in_bfloat16_is_widened(federation: Federation, tmp_path: Path)
     contract = federation.open(parent=parent)
     report = federation.aggregate(federation.request(contract, federation.honest(*SITES)), tmp_path)
     assert read_tensors(federation.read(report["adapter"], types.ADAPTER_FILE)).keys() == PARENT.keys()
-    assert federation.read(report["adapter"], types.ADAPTER_FILE) == _expected(*SITES)
+    assert federation.read(report["adapter"], types.ADAPTER_FILE) == federation.expected(*SITES)
 
 
 def _twin_keys(f: Federation) -> dict[str, Any]:
