@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import ConditionSet, Reason, find
+from concordat.api import ConditionSet, FederationRound, Reason, find
 from concordat.api.contract import Contract
 from concordat.api.round import ContractStatus, FederationRoundStatus
 from concordat.api.types import NameRef
@@ -53,6 +53,16 @@ def describe(seen: Observed, contract: ContractStatus | None, now: datetime) -> 
         release=NameRef(name=seen.release.metadata.name) if seen.release is not None else None,
         evaluation=seen.release.status.evaluation if seen.release is not None else None,
     )
+
+
+def stalled(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
+    """The status as it was, but for what stands in the way: for when nothing else can be observed."""
+    conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
+    conditions.drop("Reconciling")
+    for type_, holds in (("Stalled", True), ("Ready", False)):
+        conditions.set(type_, holds, why.reason, why.message)
+    known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
+    return FederationRoundStatus(**{**known, "conditions": conditions.list(), "phase": "Stalled"})
 
 
 def _selected(conditions: ConditionSet, seen: Observed) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import FederationRound, Reason, Release, find, is_true
+from concordat.api import FederationRound, Reason, Release, find, is_false, is_true
 from concordat.api.contract import Contract
 from concordat.api.round import AggregateStatus
 from concordat.api.types import FINALIZER
@@ -86,6 +86,14 @@ def next_step(seen: Observed) -> Step:
     if seen.aggregate is None:
         return _collect(seen)
     return Step.PROPOSE if seen.release is None else Step.REST
+
+
+def ended(round_: FederationRound) -> bool:
+    """Whether the round has ended and its status says all there is to say; then nothing is observed any more."""
+    conditions, metadata = round_.status.conditions, round_.metadata
+    settled = is_true(conditions, "Succeeded") or is_false(conditions, "Succeeded")
+    current = round_.status.observed_generation == metadata.generation
+    return settled and current and metadata.deletion_timestamp is None
 
 
 def over(seen: Observed) -> Finding | None:

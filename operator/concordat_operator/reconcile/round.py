@@ -25,10 +25,10 @@ from concordat.runtime import (
     write_status,
 )
 from concordat_operator import metrics
-from concordat_operator.context import LOST, MANAGER, Hub
+from concordat_operator.context import LOST, MANAGER, Hub, registry_outages_pass
 from concordat_operator.plan.contract import contract as make_contract
-from concordat_operator.plan.describe import describe
-from concordat_operator.plan.round import Observed, Step, next_step, over, wake
+from concordat_operator.plan.describe import describe, stalled
+from concordat_operator.plan.round import LOOK_AGAIN_SECONDS, Observed, Step, ended, next_step, over, wake
 from concordat_operator.plan.select import Finding, Selection, select
 from concordat_operator.plan.slots import slots
 from concordat_operator.reconcile.aggregate import Aggregation
@@ -52,13 +52,18 @@ class RoundReconciler:
         round_ = hub.store.get(FederationRound, *key)
         if round_ is None or key[0] != hub.settings.namespace:
             return Result()
+        if ended(round_):
+            return Result()
+        if next_step(Observed(round_)) is Step.CLEAN_UP:
+            return Result(await clean_up(hub, round_))
         signed, made, problem = round_.status.contract, round_.status.aggregate, None
-        seen = Observed(round_)
+        with registry_outages_pass():
+            try:
+                seen = await self._observe(round_, signed, made)
+            except LOST as error:
+                return await self._stall(round_, error)
         try:
-            seen = await self._observe(round_, signed, made)
             step = next_step(seen)
-            if step is Step.CLEAN_UP:
-                return Result(await clean_up(hub, round_))
             if step is Step.FINALIZE:
                 await hub.cluster.set_finalizers(
                     FederationRound, *key, [*round_.metadata.finalizers, FINALIZER], round_.metadata.resource_version
@@ -80,16 +85,23 @@ class RoundReconciler:
         except RegistryUnavailable as error:
             problem = Finding(Reason.REGISTRY_UNAVAILABLE, f"{error}; it is tried again.")
         except LOST as error:
-            problem = Finding(Reason.ARTIFACT_UNREADABLE, f"What the round rests on is lost: {error}.")
+            problem = Finding(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         except (Forbidden, Invalid) as error:
             problem = Finding(Reason.INVALID, f"The API server refused the next step: {error}.")
         now = hub.clock.now()
         seen = replace(seen, problem=problem)
         written = await write_status(hub.cluster, round_, describe(seen, signed, now), MANAGER)
-        ended = over(seen)
-        if written and ended is not None:
-            metrics.ROUNDS.labels(ended.reason.value).inc()
+        outcome = over(seen)
+        if written and outcome is not None:
+            metrics.ROUNDS.labels(outcome.reason.value).inc()
         return Result(wake(seen, now))
+
+    async def _stall(self, round_: FederationRound, error: Exception) -> Result:
+        """Show that the contract is lost; what the status says of the round otherwise is all that is left of it."""
+        hub = self._hub
+        lost = Finding(Reason.ARTIFACT_UNREADABLE, f"The round's contract is lost: {error}.")
+        await write_status(hub.cluster, round_, stalled(round_, lost, hub.clock.now()), MANAGER)
+        return Result(LOOK_AGAIN_SECONDS)
 
     async def _observe(
         self, round_: FederationRound, signed: ContractStatus | None, made: AggregateStatus | None

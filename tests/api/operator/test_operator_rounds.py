@@ -147,6 +147,26 @@ async def test_a_silent_site_is_counted_out_at_the_deadline(federation: Federati
     assert ended(federation, "r1") == ("True", "Released")
 
 
+async def test_a_round_whose_contract_is_lost_says_so_and_keeps_what_it_knew(federation: Federation) -> None:
+    await federation.round("done")
+    await federation.settle()
+    del federation.agents[federation.name("site-d")]
+    await federation.round("r1")
+    await federation.settle()
+    before = {name: federation.found(name).status for name in ("done", "r1")}
+    for status in before.values():
+        await federation.registry.delete(status.contract.artifact)
+    await federation.start_operator()
+    await federation.settle()
+    assert federation.found("done").status == before["done"]
+    after = federation.found("r1").status
+    assert find(after.conditions, "Stalled").reason == "ArtifactUnreadable"
+    assert (after.contract, after.counts) == (before["r1"].contract, before["r1"].counts)
+    await federation.admin.delete(FederationRound, federation.hub_space, "r1")
+    await federation.settle()
+    assert [r.metadata.name for r in federation.store.list(FederationRound)] == ["done"]
+
+
 async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation) -> None:
     federation.quality = {federation.name("evaluator"): 700_000}
     await federation.round("r1")
