@@ -67,7 +67,7 @@ bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and cen
 
 .PHONY: prerequisites
 prerequisites: setup
-	@$(BIN)/concordat cluster prerequisites
+	@$(BIN)/concordat cluster prerequisites --tests
 
 lock: setup ## Pin the newest compatible packages anew
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras -o requirements/dev.txt

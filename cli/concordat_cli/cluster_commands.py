@@ -107,10 +107,12 @@ def path(name: Name = "demo") -> None:
 
 
 @app.command("prerequisites")
-def prerequisites_() -> None:
+def prerequisites_(
+    tests: Annotated[bool, typer.Option("--tests", help="Also what the test suite needs.")] = False,
+) -> None:
     """Check what this machine needs, install Debian packages that it lacks, and build the cluster's programs."""
     steps = Steps(Console())
-    ready_machine(steps)
+    ready_machine(steps, for_tests=tests)
     with told():
         ensure_tools(steps)
 
@@ -147,12 +149,12 @@ def remove(name: str, steps: Steps, keep_images: bool = False) -> bool:
         return cluster.reset(name, keep_images)
 
 
-def ready_machine(steps: Steps, as_root: str = "") -> None:
+def ready_machine(steps: Steps, as_root: str = "", *, for_tests: bool = False) -> None:
     """Check the prerequisites and install what packages bring. as_root: what root will be needed for afterwards.
 
     Root installs at once, saying what; others are asked first, once for everything, before sudo is used.
     """
-    lacking = prerequisites.missing()
+    lacking = prerequisites.missing(for_tests=for_tests)
     names = prerequisites.packages(lacking)
     if any(not need.packages for need in lacking) or (names and not prerequisites.has_apt()):
         raise UserError(prerequisites.message(lacking), Exit.PREREQUISITE)

@@ -69,9 +69,15 @@ def needs() -> list[Need]:
     ]
 
 
-def missing() -> list[Need]:
+def test_needs() -> list[Need]:
+    """What the test suite needs beside: it runs the commands of the documentation."""
+    return [_command(name, "the tests run the documented commands", name) for name in ("curl", "jq", "openssl")]
+
+
+def missing(*, for_tests: bool = False) -> list[Need]:
     """The prerequisites that this machine lacks."""
-    return [need for need in needs() if not need.present()]
+    wanted = [*needs(), *(test_needs() if for_tests else [])]
+    return [need for need in wanted if not need.present()]
 
 
 def packages(lacking: Sequence[Need]) -> list[str]:
