@@ -11,8 +11,7 @@ from concordat.api import FederationRound, Release, Update, find, is_true
 from concordat.artifacts.tensors import Tensors
 from concordat.runtime import JOB
 from concordat.screening import total_norm
-
-Federation = Any
+from tests.api.operator.federation import Federation
 
 
 def ended(federation: Federation, name: str) -> tuple[str, str]:

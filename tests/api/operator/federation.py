@@ -1,0 +1,402 @@
+"""A whole federation in one process, on a real API server and a real registry: the operator's and every agent's own
+reconcilers. The test plays the scheduler of reconciles, and the node: it ends Jobs with what their pods would leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.artifacts import RegistryStore, types
+from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.lineage import Trust
+from concordat.runtime import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, Store
+from concordat.runtime.kinds import KindLike
+from concordat.screening import Tensors
+from concordat.statements import SigningKey
+from concordat_operator.aggregator.job import run as aggregate
+from concordat_operator.context import Hub
+from concordat_operator.keys import load_or_create, publish_first
+from concordat_operator.main import controllers as hub_controllers
+from concordat_operator.report import request_of
+from concordat_operator.settings import Settings
+from concordat_site.champion import Champions
+from concordat_site.context import Agent
+from concordat_site.main import controllers as agent_controllers
+from concordat_site.policy import SitePolicy
+from concordat_site.signer import Prepare, Signer, clipped
+from concordat_site.workspace import Workspace
+
+IMAGE = "registry.local/learning@sha256:" + "1" * 64
+A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
+PARENT: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
+KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB)
+EVALUATOR = "evaluator"
+Key = tuple[str, str]
+
+
+class Killed(BaseException):
+    """The process died at this write."""
+
+
+class MortalCluster(Cluster):
+    """The operator's connection. Its process can be killed before or after each write that it makes first."""
+
+    moment: str | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._seen: set[str] = set()
+
+    async def _request(self, method: str, path: str, query: Any = None, body: Any = None, *more: Any) -> dict[str, Any]:
+        write = json.dumps([method, path, body], sort_keys=True, default=str)
+        fatal = self.moment if method != "GET" and write not in self._seen else None
+        if fatal is not None:
+            self._seen.add(write)
+        if fatal == "before":
+            raise Killed(path)
+        answer = await super()._request(method, path, query, body, *more)
+        if fatal == "after":
+            raise Killed(path)
+        return answer
+
+
+class NodeStore(Store):
+    """The store, in which Jobs that the test ended have the status that the Job controller would write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: dict[str, dict[str, Any]] = {}
+
+    def get(self, kind: Any, namespace: str, name: str) -> Any:  # type: ignore[override]
+        """As the store has it; Jobs with their end."""
+        return self._end(kind, super().get(kind, namespace, name))
+
+    def list(self, kind: Any, namespace: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+        """As the store has it; Jobs with their end."""
+        return [self._end(kind, obj) for obj in super().list(kind, namespace, labels)]
+
+    def _end(self, kind: Any, obj: Any) -> Any:
+        if kind is not JOB or obj is None:
+            return obj
+        return {**obj, "status": self.ended.get(obj["metadata"]["uid"], {})}
+
+
+class Federation:
+    """Hub, sites and evaluator, each in its own namespace of one API server."""
+
+    def __init__(self, cluster: MortalCluster, admin: Cluster, registry: RegistryStore, url: str, folder: Path) -> None:
+        self.cluster, self.admin, self.registry, self.folder = cluster, admin, registry, folder
+        self.prefix = f"t{next(_NUMBERS)}"
+        self.hub_space, self.url = f"{self.prefix}-hub", url
+        self.clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
+        self.store = NodeStore()
+        self.store.watch(KINDS)
+        self.hub_controllers: list[Controller] = []
+        self.agents: dict[str, list[Controller]] = {}
+        self.workspaces: dict[str, Workspace] = {}
+        self.outcomes: dict[str, str] = {}
+        """Site to what its training Job ends with: a reason of failure, instead of a candidate."""
+        self.quality: dict[str, int] = {}
+        """Namespace to the candidate's accuracy there, in parts per million; 900000 where nothing is said."""
+        self.launched: list[Key] = []
+        self.mortal: str | None = None
+        """Kill the operator `before` or `after` every write."""
+        self.deaths = 0
+        cluster.on_write = admin.on_write = self.store.feed
+
+    def name(self, short: str) -> str:
+        """The namespace of a site."""
+        return f"{self.prefix}-{short}"
+
+    # ---- set-up
+
+    async def start_operator(self) -> None:
+        """A fresh operator process: nothing is in its memory."""
+        settings = Settings(
+            namespace=self.hub_space,
+            registry_url=self.url,
+            operator_image=IMAGE.replace("learning", "operator"),
+            learning_image=IMAGE,
+        )
+        keys = await load_or_create(self.admin, self.hub_space)
+        await publish_first(self.admin, self.hub_space, keys)
+        self.keys = keys
+        self.hub_controllers = hub_controllers(Hub(settings, self.cluster, self.store, self.registry, self.clock, keys))
+
+    async def join(
+        self,
+        short: str,
+        *,
+        role: str = "Trainer",
+        prepare: Prepare = clipped,
+        labels: dict[str, str] | None = None,
+        trust: Trust | None = None,
+        **rules: Any,
+    ) -> None:
+        """A site with its agent."""
+        site = self.name(short)
+        await self.namespace(site)
+        spec = {
+            "role": role,
+            "federations": [{"name": "digits", "dataClaim": "data"}],
+            "workspaceClaim": "workspace",
+            **({"channel": "stable"} if role == "Trainer" else {}),
+        }
+        metadata = {"name": site, "namespace": site, "labels": labels or {}}
+        await self.admin.create(
+            {"apiVersion": "concordat.dev/v1alpha1", "kind": "Site", "metadata": metadata, "spec": spec}
+        )
+        policy = SitePolicy.from_json(json.dumps({"consent": {"maxSteps": 500, "maxWallSeconds": 3600}, **rules}))
+        key, folder = SigningKey.generate(), self.folder / site
+        folder.mkdir()
+        if role == "Evaluator":
+            self.evaluator_key = key
+        trust = trust or self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
+        self.workspaces[site] = Workspace(folder)
+        agent = Agent(
+            site=site,
+            cluster=self.admin,
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            policy=policy,
+            trust=trust,
+            signer=Signer(site, key, self.registry, policy.digest, prepare),
+            workspace=self.workspaces[site],
+            champions=Champions(folder / "adopted.json"),
+        )
+        self.agents[site] = agent_controllers(agent)
+
+    async def namespace(self, name: str) -> None:
+        """A namespace with its default ServiceAccount, which pods need."""
+        await self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+    async def publish_genesis(self) -> None:
+        """The release of sequence 0 and the channel."""
+        files = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b"{}"}
+        adapter = await self.registry.push("digits/adapters", types.ADAPTER, files)
+        base = await self.registry.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"})
+        spec = {"federation": "digits", "sequence": 0, "base": base.wire(), "adapter": adapter.wire()}
+        await self.create("Release", "digits-0", spec)
+        await self.create("ReleaseChannel", "stable", {"federation": "digits", "follow": "Approved"})
+
+    async def create(self, kind: str, name: str, spec: dict[str, Any]) -> None:
+        """An object in the hub's namespace."""
+        metadata = {"name": name, "namespace": self.hub_space}
+        await self.admin.create(
+            {"apiVersion": "concordat.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+        )
+
+    async def round(self, name: str, **spec: Any) -> None:
+        """Apply a round."""
+        sites = {"screening": {"clipNorm": "2"}, "aggregation": {"maxFaultySites": 1}, "quorum": 3}
+        channel = {"parent": {"channelRef": {"name": "stable"}}}
+        await self.create("FederationRound", name, {"federation": "digits", **channel, **sites, **spec})
+
+    async def refuse_jobs(self, short: str) -> None:
+        """An admission policy of the site that admits no Jobs; returns once the API server enforces it."""
+        name, space = f"{self.prefix}-no-jobs", self.name(short)
+        group = "admissionregistration.k8s.io/v1"
+        rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
+        here = {"matchLabels": {"kubernetes.io/metadata.name": space}}
+        policy = {
+            "matchConstraints": {"resourceRules": rules, "namespaceSelector": here},
+            "validations": [{"expression": "false", "message": "no Jobs here"}],
+        }
+        bound = {"policyName": name, "validationActions": ["Deny"]}
+        for kind, plural, spec in (
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", policy),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", bound),
+        ):
+            path = f"/apis/{group}/{plural}"
+            made = {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
+            await self.admin._write("POST", path, made)
+        container = {"name": "probe", "image": IMAGE}
+        pod = {"containers": [container], "restartPolicy": "Never"}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}}
+        probe = {**job, "spec": {"template": {"spec": pod}}}
+        path, dry = f"/apis/batch/v1/namespaces/{space}/jobs", {"dryRun": "All"}
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.admin._request("POST", path, dry, probe)
+                except Invalid:
+                    return
+
+    # ---- running
+
+    async def settle(self, passes: int = 60) -> None:
+        """Reconcile everything, again and again, until nothing is written any more and no Job is left to end."""
+        before = await self.sync()
+        for _ in range(passes):
+            await self.operate()
+            for controllers in self.agents.values():
+                await self.step(controllers)
+            await self.end_jobs()
+            after = await self.sync()
+            if after == before:
+                return
+            before = after
+        raise AssertionError(f"not settled after {passes} passes")
+
+    async def operate(self) -> None:
+        """One pass of the operator; a new process goes on where the old one died."""
+        self.cluster.moment = self.mortal
+        while True:
+            try:
+                await self.step(self.hub_controllers)
+            except Killed:
+                self.deaths += 1
+                await self.sync()
+                await self.start_operator()
+            else:
+                return
+
+    async def step(self, controllers: list[Controller]) -> None:
+        """Each reconcile once for every object that leads to it."""
+        for controller in controllers:
+            keys: dict[Key, None] = {}
+            for kind, keys_of in controller.watches.items():
+                for obj in self.store.list(kind):
+                    keys |= dict.fromkeys(keys_of(obj))
+            for key in keys:
+                try:
+                    await controller.reconcile(key)
+                except (Conflict, NotFound):
+                    continue  # A race with another writer: the next pass sees what it wrote.
+
+    async def sync(self) -> str:
+        """List everything, as the watches would tell it; returns what tells a changed world from an unchanged one."""
+        state = []
+        for kind in KINDS:
+            items, version = await self.admin.list_at(kind)
+            mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
+            self.store.sync(kind, mine, version)
+            state += [
+                {
+                    **i,
+                    "metadata": {
+                        k: v for k, v in i["metadata"].items() if k not in ("managedFields", "resourceVersion")
+                    },
+                }
+                for i in mine
+                if kind is not JOB
+            ]
+        return json.dumps([state, sorted(self.store.ended)], default=str)
+
+    async def end_jobs(self) -> None:
+        """What the node does: run the Jobs that are there."""
+        for job in self.store.list(JOB):
+            metadata = job["metadata"]
+            if metadata["uid"] in self.store.ended:
+                continue
+            key = (metadata["namespace"], metadata["name"])
+            self.launched.append(key)
+            failure = None
+            if key[0] == self.hub_space:
+                await self._aggregate(job)
+            elif metadata["name"] in {u.metadata.name for u in self.store.list(Update, key[0])}:
+                failure = self.outcomes.get(key[0])
+                self._train(key)
+            else:
+                self._evaluate(key)
+            at = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            ended = {"type": "Failed" if failure else "Complete", "status": "True"}
+            more = {"reason": failure} if failure else {}
+            status: dict[str, Any] = {"conditions": [{**ended, **more}]}
+            self.store.ended[metadata["uid"]] = status if failure else {**status, "completionTime": at}
+
+    def _train(self, key: Key) -> None:
+        number = sorted(self.agents).index(key[0])
+        values = np.full((4, 2), 0.1 * (number + 1), np.float32)
+        evidence = {
+            "schema": "concordat.dev/training-evidence/v1",
+            "steps": 100,
+            "examples": 200,
+            "validationExamples": 50,
+            "parentPpm": 800_000,
+            "candidatePpm": 850_000,
+            "isolation": "verified",
+        }
+        parent = read_tensors((self.workspaces[key[0]].inputs(key[1]) / "parent" / types.ADAPTER_FILE).read_bytes())
+        candidate = write_tensors({A: parent[A], B: parent[B] + values})
+        self._leave(key, {types.ADAPTER_FILE: candidate, "evidence.json": json.dumps(evidence).encode()})
+
+    def _evaluate(self, key: Key) -> None:
+        task = json.loads((self.workspaces[key[0]].inputs(key[1]) / "task.json").read_bytes())
+
+        def quality(ppm: int) -> dict[str, int]:
+            return {"ppm": ppm, "lowPpm": ppm - 10_000, "highPpm": ppm + 10_000}
+
+        found = self.quality.get(key[0], 900_000)
+        models = {model: quality(found if model == "candidate" else 800_000) for model in task["models"]}
+        evidence = {
+            "schema": "concordat.dev/evaluation-evidence/v1",
+            "examples": 100,
+            "models": models,
+            "isolation": "verified",
+        }
+        self._leave(key, {"evaluation.json": json.dumps(evidence).encode()})
+
+    def _leave(self, key: Key, files: dict[str, bytes]) -> None:
+        result = self.workspaces[key[0]].inputs(key[1]).parent / "out" / "result"
+        result.mkdir(parents=True)
+        for name, data in files.items():
+            (result / name).write_bytes(data)
+
+    async def _aggregate(self, job: dict[str, Any]) -> None:
+        """Run the real aggregator, and leave its pod with the termination message."""
+        outcome = await aggregate(self.registry, request_of(job))
+        metadata = {
+            "name": f"{job['metadata']['name']}-pod",
+            "namespace": self.hub_space,
+            "labels": {"batch.kubernetes.io/job-name": job["metadata"]["name"]},
+        }
+        container = {"name": "aggregator", "image": IMAGE}
+        spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
+        pod = await self.admin.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        message = json.dumps(outcome)
+        ended = {"exitCode": 0, "message": message, "reason": "Completed"}
+        state = {"name": "aggregator", "image": IMAGE, "imageID": "", "ready": False, "restartCount": 0}
+        status = {"phase": "Succeeded", "containerStatuses": [{**state, "state": {"terminated": ended}}]}
+        await self.admin._write(  # the client has no call for the status of a pod: only kubelet writes it
+            "PATCH",
+            f"/api/v1/namespaces/{self.hub_space}/pods/{pod['metadata']['name']}/status",
+            {"status": status},
+            content_type="application/merge-patch+json",
+        )
+
+    # ---- looking
+
+    def found(self, name: str) -> FederationRound:
+        """The round."""
+        found = self.store.get(FederationRound, self.hub_space, name)
+        assert isinstance(found, FederationRound)
+        return found
+
+    def updates(self, name: str) -> dict[str, Update]:
+        """The round's Updates by the short name of their site."""
+        uid = self.found(name).metadata.uid
+        mine = [u for u in self.store.list(Update) if u.spec.round_ref.uid == uid]
+        return {u.spec.site.removeprefix(f"{self.prefix}-"): u for u in mine}
+
+    def copies(self, name: str) -> dict[str, Release]:
+        """A release's copies by the short name of their site."""
+        mine = [r for r in self.store.list(Release) if r.metadata.name == name]
+        return {r.metadata.namespace.removeprefix(f"{self.prefix}-"): r for r in mine}
+
+    async def champion(self, short: str) -> str | None:
+        """What a site uses."""
+        site = self.store.get(Site, self.name(short), self.name(short))
+        return site.status.champion.release if site.status.champion else None
+
+
+_NUMBERS = itertools.count(1)
