@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from concordat_cli import cluster_commands, demo_command, round_commands
 from concordat_cli.errors import UserError
@@ -45,7 +46,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]error[/]: {error}", highlight=False, soft_wrap=True)
+        # As text: what another program said may look like markup.
+        Console(stderr=True).print(Text.assemble(("error", "bold red"), f": {error}"), highlight=False, soft_wrap=True)
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -29,7 +29,7 @@ class Steps:
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
-        self.console.print(f"  {text}", highlight=False)
+        self.console.print(f"  {text}", highlight=False, markup=False)
 
     @contextmanager
     def step(self, step: str, usual_seconds: float | None = None) -> Iterator[None]:

@@ -44,13 +44,24 @@ class Buildah:
     def run(self, what: str, *arguments: str | Path, through: Sequence[str] = (), remedy: str = REMEDY) -> str:
         """What the command prints; `through`: a program that runs it. DevclusterError: what failed, and the remedy."""
         # No daemon and no runtime: a chroot is enough to run pip, and works inside containers too.
-        environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
+        environment = os.environ | {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_CONF": str(self._settings())}
         command = [*through, *self.command(*arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             tail = "\n    ".join((done.stdout + done.stderr).splitlines()[-TAIL_LINES:])
             raise DevclusterError(f"{what} failed:\n    {tail}\n{remedy.format(store=self.store)}")
         return done.stdout.strip()
+
+    def _settings(self) -> Path:
+        """containers.conf: builds use the host's network, so no helper for networks has to be installed.
+
+        Left to itself, buildah notes in the store which helper it found first, and fails when that is gone.
+        """
+        path = self.store / "containers.conf"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('[network]\nnetwork_backend = "cni"\n')
+        return path
 
     def images(self) -> set[str]:
         """Names, with tags, of the images in the store."""

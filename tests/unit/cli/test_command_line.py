@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from concordat_cli.errors import UserError
 from concordat_cli.main import main
 
 
@@ -54,6 +55,16 @@ def test_usage(run: Run, args: tuple[str, ...], code: int, says: str) -> None:
     done = run(*args)
     assert done.code == code
     assert says in done.err
+
+
+def test_what_looks_like_markup_in_an_error_is_shown_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str | None = None) -> None:
+        raise UserError("no helper in one of [/usr/lib/podman]")
+
+    monkeypatch.setattr("concordat_devcluster.cluster.list_all", fail)
+    done = run("cluster", "status")
+    assert done.code == 1
+    assert "error: no helper in one of [/usr/lib/podman]" in done.err
 
 
 def test_no_cluster_is_exit_code_4(run: Run, tmp_path: Path) -> None:
