@@ -98,6 +98,8 @@ def demo(
     if last.evaluation:
         console.print(report.quality_table(rows, last.evaluation["examples"]))
     console.print(f"Picture: {png}", highlight=False, soft_wrap=True)
-    report.next_commands(target.kube, last, console)
+    again = f" --context {context} --registry {registry}" if context else ""
+    stop = f"cluster down --name {target.cluster}" if target.cluster else ""
+    report.next_commands(target.kube, last, console, again=again, stop=stop)
     if last.steps["Succeeded"] != "True":
         raise UserError(f"round {last.name} failed: {last.message}")

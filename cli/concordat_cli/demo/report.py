@@ -110,8 +110,8 @@ def hostile_sentence(v: RoundView, clip_norm: str) -> str:
     )
 
 
-def next_commands(kube: Kube, v: RoundView, console: Console) -> None:
-    """(d) Commands that work when pasted."""
+def next_commands(kube: Kube, v: RoundView, console: Console, *, again: str, stop: str) -> None:
+    """(d) Commands that work when pasted. `again`: options of another demo there; `stop`: what ends the cluster."""
     console.print("\nThe cluster is still running. Try:")
     site = v.sites[0].site if v.sites else "site-a"
     job = f"$({kube.hint(f'kubectl get jobs -n {site} -o name')} | grep round | head -1)"
@@ -121,5 +121,6 @@ def next_commands(kube: Kube, v: RoundView, console: Console) -> None:
         kube.hint(f"kubectl logs -n {site} ") + job,
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
-    console.print("  .venv/bin/concordat demo --keep        # the next round, from where the sites are now")
-    console.print("  .venv/bin/concordat cluster down --name demo")
+    for command in (f"demo --keep{again}        # the next round, from where the sites are now", stop):
+        if command:
+            console.print(f"  .venv/bin/concordat {command}", highlight=False, soft_wrap=True)
