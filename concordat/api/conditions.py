@@ -52,6 +52,7 @@ class Reason(StrEnum):
     TRAINING = "Training"
     TRAINED = "Trained"
     TRAINING_FAILED = "TrainingFailed"
+    STOPPED = "Stopped"
     OOM_KILLED = "OOMKilled"
     EVICTED = "Evicted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

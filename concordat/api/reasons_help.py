@@ -116,6 +116,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The Job failed for a reason of its own: bad input, bad data or a bug.",
         "Read `kubectl logs job/<update> -n <site>`; exit code 64 is bad input, 65 bad data, 70 a bug.",
     ),
+    Reason.STOPPED: ReasonHelp("The round ended without this site while its Job still ran; the Job was stopped."),
     Reason.OOM_KILLED: ReasonHelp(
         "The training container needed more memory than the contract grants.",
         "Raise `spec.budget.memory` or lower `spec.recipe.batchSize` in the next round.",

@@ -26,7 +26,7 @@ class Step(StrEnum):
     REPORT = "report"
     """Show how far the Job is."""
     STOP = "stop"
-    """The round has ended without this Job: stop it."""
+    """The round has ended without this site: stop its Job."""
 
 
 def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, Any] | None, now: datetime) -> Step:
@@ -41,10 +41,10 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     trained = find(conditions, "Trained")
     if trained is not None and (trained.is_true or trained.reason != Reason.TRAINING):
         return Step.REST
+    ended = outcome(job)
+    if trained is not None and ended is None and _over(round_):
+        return Step.STOP
     if job is not None:
-        ended = outcome(job)
-        if ended is None and _over(round_):
-            return Step.STOP
         return Step.REPORT if ended is not None or trained is None else Step.REST
     ready = is_true(conditions, "Staged") and is_true(conditions, "AttestationValid")
     held = round_.spec.suspend or _over(round_) or round_.metadata.deletion_timestamp is not None

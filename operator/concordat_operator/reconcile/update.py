@@ -50,8 +50,11 @@ class UpdateReconciler:
                 await self._write(update, "AttestationValid", proved.reason is Reason.KEY_POSSESSION_PROVED, proved)
             elif step is Step.LAUNCH:
                 await self._launch(update, await hub.contract(update.spec.contract))
-            elif step is Step.STOP and job is not None:
-                await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
+            elif step is Step.STOP:
+                if job is not None:
+                    await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
+                stopped = "The round ended without this site while its training Job still ran; the Job was stopped."
+                await self._write(update, "Trained", False, Finding(Reason.STOPPED, stopped))
             elif step is Step.REPORT and job is not None:
                 done, found = await self._progress(job)
                 await self._write(update, "Trained", done, found)

@@ -73,6 +73,12 @@ def test_a_job_that_outlives_its_round_is_stopped(make: Make) -> None:
     over = make.round({"conditions": make.conditions(Succeeded="False:QuorumNotReached")})
     update = make.update("site-a", **READY, Trained="False:Training")
     assert next_step(update, over, make.job(), make.now) is Step.STOP
+    # Killed between the two writes, the operator goes on where the Job is gone already.
+    assert next_step(update, over, None, make.now) is Step.STOP
+    assert next_step(update, over, make.job("Complete"), make.now) is Step.REPORT
+    stopped = make.update("site-a", **READY, Trained="False:Stopped")
+    assert next_step(stopped, over, None, make.now) is Step.REST
+    assert next_step(make.update("site-a", **READY), over, None, make.now) is Step.REST
 
 
 def candidate(make: Make, approved: str = "Unknown:Evaluating", deadline: int = 600) -> Any:
