@@ -16,6 +16,8 @@ from concordat.jobs.quantity import value
 
 EXIT_TRANSIENT = 75
 """EX_TEMPFAIL: the program asks to be tried again."""
+EXIT_NOT_STARTED = 128
+"""What containerd reports of a container that it could not start, as when the node is going down."""
 EXIT_UNKNOWN = 255
 """What containerd reports of a container that it lost, as when the node went down."""
 
@@ -128,12 +130,16 @@ def _container(
 
 
 def _failure_rules(container: str) -> list[dict[str, Any]]:
-    """First match wins. What no rule matches, exit 75 and 255, counts towards backoffLimit."""
+    """First match wins. What no rule matches, exit 75, 128 and 255, counts towards backoffLimit."""
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {"containerName": container, "operator": "NotIn", "values": [EXIT_TRANSIENT, EXIT_UNKNOWN]},
+            "onExitCodes": {
+                "containerName": container,
+                "operator": "NotIn",
+                "values": [EXIT_TRANSIENT, EXIT_NOT_STARTED, EXIT_UNKNOWN],
+            },
         },
     ]
 
