@@ -33,23 +33,9 @@ def rules(*cel: dict[str, Any]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(cel)}
 
 
-class ListType:
-    """Marks how server-side apply merges a list: `map` by keys, `set`, or `atomic`."""
-
-    def __init__(self, kind: str, *keys: str) -> None:
-        self.extra: dict[str, Any] = {"x-kubernetes-list-type": kind}
-        if keys:
-            self.extra["x-kubernetes-list-map-keys"] = list(keys)
-
-
 def map_list(*keys: str) -> dict[str, Any]:
     """`json_schema_extra` of a list that server-side apply merges by these keys."""
-    return ListType("map", *keys).extra
-
-
-def atomic_list() -> dict[str, Any]:
-    """`json_schema_extra` of a list that has one owner."""
-    return ListType("atomic").extra
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 class Model(BaseModel):

@@ -60,11 +60,6 @@ def canonical(document: Any) -> bytes:
         raise MalformedStatement(f"not canonicalizable: {error}") from error
 
 
-def contract_bytes(document: dict[str, Any]) -> bytes:
-    """The bytes of contract.json."""
-    return canonical(document)
-
-
 def pae(payload_type: str, payload: bytes) -> bytes:
     """DSSE pre-authentication encoding."""
     kind = payload_type.encode()

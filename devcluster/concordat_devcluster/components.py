@@ -42,7 +42,7 @@ def components(layout: Layout) -> list[Component]:
         Component(
             "kubelet",
             run("kubelet", *_kubelet(layout)),
-            lambda: ready() and CONTAINERD_SOCKET.exists(),
+            kubelet_may_start,
             stop_waits=True,
         ),
         Component("kube-proxy", run("kube-proxy", f"--config={config}/kube-proxy.yaml"), ready),

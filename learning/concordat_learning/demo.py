@@ -13,24 +13,6 @@ from concordat_learning.entry import prepare_environment
 from concordat_learning.errors import InputError
 
 
-def build_demo(
-    out: Path,
-    seed: int,
-    sites: int = digits.SITES,
-    alpha: float = digits.ALPHA,
-    public: int = digits.PUBLIC,
-    holdout: int = digits.HOLDOUT,
-) -> None:
-    """Make everything under `out`: base/, adapter/ and data/<site-a…|evaluator>/."""
-    from concordat_learning import demo_model
-
-    everything = digits.digits()
-    split = digits.partition(everything.labels, seed, sites, alpha, public, holdout)
-    demo_model.write_base(out, everything.take(split.public), seed)
-    for name in [*split.train, digits.EVALUATOR]:
-        digits.write_part(name, out / "data" / name, everything, split)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="concordat_learning.demo", description=__doc__)

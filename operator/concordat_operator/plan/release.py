@@ -10,7 +10,6 @@ from typing import Any
 from concordat.api import Condition, Reason, Release, Role, Site, find, is_true
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
-from concordat.jobs import outcome
 
 COPY_CONDITIONS = ("Validated", "Ready")
 """The conditions of a copy that the operator owns."""
@@ -108,8 +107,3 @@ def rollout(copies: Sequence[Release]) -> Rollout:
         worst_regression_ppm=max(falls, default=None),
         mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,
     )
-
-
-def job_ended(job: Mapping[str, Any] | None) -> bool:
-    """Whether the Job is there and has ended."""
-    return job is not None and outcome(job) is not None

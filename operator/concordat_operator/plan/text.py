@@ -9,7 +9,7 @@ _NAMED = 10
 
 
 def until(time: datetime) -> str:
-    """14:05Z today, with the date on other days left to the reader: deadlines are hours away, not weeks."""
+    """Date and time in UTC, to the minute: 2026-11-24 14:05Z."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 

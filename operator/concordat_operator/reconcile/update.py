@@ -20,8 +20,8 @@ from concordat_operator.plan.select import Finding
 from concordat_operator.plan.update import CONDITIONS, Step, next_step
 from concordat_operator.reconcile.objects import create_job
 
+# So that no site can make the lineage of a round too large to be read; the aggregator has the same limit.
 _STATEMENT_LIMIT = 64 << 10
-# So that no site can make the lineage of a round too large to be read.
 
 
 class UpdateReconciler:
