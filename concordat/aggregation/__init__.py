@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.api.round import Rule
+from concordat.api.rules import Rule
 from concordat.artifacts.tensors import Tensors
 
 Named = Mapping[str, NDArray[Any]]

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from concordat.api.conditions import Conditions
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates_cel
 from concordat.api.types import (
     ArtifactRef,
     CpuQuantity,
@@ -78,17 +79,19 @@ class Budget(Model):
 
 
 class Factor(StrEnum):
-    """Which LoRA factor is trained; the other stays as in the parent, so that averaging is exact."""
+    """Which LoRA factor is trained. While the other stays as in the parent, averaging is exact."""
 
     A = "A"
     B = "B"
+    BOTH = "Both"
 
 
 class Recipe(Model):
     """How a site trains."""
 
     train_factor: Factor = Factor.B
-    """The LoRA factor trained in this round. Alternate B, A, B, … over rounds (RoLoRA)."""
+    """The LoRA factor trained in this round. Alternate B, A, B, … over rounds (RoLoRA); Both only with
+    aggregation.lora Svd or FactorMean."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Examples in one optimizer step."""
     learning_rate: Decimal6 = "0.003"
@@ -106,28 +109,55 @@ class Gates(Model):
     """Most that the candidate's quality may fall below the parent's on the site's own validation data."""
 
 
+class Canary(Model):
+    """The functional check: the parent with each update by itself, on data of the hub."""
+
+    claim: Name
+    """PersistentVolumeClaim in the hub's namespace with validation.safetensors, mounted read-only."""
+    max_loss_increase: Decimal6 = "1"
+    """An update that raises the mean loss (cross entropy, nats) on the canary data by more fails the check."""
+    max_trigger_gain_ppm: Ppm = 300_000
+    """An update with which a known trigger turns this many more of the canary examples to one class is rejected."""
+
+
 class Screening(Model):
-    """What the hub refuses."""
+    """What the hub refuses. Norms are of the change of the weights, not of the factor: docs/aggregation.md."""
 
     clip_norm: Decimal6 = "10"
-    """Frobenius norm, over all tensors, to which a site clips its update. A larger one is rejected, never clipped."""
+    """Frobenius norm, over all modules, to which a site clips its update. A larger one is rejected, never clipped."""
+    module_clip_norm: Decimal6 | None = None
+    """The same for each adapted module by itself; absent: only the total is bounded."""
+    canary: Canary | None = None
+    """Functional check of every update; absent: none, and no other check finds a backdoor of ordinary size."""
 
 
-class Rule(StrEnum):
-    """How accepted updates become one."""
+class LoraMode(StrEnum):
+    """How LoRA factors are averaged, so that the result is the average of what the sites changed in the weights."""
 
-    MEAN = "Mean"
-    COORDINATE_MEDIAN = "CoordinateMedian"
-    TRIMMED_MEAN = "TrimmedMean"
+    ALTERNATING = "Alternating"
+    FROZEN_A = "FrozenA"
+    SVD = "Svd"
+    FACTOR_MEAN = "FactorMean"
 
 
 class Aggregation(Model):
-    """How accepted updates become one."""
+    """How accepted updates become one. Every update counts the same; a site never chooses its weight."""
 
     rule: Rule = Rule.TRIMMED_MEAN
-    """Aggregation rule."""
+    """Aggregation rule. The default, TrimmedMean after NNM, is the one to start with: see docs/aggregation.md."""
+    pre_aggregation: PreAggregation = PreAggregation.NNM
+    """Before the rule: NNM replaces each update by the mean of its nearest, which keeps honest minority sites in; ARC
+    clips the largest norms; Bucketing averages random pairs."""
     max_faulty_sites: Annotated[int, Field(ge=0, le=500)] = 1
-    """How many faulty sites the rule must withstand; TrimmedMean drops as many values at each end of a coordinate."""
+    """The fault budget: how many faulty sites the round must withstand. Each update that screening rejects for what is
+    in it uses up one; the rule withstands what is left. More rejections than this hold the round for approval."""
+    lora: LoraMode = LoraMode.ALTERNATING
+    """Alternating (RoLoRA) trains one factor a round and FrozenA (FFA-LoRA) only B: both average exactly. Svd trains
+    both and projects the exact average to the parent's rank; FactorMean averages both factors and is refused when its
+    error passes 5 %."""
+    reference_site: Name | None = None
+    """The site whose update FLTrust measures the others by: a trainer of the hub, on data it trusts. It is not
+    averaged in."""
 
 
 class Evaluation(Model):
@@ -146,6 +176,8 @@ class FederationRoundSpec(Model):
     """Name of the federation the round belongs to."""
     suspend: bool = False
     """Holds the round: nothing new is started while it is true. Taking it away resumes."""
+    approve_held: bool = False
+    """Lets a round go on that is held because screening rejected more updates than aggregation.maxFaultySites."""
     parent: Annotated[
         ParentRef,
         Field(
@@ -299,6 +331,40 @@ def _frozen_once_contracted(field: str) -> dict[str, str]:
     }
 
 
+_STANDALONE = ", ".join(f"'{name.value}'" for name in sorted(STANDALONE))
+_AGGREGATION_RULES: tuple[dict[str, str], ...] = (
+    {
+        "rule": "self.quorum >= "
+        + least_updates_cel(
+            "self.aggregation.rule", "self.aggregation.preAggregation", "self.aggregation.maxFaultySites"
+        ),
+        "message": "too few updates for aggregation.rule to withstand aggregation.maxFaultySites f: quorum must be at "
+        "least 2f+1, for Krum and MultiKrum 2f+3, for Bulyan 4f+3; with Bucketing twice that less one",
+        "fieldPath": ".quorum",
+    },
+    {
+        "rule": f"self.aggregation.preAggregation == 'None' || !(self.aggregation.rule in [{_STANDALONE}])",
+        "message": "this aggregation.rule takes no pre-aggregation; set aggregation.preAggregation to None",
+        "fieldPath": ".aggregation.preAggregation",
+    },
+    {
+        "rule": "has(self.aggregation.referenceSite) == (self.aggregation.rule == 'FLTrust')",
+        "message": "aggregation.referenceSite is set for FLTrust and for no other rule",
+        "fieldPath": ".aggregation.referenceSite",
+    },
+    {
+        "rule": "(self.recipe.trainFactor == 'Both') == (self.aggregation.lora in ['Svd', 'FactorMean'])",
+        "message": "recipe.trainFactor is Both exactly where aggregation.lora is Svd or FactorMean",
+        "fieldPath": ".recipe.trainFactor",
+    },
+    {
+        "rule": "self.aggregation.lora != 'FrozenA' || self.recipe.trainFactor == 'B'",
+        "message": "aggregation.lora FrozenA trains factor B only; set recipe.trainFactor to B",
+        "fieldPath": ".recipe.trainFactor",
+    },
+)
+
+
 class FederationRound(Resource):
     """One round: parent, sites, quorum, deadlines, budget, recipe, gates, screening, aggregation, evaluation."""
 
@@ -353,13 +419,7 @@ class FederationRound(Resource):
                     "message": "deadlines.consentSeconds must not exceed deadlines.submissionSeconds",
                     "fieldPath": ".deadlines.consentSeconds",
                 },
-                {
-                    "rule": "self.aggregation.rule != 'TrimmedMean' "
-                    "|| self.quorum > 2 * self.aggregation.maxFaultySites",
-                    "message": "TrimmedMean drops maxFaultySites values at each end: quorum must exceed "
-                    "2 * aggregation.maxFaultySites",
-                    "fieldPath": ".quorum",
-                },
+                *_AGGREGATION_RULES,
             )
         ),
     ]

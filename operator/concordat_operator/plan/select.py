@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
-from concordat.api.round import Rule
+from concordat.api.rules import Rule
 from concordat_operator.plan.text import count, names
 
 

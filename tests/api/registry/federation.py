@@ -15,7 +15,7 @@ import pytest
 
 from concordat.aggregation import aggregate, apply_delta
 from concordat.api.contract import Contract
-from concordat.api.round import Rule
+from concordat.api.rules import Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import Tensors, write_tensors

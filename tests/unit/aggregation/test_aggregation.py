@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, aggregate, apply_delta
-from concordat.api.round import Rule
+from concordat.api.rules import Rule
 
 _values = st.floats(width=32, allow_nan=False, allow_infinity=False)
 _stacks = st.integers(1, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 2, 3), elements=_values))
