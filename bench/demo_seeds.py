@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -20,13 +21,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from concordat.aggregation import aggregate, apply_delta
-from concordat.api import FederationRound
+from concordat.aggregation import Rows, aggregate, apply_delta, gram
+from concordat.api import FederationRound, Reason
 from concordat.api.round import Factor
-from concordat.screening import ScreeningError, Tensors, check_delta, clip, difference
+from concordat.lora import Ceiling, Whitening, read_adapter
+from concordat.screening import NORM_TOLERANCE, Candidate, Tensors, decimal, difference, screen
 from concordat_learning.entry import prepare_environment
 
 ROUND = Path(__file__).resolve().parents[1] / "examples" / "demo" / "round.yaml"
+CONFIG = {"r": 8, "lora_alpha": 16}
+"""As concordat_learning.demo_model makes the adapter."""
 HOSTILE = "site-d"
 HOSTILE_SCALE = np.float32(-20)
 """As examples/demo/hostile sends it."""
@@ -61,7 +65,7 @@ def measure(seed: int, rounds: int) -> Figures:
     made = bench(seed)
     parent, qualities = made.genesis, [made.quality(made.genesis)]
     alone: dict[str, int] = {}
-    norms: dict[str, str] = {}
+    norms: dict[str, float] = {}
     refused: dict[str, str] = {}
     for number in range(1, rounds + 1):
         factor = Factor(factor_of(number))
@@ -69,9 +73,12 @@ def measure(seed: int, rounds: int) -> Figures:
         # In the first round everybody starts from the same adapter: its candidates are training alone.
         alone = alone or {site: made.quality(candidate) for site, candidate in candidates.items()}
         limit = float(spec.screening.clip_norm)
-        accepted, norms, refused = _screened(candidates, parent, factor, limit)
-        delta = aggregate(accepted, spec.aggregation.rule, spec.aggregation.max_faulty_sites)
-        parent = apply_delta(parent, delta)
+        adapter = read_adapter(parent, CONFIG)
+        sent, norms = _sent(candidates, parent, Ceiling(adapter, factor, limit))
+        whitening = Whitening.of(adapter, factor)
+        accepted, refused, faults = _accepted(sent, norms, whitening, limit, spec.aggregation.max_faulty_sites)
+        made_one = aggregate(accepted, spec.aggregation.rule, faults, pre=spec.aggregation.pre_aggregation)
+        parent = apply_delta(parent, whitening.unwhiten(made_one.tensors))
         qualities.append(made.quality(parent))
     return Figures(
         seed=seed,
@@ -80,29 +87,40 @@ def measure(seed: int, rounds: int) -> Figures:
         local_only_mean=round(sum(alone.values()) / len(alone)),
         candidates=qualities[1:],
         centralized=centralized(made, seed, rounds),
-        norms=norms,
+        norms={site: decimal(norm) for site, norm in norms.items()},
         refused=refused,
     )
 
 
-def _screened(
-    candidates: Mapping[str, Tensors], parent: Tensors, factor: Factor, limit: float
-) -> tuple[list[Tensors], dict[str, str], dict[str, str]]:
-    """What the sites send and the hub accepts; norms and refusals by site."""
-    accepted, norms, refused = [], {}, {}
+def _sent(
+    candidates: Mapping[str, Tensors], parent: Tensors, ceiling: Ceiling
+) -> tuple[dict[str, Tensors], dict[str, float]]:
+    """What the sites send, and the norms of the weight changes."""
+    sent: dict[str, Tensors] = {}
     for site, candidate in candidates.items():
-        delta = difference(candidate, parent, factor)
-        if site == HOSTILE:
-            sent = {name: values * HOSTILE_SCALE for name, values in delta.items()}
-        else:
-            sent, _, _ = clip(delta, limit)
-        try:
-            norms[site] = f"{check_delta(sent, parent, factor, limit):.2f}"
-            accepted.append(sent)
-        except ScreeningError as error:
-            norms[site] = "–" if error.norm is None else f"{error.norm:.2f}"
-            refused[site] = error.reason.value
-    return accepted, norms, refused
+        delta = difference(candidate, parent, ceiling.factor)
+        hostile = {name: values * HOSTILE_SCALE for name, values in delta.items()}
+        sent[site] = hostile if site == HOSTILE else ceiling.clip(delta)[0]
+    return sent, {site: math.hypot(*ceiling.norms(delta).values()) for site, delta in sent.items()}
+
+
+def _accepted(
+    sent: Mapping[str, Tensors], norms: Mapping[str, float], whitening: Whitening, limit: float, max_faulty: int
+) -> tuple[list[Tensors], dict[str, str], int]:
+    """What the hub accepts, whitened; its refusals by site; and what is left of the fault budget."""
+    refused = {site: "NormExceeded" for site, norm in norms.items() if norm > limit * (1 + NORM_TOLERANCE)}
+    sites = [site for site in sorted(sent) if site not in refused]
+    vectors = {site: whitening.whiten(sent[site]) for site in sites}
+    products = gram(Rows([vectors[site] for site in sites]))
+    screened = screen(
+        [Candidate(site, norms[site], ()) for site in sites],
+        products.inner,
+        products.distances2,
+        max_faulty=max_faulty,
+        charged_before=len(refused),
+    )
+    refused |= {f.site: f.reason.value for f in screened.findings if f.reason is not Reason.VERIFIED}
+    return [vectors[site] for site in sites if site not in refused], refused, screened.remaining_faults
 
 
 def table(found: Sequence[Figures]) -> str:

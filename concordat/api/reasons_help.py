@@ -59,6 +59,24 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The aggregator Job failed, or its result is not what the operator can confirm.",
         "Read `kubectl logs` and `kubectl describe` of the round's Job in the hub's namespace; create a new round.",
     ),
+    Reason.HELD_FOR_APPROVAL: ReasonHelp(
+        "Screening rejected more updates than `maxFaultySites`: nothing protects the aggregate any more. The candidate "
+        "is made, but not proposed.",
+        "Read the rejections in `status.exceptions`. If they are explained, set `spec.approveHeld: true`; if not, "
+        "delete the round and create a new one without these sites.",
+    ),
+    Reason.REFERENCE_MISSING: ReasonHelp(
+        "FLTrust has no update of `spec.aggregation.referenceSite` to measure the others by.",
+        "See why that site dropped out, and create a new round; or choose another rule.",
+    ),
+    Reason.LORA_ERROR_ABOVE_LIMIT: ReasonHelp(
+        "Svd would discard, or FactorMean be wrong by, more than 5 % of the aggregate.",
+        "Use `spec.aggregation.lora: Alternating`, which is exact; or a parent of higher rank.",
+    ),
+    Reason.POISONING_ALERT: ReasonHelp(
+        "An update raised independent alerts and failed the functional check: its site is quarantined.",
+        "Look into it with the site. The condition's message says what ends the quarantine.",
+    ),
     Reason.RELEASED: ReasonHelp("The candidate is approved and released."),
     Reason.NOT_APPROVED: ReasonHelp(
         "The evaluator judged the candidate and did not approve it; no champion was touched.",
@@ -182,8 +200,24 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Suspect the site: leave it out of the next round until it is explained.",
     ),
     Reason.DUPLICATE: ReasonHelp(
-        "The update equals another site's update, byte for byte.",
+        "The update equals another site's update, value for value.",
         "Suspect the sites involved: honest training on different data does not coincide.",
+    ),
+    Reason.NEAR_DUPLICATE: ReasonHelp(
+        "The update points the same way as another site's, more closely than honest training on different data does.",
+        "Suspect the sites involved: one party may stand behind both, or have read the other's update.",
+    ),
+    Reason.FREE_RIDING: ReasonHelp(
+        "The update is next to nothing, or repeats the last aggregate: the site hardly trained.",
+        "Look at the site's data and training log; leave it out of the next round until it is explained.",
+    ),
+    Reason.TRIGGER_RESPONSE: ReasonHelp(
+        "With the update, a known trigger turns canary examples to one class: a backdoor.",
+        "Treat it as an attack until it is explained: leave the site out of the next round.",
+    ),
+    Reason.QUARANTINED: ReasonHelp(
+        "Independent alerts and a failed functional check: the update is rejected and the site is not asked again.",
+        "Look into it with the site. The Site's Quarantined condition says what ends the quarantine.",
     ),
     Reason.REPLAYED: ReasonHelp(
         "The update was submitted before, in this or another round.",

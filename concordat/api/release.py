@@ -9,7 +9,7 @@ from pydantic import Field
 
 from concordat.api.conditions import Conditions
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
-from concordat.api.round import EvaluationStatus
+from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import (
     ArtifactRef,
     ImageRef,

@@ -41,6 +41,8 @@ UNPROTECTED = frozenset({Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST})
 STANDALONE = frozenset({Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST, Rule.FOOLSGOLD, Rule.FLAME})
 """Rules that take no pre-aggregation: mixed with it they are what neither paper describes, and NNM before a mean is
 not robust (a liar keeps 1/(n - f) of its weight)."""
+COORDINATE = frozenset({Rule.COORDINATE_MEDIAN, Rule.TRIMMED_MEAN, Rule.BULYAN, Rule.MEAMED})
+"""Rules that look at each coordinate by itself; the result of the others is a weighted sum of updates."""
 _TERMS = {Rule.KRUM: (2, 3), Rule.MULTI_KRUM: (2, 3), Rule.BULYAN: (4, 3)}
 _MAJORITY = (2, 1)
 

@@ -38,6 +38,10 @@ def map_list(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+SET = {"x-kubernetes-list-type": "set"}
+"""`json_schema_extra` of a list of different values."""
+
+
 class Model(BaseModel):
     """Base of all API types: camelCase on the wire, lenient on read so that a newer CRD cannot crash an old reader."""
 
@@ -68,6 +72,8 @@ LabelKey = Annotated[
 ]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$")]
 Decimal6 = Annotated[str, Field(min_length=1, max_length=13, pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
+SignedDecimal = Annotated[str, Field(min_length=1, max_length=14, pattern=r"^-?[0-9]{1,6}(\.[0-9]{1,6})?$")]
+MeasureName = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][A-Za-z0-9]*$")]
 CpuQuantity = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^([1-9][0-9]{0,6}m|[1-9][0-9]{0,3})$")]
 MemoryQuantity = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[1-9][0-9]{0,5}(Mi|Gi)$")]
 Ppm = Annotated[int, Field(ge=0, le=1_000_000)]

@@ -9,8 +9,10 @@ from pydantic import Field
 from concordat.api.conditions import Conditions
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.types import (
+    SET,
     ArtifactRef,
     Decimal6,
+    MeasureName,
     Model,
     Name,
     Ppm,
@@ -18,8 +20,12 @@ from concordat.api.types import (
     RoundRef,
     Sha256,
     ShortName,
+    SignedDecimal,
     Time,
 )
+
+Measurements = Annotated[dict[MeasureName, SignedDecimal], Field(max_length=24)]
+Alerts = Annotated[list[ReasonText], Field(max_length=8, json_schema_extra=SET)]
 
 
 class UpdateSpec(Model):
@@ -56,7 +62,7 @@ class Submission(Model):
     statement: ArtifactRef
     """Signed statement (SLSA provenance over delta.safetensors)."""
     norm: Decimal6
-    """Frobenius norm of the submitted delta."""
+    """Frobenius norm of the weight change that the update makes."""
     clipped: bool
     """Whether the site had to clip its update."""
     examples: Annotated[int, Field(ge=0, le=2**53)]
@@ -73,7 +79,11 @@ class Verdict(Model):
     reason: ReasonText
     """Why the update was verified or rejected."""
     norm: Decimal6 | None = None
-    """Norm as recomputed by the hub; absent where it could not be computed."""
+    """Norm of the weight change as recomputed by the hub; absent where it could not be computed."""
+    measurements: Measurements = Field(default_factory=dict)
+    """What screening measured, step by step: docs/aggregation.md says what each number means."""
+    alerts: Alerts = Field(default_factory=list)
+    """What was out of the ordinary without being a reason to reject."""
     statement: ArtifactRef | None = None
     """Signed statement (SLSA VSA over the update)."""
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
@@ -25,7 +28,7 @@ MAX_HEADER = 8 << 20
 MAX_RANK = 8
 FLOAT32 = frozenset({"F32"})
 FLOATS = frozenset({"F32", "F16", "BF16"})
-_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
@@ -48,22 +51,30 @@ def read_tensors(source: bytes | Path, limit: int = 1 << 30, dtypes: Collection[
     data = source if isinstance(source, bytes) else _read(source, limit)
     if len(data) > limit:
         raise TensorError(f"more than {limit} bytes; at most {limit} are accepted")
-    header, body = _split(data)
-    out: Tensors = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            _check_metadata(entry)
-            continue
-        dtype, shape, begin, end = _entry(name, entry, dtypes)
-        spans.append((begin, end))
-        if end > len(body):
-            raise TensorError(
-                f"{shown(name)} ends at byte {end} of the data, of which there are {len(body)}: truncated or lying"
-            )
-        out[name] = _array(body[begin:end], dtype).reshape(shape)
-    _check_tiling(spans, len(body))
-    return out
+    start = _data_start(data, len(data))
+    body = memoryview(data)[start:]
+    return {
+        name: np.frombuffer(body[begin:end], _DTYPES[dtype]).astype(np.float32).reshape(shape)
+        for name, dtype, shape, begin, end in _layout(data[8:start], len(body), dtypes)
+    }
+
+
+def map_tensors(path: Path, dtypes: Collection[str] = FLOAT32) -> dict[str, NDArray[Any]]:
+    """Tensors by name, read-only and left on the disk until they are looked at; bfloat16 as ml_dtypes.bfloat16.
+
+    The file must not become shorter while they are in use, and stays open. Raises TensorError as read_tensors does,
+    before anything is mapped.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = file.read(9)
+        start = _data_start(begin, size)
+        layout = _layout((begin + file.read(start - len(begin)))[8:], size - start, dtypes)
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    return {
+        name: np.frombuffer(mapped, _DTYPES[dtype], math.prod(shape), start + begin).reshape(shape)
+        for name, dtype, shape, begin, _ in layout
+    }
 
 
 def write_tensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
@@ -82,21 +93,39 @@ def _read(path: Path, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8 or data[8:9] != b"{":
-        if data.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
+def _data_start(begin: bytes, size: int) -> int:
+    """Where the data begins in a file of `size` bytes, from its first nine bytes or more."""
+    length = int.from_bytes(begin[:8], "little")
+    if size < 8 or length > size - 8 or begin[8:9] != b"{":
+        if begin.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
             raise TensorError("a pickled or zipped file (torch.save?); only safetensors is accepted")
-        raise TensorError(f"not safetensors: {len(data)} bytes do not hold the header they announce; truncated?")
+        raise TensorError(f"not safetensors: {size} bytes do not hold the header they announce; truncated?")
     if length > MAX_HEADER:
         raise TensorError(f"the header has {length} bytes; at most {MAX_HEADER} are accepted")
+    return 8 + length
+
+
+def _layout(text: bytes, size: int, dtypes: Collection[str]) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """(name, dtype, shape, begin, end) of each tensor in `size` bytes of data, from the text of the header."""
     try:
-        header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_unique)
+        header = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise TensorError(f"the header is not JSON: {shown(str(error))}") from error
     if not isinstance(header, dict):
         raise TensorError("the header is not a JSON object")
-    return header, memoryview(data)[8 + length :]
+    out = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            _check_metadata(entry)
+            continue
+        dtype, shape, begin, end = _entry(name, entry, dtypes)
+        if end > size:
+            raise TensorError(
+                f"{shown(name)} ends at byte {end} of the data, of which there are {size}: truncated or lying"
+            )
+        out.append((name, dtype, shape, begin, end))
+    _check_tiling([(begin, end) for *_, begin, end in out], size)
+    return out
 
 
 def _entry(name: str, entry: Any, dtypes: Collection[str]) -> tuple[str, tuple[int, ...], int, int]:
@@ -111,15 +140,9 @@ def _entry(name: str, entry: Any, dtypes: Collection[str]) -> tuple[str, tuple[i
             f"{shown(name)}: shape or data_offsets is not a short list of natural numbers, or it is empty"
         )
     begin, end = offsets
-    if end - begin != _SIZES[dtype] * math.prod(shape):
+    if end - begin != _DTYPES[dtype].itemsize * math.prod(shape):
         raise TensorError(f"{shown(name)}: {end - begin} bytes do not hold the shape {list(shape)} of {dtype}")
     return dtype, shape, begin, end
-
-
-def _array(data: memoryview, dtype: str) -> NDArray[np.float32]:
-    if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(data, "<f2" if dtype == "F16" else "<f4").astype(np.float32)
 
 
 def _check_tiling(spans: list[tuple[int, int]], size: int) -> None:

@@ -15,7 +15,7 @@ from concordat.api.types import (
     ArtifactRef,
 )
 from concordat.api.update import update_name
-from concordat.jobs.pod import JobError, Size, job
+from concordat.jobs.pod import Before, JobError, Size, job
 
 TRAINER, EVALUATOR, AGGREGATOR = "trainer", "evaluator", "aggregator"
 """Names of the containers."""
@@ -25,7 +25,9 @@ _STAGING_SECONDS = 120
 _EVALUATION_SECONDS = 1800
 _EVALUATION_SIZE = Size(cpu="1", memory="2Gi")
 _AGGREGATION_SECONDS = 1800
-_AGGREGATION_SIZE = Size(cpu="1", memory="2Gi")
+_AGGREGATION_SIZE = Size(cpu="2", memory="2Gi", scratch="32Gi")
+# Updates and what is made of them lie on the disk, not in memory.
+_WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
 
 
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
@@ -77,8 +79,28 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
     )
 
 
-def aggregation_job(round_: FederationRound, *, request: ArtifactRef, image: str, registry_url: str) -> dict[str, Any]:
-    """The Job that judges and aggregates a round's updates, in the hub. It names its result in its last words."""
+def aggregation_job(
+    round_: FederationRound, contract: Contract, *, request: ArtifactRef, image: str, registry_url: str
+) -> dict[str, Any]:
+    """The Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
+
+    With a canary, two containers come first: the same program up to what is to be checked, and the check, which needs
+    the learning image.
+    """
+    command = [
+        *("python", "-m", "concordat_operator.aggregator"),
+        *("--registry", registry_url),
+        *("--request", f"{request.repository}@{request.digest}"),
+        *("--work", _WORK),
+    ]
+    canary = contract.screening.canary
+    before: list[Before] = []
+    if canary is not None:
+        mount = {"name": "canary", "mountPath": "/canary", "readOnly": True}
+        before = [
+            Before("prepare", image, [*command, "--prepare"]),
+            Before("canary", contract.image, _canary(), [mount]),
+        ]
     return job(
         name=aggregation_job_name(round_),
         owner=round_,
@@ -89,15 +111,14 @@ def aggregation_job(round_: FederationRound, *, request: ArtifactRef, image: str
         },
         container=AGGREGATOR,
         image=image,
-        command=[
-            *("python", "-m", "concordat_operator.aggregator"),
-            *("--registry", registry_url),
-            *("--request", f"{request.repository}@{request.digest}"),
-            *("--result", "/dev/termination-log"),
-        ],
+        command=[*command, "--result", "/dev/termination-log"],
         service_account="concordat-aggregator",
         size=_AGGREGATION_SIZE,
         seconds=_AGGREGATION_SECONDS,
+        volumes=[]
+        if canary is None
+        else [{"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}}],
+        before=before,
     )
 
 
@@ -109,6 +130,11 @@ def aggregation_job_name(round_: FederationRound) -> str:
 def _learning(module: str) -> list[str]:
     folders = ("--base", "/base", "--task", "/task", "--data", "/data", "--out", "/out")
     return ["python", "-m", f"concordat_learning.{module}", *folders]
+
+
+def _canary() -> list[str]:
+    folders = ("--base", f"{_WORK}/base", "--updates", f"{_WORK}/canary", "--data", "/canary", "--out", _WORK)
+    return ["python", "-m", "concordat_learning.canary", *folders]
 
 
 def _site_volumes(site: Site, federation: str, name: str, base: ArtifactRef) -> dict[str, Any]:

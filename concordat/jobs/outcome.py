@@ -55,7 +55,7 @@ def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[
 
 def _pod_failure(pod: Mapping[str, Any], container: Mapping[str, Any], other: Reason) -> tuple[Reason, str]:
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
-    state = _state(status, container["name"])
+    state = _before(status) or _state(status, container["name"])
     terminated = state.get("terminated") or {}
     code, said = terminated.get("exitCode"), _line(terminated.get("message") or "")
     # With cgroup v1 only a child process may be killed: the container ends by itself, with any exit code, later.
@@ -105,6 +105,15 @@ def _state(status: Mapping[str, Any], container: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = next((s for s in statuses if s.get("name") == container), {})
     state: Mapping[str, Any] = found.get("state") or {}
     return state
+
+
+def _before(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The state of the init container that failed, if one did: then no other container ran."""
+    for container in status.get("initContainerStatuses") or []:
+        state: Mapping[str, Any] = container.get("state") or {}
+        if (state.get("terminated") or {}).get("exitCode"):
+            return state
+    return None
 
 
 def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:

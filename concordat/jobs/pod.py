@@ -24,7 +24,6 @@ EXIT_UNKNOWN = 255
 _USER = 65532
 _RETRIES = 2
 _GRACE_SECONDS = 10
-_SCRATCH = "1Gi"
 _DISK_REQUEST = "64Mi"
 _CPU_REQUEST = "100m"
 
@@ -35,10 +34,21 @@ class JobError(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """What the container may use."""
+    """What a container may use; `scratch` is what the pod may write to /tmp, which its containers share."""
 
     cpu: str
     memory: str
+    scratch: str = "1Gi"
+
+
+@dataclass(frozen=True)
+class Before:
+    """A container that ends before the Job's own one begins."""
+
+    name: str
+    image: str
+    command: Sequence[str]
+    mounts: Sequence[Mapping[str, Any]] = ()
 
 
 def job(
@@ -55,8 +65,9 @@ def job(
     runtime_class: str | None = None,
     volumes: Sequence[Mapping[str, Any]] = (),
     mounts: Sequence[Mapping[str, Any]] = (),
+    before: Sequence[Before] = (),
 ) -> dict[str, Any]:
-    """A Job with one container, in its owner's namespace, and deleted with its owner."""
+    """A Job with one container, and those that prepare for it, in its owner's namespace, and deleted with its owner."""
     all_labels = {**labels, LABEL_MANAGED_BY: MANAGED_BY}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -73,8 +84,10 @@ def job(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(container, image, command, size, mounts)],
-        "volumes": [*(dict(volume) for volume in volumes), {"name": "tmp", "emptyDir": {"sizeLimit": _SCRATCH}}],
+        "volumes": [*(dict(volume) for volume in volumes), {"name": "tmp", "emptyDir": {"sizeLimit": size.scratch}}],
     }
+    if before:
+        pod["initContainers"] = [_container(b.name, b.image, b.command, size, b.mounts) for b in before]
     if runtime_class is not None:
         pod["runtimeClassName"] = runtime_class
     return {
@@ -117,7 +130,7 @@ def _container(
         ],
         "resources": {
             "requests": {"cpu": cpu_request, "memory": size.memory, "ephemeral-storage": _DISK_REQUEST},
-            "limits": {"cpu": size.cpu, "memory": size.memory, "ephemeral-storage": _SCRATCH},
+            "limits": {"cpu": size.cpu, "memory": size.memory, "ephemeral-storage": size.scratch},
         },
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -87,6 +87,8 @@ def _aggregation(line: Line, trust: Trust, offer: Offer, updates: Accepted, adap
             ("round", made.parameters.get("round"), contract.round.uid),
             ("contract", made.parameters.get("contract"), offer.digest),
             ("rule", made.parameters.get("rule"), contract.aggregation.rule.value),
+            ("preAggregation", made.parameters.get("preAggregation"), contract.aggregation.pre_aggregation.value),
+            ("lora", made.parameters.get("lora"), contract.aggregation.lora.value),
         ):
             demand(said == wanted, f"{what} has {name} {said!r}, the contract {wanted!r}")
         for role, wanted in (

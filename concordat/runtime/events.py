@@ -27,7 +27,7 @@ _PENDING = frozenset(
         Reason.VALIDATING,
     )
 )
-_BAD_IF_TRUE = frozenset({"Stalled"})
+_BAD_IF_TRUE = frozenset({"Stalled", "PoisoningAlert", "Quarantined"})
 _SILENT = frozenset({"Reconciling"})
 
 

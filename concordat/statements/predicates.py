@@ -175,10 +175,20 @@ def verdict_statement(
     passed: bool,
     reason: str,
     norm: str | None,
+    measurements: Mapping[str, str],
+    alerts: Sequence[str],
     at: datetime,
 ) -> dict[str, Any]:
-    """The hub's judgement of one update. `update_digest`: of the file, or of the artifact if it is unreadable."""
-    extension: dict[str, Any] = {"site": site, "reason": reason}
+    """The hub's judgement of one update. `update_digest`: of the file, or of the artifact if it is unreadable.
+
+    `measurements` is what screening measured, `alerts` what was out of the ordinary.
+    """
+    extension: dict[str, Any] = {
+        "site": site,
+        "reason": reason,
+        "measurements": dict(measurements),
+        "alerts": sorted(alerts),
+    }
     if norm is not None:
         extension["norm"] = norm
     return _summary(
@@ -220,13 +230,26 @@ def aggregation_statement(
     closure_id: str,
     updates: Sequence[str],
     rule: str,
+    pre_aggregation: str,
+    lora: str,
+    rejected: int,
     finished: datetime,
 ) -> dict[str, Any]:
-    """What the candidate was made of. `updates` are the ids of the accepted update statements."""
+    """What the candidate was made of. `updates` are the ids of the accepted update statements.
+
+    `rejected` is how much of the fault budget screening used up.
+    """
     predicate = {
         "buildDefinition": {
             "buildType": AGGREGATION,
-            "externalParameters": {"round": round_uid, "contract": contract_digest, "rule": rule},
+            "externalParameters": {
+                "round": round_uid,
+                "contract": contract_digest,
+                "rule": rule,
+                "preAggregation": pre_aggregation,
+                "lora": lora,
+                "rejected": rejected,
+            },
             "resolvedDependencies": [
                 _artifact("base", base),
                 _artifact("parent", parent),

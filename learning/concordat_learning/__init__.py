@@ -1,1 +1,1 @@
-"""What runs in a site's Jobs: training of one LoRA factor, evaluation, and the demo's data. Imports nothing heavy."""
+"""What runs on a model: training, evaluation, the hub's canary check, and the demo's data. Imports nothing heavy."""

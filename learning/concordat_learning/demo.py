@@ -10,7 +10,7 @@ from pathlib import Path
 
 from concordat_learning import digits
 from concordat_learning.entry import prepare_environment
-from concordat_learning.errors import InputError
+from concordat_learning.errors import InputError, LearningError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="concordat_learning.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     base = commands.add_parser("base", help="pre-train the base package and make the first adapter")
-    data = commands.add_parser("data", help="write the data of one site, or of the evaluator")
-    data.add_argument("--part", required=True, help="site-a … site-e, or evaluator")
+    data = commands.add_parser("data", help="write the data of one site, of the evaluator, or of the canary check")
+    data.add_argument("--part", required=True, help="site-a … site-e, evaluator, or canary")
     reference = commands.add_parser("reference", help="accuracies of training without a federation")
     reference.add_argument("--rounds", type=int, default=1, help="rounds to compare with")
     reference.add_argument("--json", type=Path, required=True, help="file to write")
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_environment()
     try:
         _COMMANDS[flags.command](flags)
-    except (ValueError, InputError) as error:
+    except (ValueError, LearningError) as error:
         print(error, file=sys.stderr)
-        return InputError.code
+        return error.code if isinstance(error, LearningError) else InputError.code
     return 0
 
 

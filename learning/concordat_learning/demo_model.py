@@ -79,7 +79,7 @@ def _pretrained(public: Examples, seed: int, steps: int) -> Any:
         logits = network(pixel_values=torch.from_numpy(examples.images)).logits
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.labels))
 
-    fit(list(network.parameters()), loss, public, Recipe("", _BATCH, _BASE_RATE, seed), steps)
+    fit(list(network.parameters()), loss, public, Recipe("Both", _BATCH, _BASE_RATE, seed), steps)
     return network.eval()
 
 

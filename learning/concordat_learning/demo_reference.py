@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from concordat_learning import demo_model, digits, intervals
 from concordat_learning.data import Examples, pool
 from concordat_learning.model import AdaptedModel
-from concordat_learning.tensors import Tensors
+from concordat_learning.tensors import Factor, Tensors
 from concordat_learning.training import Recipe, site_seed, train
 
 # The recipe of examples/demo/round.yaml.
@@ -35,7 +35,7 @@ class Bench:
     steps: int = STEPS
     """Of one local training."""
 
-    def local(self, site: str, parent: Mapping[str, NDArray[np.float32]], factor: str, seed: int) -> Tensors:
+    def local(self, site: str, parent: Mapping[str, NDArray[np.float32]], factor: Factor, seed: int) -> Tensors:
         """The candidate adapter of one site's local training in one round."""
         self.model.load(parent)
         recipe = Recipe(factor, BATCH, RATE, site_seed(seed, site))
@@ -48,7 +48,7 @@ class Bench:
         return intervals.ppm(self.model.correct(self.holdout), len(self.holdout))
 
 
-def factor_of(round_number: int) -> str:
+def factor_of(round_number: int) -> Factor:
     """The LoRA factor trained in round 1, 2, …: B in odd rounds, A in even ones."""
     return "B" if round_number % 2 else "A"
 
@@ -84,7 +84,7 @@ def centralized(made: Bench, seed: int, rounds: int) -> int:
     """Hold-out accuracy of one adapter trained on the pooled data, with the steps of all sites and rounds together."""
     made.model.load(made.genesis)
     steps = made.steps * rounds * len(made.sites)
-    train(made.model, pool(list(made.sites.values())), Recipe("AB", BATCH, RATE, site_seed(seed, "pooled")), steps)
+    train(made.model, pool(list(made.sites.values())), Recipe("Both", BATCH, RATE, site_seed(seed, "pooled")), steps)
     return made.quality(made.model.tensors())
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat_learning.data import TRAIN, VALIDATION, Examples
+from concordat_learning.results import write_file
 
-EVALUATOR = "evaluator"
+EVALUATOR, CANARY = "evaluator", "canary"
 SITES = 5
 ALPHA = 1.0
 PUBLIC = 200
@@ -30,7 +31,7 @@ class Partition:
     """Positions of the examples each party has; together all of them, and none twice."""
 
     public: Indices
-    """For the base package."""
+    """For the base package, and for the hub's canary check."""
     holdout: Indices
     """For the evaluator."""
     train: dict[str, Indices]
@@ -96,20 +97,20 @@ def digits() -> Examples:
 def write_part(part: str, out: Path, everything: Examples, split: Partition) -> dict[str, int]:
     """Write what one party has to the folder `out`; returns the number of examples by file name.
 
-    `part` is a site's name or "evaluator", which has validation.safetensors only. Raises ValueError for another.
+    `part` is a site's name, "evaluator" or "canary" (the hub's own, public examples); the last two have
+    validation.safetensors only. Raises ValueError for another.
     """
     if part == EVALUATOR:
         files = {VALIDATION: split.holdout}
+    elif part == CANARY:
+        files = {VALIDATION: split.public}
     elif part in split.train:
         files = {TRAIN: split.train[part], VALIDATION: split.validation[part]}
     else:
-        raise ValueError(f"part is {part!r}; it must be one of {', '.join([*split.train, EVALUATOR])}")
+        raise ValueError(f"part is {part!r}; it must be one of {', '.join([*split.train, EVALUATOR, CANARY])}")
     out.mkdir(parents=True, exist_ok=True)
     for name, indices in files.items():
-        # Readers never see half a file, and a repeated Job writes the same.
-        temporary = out / f".{name}.tmp"
-        temporary.write_bytes(everything.take(indices).to_bytes())
-        temporary.rename(out / name)
+        write_file(out / name, everything.take(indices).to_bytes())
     return {name: len(indices) for name, indices in files.items()}
 
 

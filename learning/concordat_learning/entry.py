@@ -9,15 +9,22 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from concordat_learning.errors import BUG, InputError, LearningError, TransientError
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 _MESSAGE_LIMIT = 1000
+_WHAT = {
+    "base": "the base package",
+    "task": "task.json, contract.json and the adapters",
+    "updates": "the parent's adapter, and for each site the parent's with its update added",
+    "data": "the data",
+    "out": "where the result is left",
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,16 @@ class Folders:
 
     base: Path
     task: Path
+    data: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class CanaryFolders:
+    """Where the hub's canary check finds its inputs and leaves its report."""
+
+    base: Path
+    updates: Path
     data: Path
     out: Path
 
@@ -41,20 +58,25 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(InputError.code)
 
 
+Given = TypeVar("Given", Folders, CanaryFolders)
+
+
 def run(job: Callable[[Folders], None], description: str, argv: Sequence[str] | None = None) -> int:
-    """Run a Job with the folders of the command line and return its exit code.
+    """Run a site's Job with the folders of the command line and return its exit code, see `run_in`."""
+    return run_in(Folders, job, description, argv)
+
+
+def run_in(
+    given: type[Given], job: Callable[[Given], None], description: str, argv: Sequence[str] | None = None
+) -> int:
+    """Run a Job with the folders of the command line, a flag for each, and return its exit code.
 
     0 done; 64 bad input; 65 bad data; 70 a bug; 71 not isolated; 75 worth a retry, among it SIGTERM.
     """
     parser = _Parser(description=description)
-    for name, what in (
-        ("base", "the base package"),
-        ("task", "task.json, contract.json and the adapters"),
-        ("data", "the site's data"),
-        ("out", "where result/ is left"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder: {what}")
-    folders = Folders(**vars(parser.parse_args(argv)))
+    for field in fields(given):
+        parser.add_argument(f"--{field.name}", type=Path, required=True, help=f"folder: {_WHAT[field.name]}")
+    folders = given(**vars(parser.parse_args(argv)))
     prepare_environment()
     previous = signal.signal(signal.SIGTERM, _stop)
     try:

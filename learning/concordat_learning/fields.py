@@ -19,7 +19,9 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; the agent stages it") from None
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; the agent, or in the hub the aggregator, writes it"
+        ) from None
     if len(data) > _LIMIT:
         raise InputError(f"{path} is larger than {_LIMIT} bytes")
     try:

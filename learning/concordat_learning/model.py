@@ -20,7 +20,7 @@ from concordat_learning.data import Examples
 from concordat_learning.errors import InputError
 from concordat_learning.fields import Fields, read_json
 from concordat_learning.package import BasePackage, LoraSettings, read_lora, read_package
-from concordat_learning.tensors import Tensors, read_adapter
+from concordat_learning.tensors import Factor, Tensors, is_trained, read_adapter
 
 _EVALUATION_BATCH = 256
 
@@ -47,11 +47,11 @@ class AdaptedModel:
         model.load(tensors, str(adapter))
         return model
 
-    def parameters(self, factor: str) -> list[torch.nn.Parameter]:
-        """The parameters of LoRA factor A or B, which alone take gradients from now on."""
+    def parameters(self, factor: Factor) -> list[torch.nn.Parameter]:
+        """The parameters of LoRA factor A, B or both, which alone take gradients from now on."""
         chosen = []
         for name, parameter in self._network.named_parameters():
-            parameter.requires_grad_(f".lora_{factor}." in name)
+            parameter.requires_grad_(is_trained(name, factor))
             if parameter.requires_grad:
                 chosen.append(parameter)
         return chosen
@@ -87,14 +87,14 @@ class AdaptedModel:
 
     def correct(self, examples: Examples) -> int:
         """How many of the examples the model labels rightly."""
+        return int((self.logits(examples.images).argmax(-1) == examples.labels).sum())
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [n, classes] of images [n, channels, height, width], without dropout."""
         self.training(False)
-        right = 0
         with torch.inference_mode():
-            for start in range(0, len(examples), _EVALUATION_BATCH):
-                images = torch.from_numpy(examples.images[start : start + _EVALUATION_BATCH])
-                labels = torch.from_numpy(examples.labels[start : start + _EVALUATION_BATCH])
-                right += int((self._network(pixel_values=images).logits.argmax(-1) == labels).sum())
-        return right
+            batches = torch.split(torch.from_numpy(images), _EVALUATION_BATCH)
+            return np.concatenate([self._network(pixel_values=batch).logits.numpy() for batch in batches])
 
 
 def load_base(base: Path, package: BasePackage) -> Any:

@@ -40,6 +40,23 @@ def publish(out: Path, files: Mapping[str, bytes]) -> None:
         raise TransientError(f"the result cannot be written to {out}: {error.strerror}") from error
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace one file: readers see all of it or what was there before.
+
+    Raises TransientError if the volume does not take it.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise TransientError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from concordat_learning.errors import InputError
 from concordat_learning.fields import Fields, read_json
+from concordat_learning.tensors import Factor
 
 CONTRACT_SCHEMA = "concordat.dev/round-contract/v1"
 _MODEL_NAME = re.compile(r"^[a-z][a-z0-9-]{0,62}$")
@@ -19,7 +20,7 @@ class TrainTask:
     """One site's part of a round: its name, and the contract's recipe and budget."""
 
     site: str
-    factor: Literal["A", "B"]
+    factor: Factor
     batch_size: int
     learning_rate: float
     seed: int
@@ -43,12 +44,13 @@ def read_train_task(folder: Path) -> TrainTask:
     contract.constant("schema", CONTRACT_SCHEMA)
     _check_member(contract, site)
     recipe, budget = contract.object("recipe"), contract.object("budget")
-    factor = recipe.text("trainFactor")
-    if factor != "A" and factor != "B":
-        raise InputError(f"{recipe.where}: trainFactor is {factor!r}; it must be A or B")
+    text = recipe.text("trainFactor")
+    factor: Factor | None = next((known for known in get_args(Factor) if known == text), None)
+    if factor is None:
+        raise InputError(f"{recipe.where}: trainFactor is {text!r}; it must be A, B or Both")
     return TrainTask(
         site=site,
-        factor="A" if factor == "A" else "B",
+        factor=factor,
         batch_size=recipe.integer("batchSize", 1, 4096),
         learning_rate=recipe.real("learningRate", 1e-6, 999_999),
         seed=recipe.integer("seed", 0, 2**31 - 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,13 @@ from safetensors.numpy import save
 from concordat_learning.errors import DataError, InputError
 
 Tensors = dict[str, NDArray[np.float32]]
+Factor = Literal["A", "B", "Both"]
+"""LoRA factor that is trained, in the contract's words."""
+
+
+def is_trained(name: str, factor: Factor) -> bool:
+    """Whether the tensor of this name, in an adapter file or in the network, belongs to the factor."""
+    return any(f".lora_{part}." in name for part in ("A", "B") if factor in (part, "Both"))
 
 
 def read_adapter(path: Path) -> Tensors:
@@ -26,7 +33,18 @@ def read_adapter(path: Path) -> Tensors:
                     raise InputError(f"{path}: {name} has dtype {dtype}; adapters are float32 (F32)")
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}; the agent stages it") from None
+        raise InputError(
+            f"{path} cannot be read as safetensors: {error}; the agent, or in the hub the aggregator, writes it"
+        ) from None
+
+
+def field_names(path: Path) -> list[str]:
+    """Names of the tensors of a data file, sorted. Raises DataError."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return sorted(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from None
 
 
 def read_field(path: Path, field: str, dtype: str) -> NDArray[Any]:
@@ -43,7 +61,10 @@ def read_field(path: Path, field: str, dtype: str) -> NDArray[Any]:
             tensor: NDArray[Any] = file.get_tensor(field)
             return tensor
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; put the site's data on the volume of its dataClaim") from None
+        raise DataError(
+            f"{path} is missing; put the site's data on the volume of its dataClaim, "
+            "the hub's on that of screening.canary.claim"
+        ) from None
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read as safetensors: {error}") from None
 

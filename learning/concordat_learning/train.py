@@ -15,7 +15,7 @@ from concordat_learning.entry import Folders, run
 from concordat_learning.errors import InputError
 from concordat_learning.package import read_package
 from concordat_learning.task import TrainTask, read_train_task
-from concordat_learning.tensors import write
+from concordat_learning.tensors import is_trained, write
 
 EVIDENCE_SCHEMA = "concordat.dev/training-evidence/v1"
 _REPORTS = 10
@@ -85,7 +85,7 @@ def _train(
     )
     if trained.steps < task.max_steps:
         say(f"stopped after {trained.steps} steps: budget.maxWallSeconds={task.max_wall_seconds:g} is nearly used up")
-    candidate = {name: t if f".lora_{task.factor}." in name else parent[name] for name, t in model.tensors().items()}
+    candidate = {name: t if is_trained(name, task.factor) else parent[name] for name, t in model.tensors().items()}
     for name, tensor in candidate.items():
         if not bool(np.isfinite(tensor).all()):
             raise InputError(f"training made {name} infinite; lower recipe.learningRate={task.learning_rate:g}")
@@ -108,4 +108,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(job, "Train one LoRA factor on a site's own data, without a network."))
+    sys.exit(run(job, "Train LoRA factor A, B or both on a site's own data, without a network."))

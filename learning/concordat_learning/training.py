@@ -1,4 +1,4 @@
-"""Local training of one LoRA factor within a budget, the same for Jobs, the demo's reference and the bench."""
+"""Local training of LoRA factor A, B or both within a budget, the same for Jobs, the demo's reference and the bench."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from concordat_learning.data import Examples
 from concordat_learning.errors import InputError
+from concordat_learning.tensors import Factor
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +26,9 @@ Progress = Callable[[int, float], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: AdamW on one factor, or on both ("AB"), which only training without a federation does."""
+    """How to train: AdamW on the parameters of the factor."""
 
-    factor: str
+    factor: Factor
     batch_size: int
     learning_rate: float
     seed: int
@@ -73,13 +74,8 @@ def train(
     Equal inputs give equal weights on equal machines. Raises InputError if not one step could be made in time, or
     if the loss is not finite any more.
     """
-    parameters = model.parameters("A") + model.parameters("B") if recipe.factor == "AB" else None
-    if parameters is None:
-        parameters = model.parameters(recipe.factor)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
     model.training(True)
-    losses = fit(parameters, model.loss, examples, recipe, max_steps, deadline, clock, progress)
+    losses = fit(model.parameters(recipe.factor), model.loss, examples, recipe, max_steps, deadline, clock, progress)
     model.training(False)
     if not losses:
         raise InputError("budget.maxWallSeconds is used up before the first step; allow more wall-clock time")

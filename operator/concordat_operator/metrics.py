@@ -8,6 +8,8 @@ ROUNDS = Counter("concordat_rounds", "Rounds that ended, by the Succeeded condit
 VERDICTS = Counter(
     "concordat_update_verdicts", "Updates that were judged, by the Verified condition's reason.", ["reason"]
 )
+ALERTS = Counter("concordat_poisoning_alerts", "Updates that raised an alert, by detector.", ["alert"])
+QUARANTINES = Counter("concordat_quarantines", "Sites that were quarantined.")
 ATTESTATIONS = Counter(
     "concordat_attestations", "Consents checked, by the AttestationValid condition's reason.", ["reason"]
 )

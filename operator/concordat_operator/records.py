@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from concordat.api.contract import Contract
-from concordat.api.round import ContractStatus
+from concordat.api.round_status import ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.artifacts.types import (
@@ -90,7 +90,10 @@ async def publish_judgement(
         contract_digest=signed.sha256,
         closure_id=unverified(lines[-1]).id,
         updates=[judged.statement_id for judged in accepted if judged.statement_id is not None],
-        rule=report.rule,
+        rule=report.rule.value,
+        pre_aggregation=report.pre_aggregation.value,
+        lora=report.lora.value,
+        rejected=report.rejected,
         finished=at,
     )
     lines.append(await _sign_and_push(registry, rounds(contract), aggregation, keys.aggregation))
@@ -129,6 +132,8 @@ def _verdict(contract: Contract, digest: str, judged: Judged, at: datetime) -> d
         passed=judged.passed,
         reason=judged.reason,
         norm=judged.norm,
+        measurements=judged.measurements,
+        alerts=judged.alerts,
         at=at,
     )
 

@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from concordat.api import Reason
+from concordat.api.round import LoraMode
+from concordat.api.round_status import Count
+from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef, Decimal6, Message, Model, Name, ReasonText, Sha256
+from concordat.api.update import Alerts, Measurements
 from concordat.artifacts import ArtifactNotFound, RegistryStore
 from concordat.artifacts.types import ADAPTER_FILE, REPORT_FILE, REQUEST_FILE
 from concordat.runtime import Terminal
@@ -37,6 +41,8 @@ class Judged(Asked):
     reason: ReasonText
     message: Message
     norm: Decimal6 | None = None
+    measurements: Measurements = Field(default_factory=dict)
+    alerts: Alerts = Field(default_factory=list)
     update_sha256: Sha256
     statement_id: Sha256 | None = None
 
@@ -47,7 +53,11 @@ class Report(Model):
     schema_: Annotated[Literal["concordat.dev/aggregation-report/v1"], Field(alias="schema")]
     contract_digest: Sha256
     verdicts: list[Judged]
-    rule: str
+    rule: Rule
+    pre_aggregation: PreAggregation
+    lora: LoraMode
+    rejected: Count
+    quarantined: list[Name]
     aggregated: list[Name]
     adapter: ArtifactRef | None = None
     adapter_sha256: Sha256 | None = None
@@ -93,6 +103,8 @@ async def confirm(registry: RegistryStore, found: Result, request: ArtifactRef, 
     _demand(_by_site(answered) == _by_site(asked), "its report does not answer exactly what was submitted")
     accepted = sorted(v.site for v in report.verdicts if v.passed)
     _demand(all(v.statement_id for v in report.verdicts if v.passed), "an accepted update has no statement")
+    judged = {v.site for v in report.verdicts}
+    _demand(set(report.quarantined) <= judged - set(accepted), "it quarantines a site whose update it accepted")
     _demand(report.adapter == found.adapter, "its report names another adapter than its result")
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from concordat.api import Reason
 from concordat.api.contract import Contract
 from concordat.artifacts.tensors import read_tensors
+from concordat.lora import Adapter, LoraError, read_adapter
 from concordat.screening import Tensors, difference
 from concordat_site.evidence import Training
 from concordat_site.policy import Answer, SitePolicy, percent
@@ -35,6 +38,15 @@ def judge(contract: Contract, policy: SitePolicy, training: Training) -> Answer:
             f"{figures}: the fall of {fall} ppm exceeds gates.maxRegressionPpm {limit}; nothing was sent.",
         )
     return Answer(True, Reason.SUBMITTED, figures)
+
+
+def adapter(tensors: bytes, config: bytes) -> Adapter:
+    """The parent, module by module. Raises TensorError, LoraError."""
+    try:
+        settings = json.loads(config)
+    except ValueError as error:
+        raise LoraError(f"the parent's adapter_config.json is not JSON: {error}") from error
+    return read_adapter(read_tensors(tensors), settings)
 
 
 def learned(contract: Contract, candidate: bytes, parent: bytes) -> Tensors:

@@ -15,13 +15,14 @@ from typing import Any
 from concordat.api import Release, Update
 from concordat.api.contract import Contract
 from concordat.api.release import Decision
-from concordat.api.round import EvaluationStatus
+from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, Submission
 from concordat.artifacts import RegistryStore
 from concordat.artifacts.tensors import write_tensors
 from concordat.artifacts.types import DELTA_FILE, STATEMENT, STATEMENT_FILE, UPDATE
-from concordat.screening import Tensors, clip, decimal, total_norm
+from concordat.lora import Adapter, Ceiling
+from concordat.screening import Tensors, check_schema, decimal
 from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, predicates, sha256_digest, sign
 from concordat.statements.readers import read_summary
 from concordat_site.evidence import Training
@@ -30,21 +31,22 @@ from concordat_site.policy import Answer
 
 @dataclass(frozen=True)
 class Prepared:
-    """An update ready to be sent, with its Frobenius norm and whether it had to be clipped."""
+    """An update ready to be sent, with the norm of its weight change and whether it had to be clipped."""
 
     delta: Tensors
     norm: float
     clipped: bool
 
 
-Prepare = Callable[[Tensors, float], Prepared]
-"""From what training changed and the contract's clipNorm to what is sent. Raises ScreeningError."""
+Prepare = Callable[[Tensors, Ceiling], Prepared]
+"""From what training changed and the contract's ceiling to what is sent. Raises ScreeningError, LoraError."""
 
 
-def clipped(delta: Tensors, clip_norm: float) -> Prepared:
-    """Scale an update down to the contract's norm if it is larger. Raises ScreeningError if it is not finite."""
-    within, _, cut = clip(delta, clip_norm)
-    return Prepared(delta=within, norm=total_norm(within), clipped=cut)
+def clipped(delta: Tensors, ceiling: Ceiling) -> Prepared:
+    """Scale an update down to the contract's ceiling if it is above. Raises ScreeningError if it is not finite."""
+    check_schema(delta, ceiling.parent.tensors(), ceiling.factor)
+    within, norm, cut = ceiling.clip(delta)
+    return Prepared(delta=within, norm=norm, clipped=cut)
 
 
 class ConsentMissing(Exception):
@@ -103,12 +105,19 @@ class Signer:
         contract: Contract,
         *,
         learned: Tensors,
+        parent: Adapter,
         training: Training,
         consent_id: str,
         finished: datetime,
     ) -> Submission:
-        """Clip, sign and push an update that passed the gates. Raises ScreeningError if it is not finite."""
-        prepared = await asyncio.to_thread(self._prepare, learned, float(contract.screening.clip_norm))
+        """Clip, sign and push an update that passed the gates.
+
+        Raises ScreeningError if it is not finite, LoraError if training this factor changes nothing.
+        """
+        limits = contract.screening
+        module = None if limits.module_clip_norm is None else float(limits.module_clip_norm)
+        ceiling = Ceiling(parent, contract.recipe.train_factor, float(limits.clip_norm), module)
+        prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
         delta = await asyncio.to_thread(write_tensors, prepared.delta)
         norm = decimal(prepared.norm)
         statement = predicates.update_statement(

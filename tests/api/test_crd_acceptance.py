@@ -122,9 +122,12 @@ def fits(schema: Schema) -> st.SearchStrategy[Any]:
             bounds = {"min_size": schema.get("minItems", 0), "max_size": min(schema["maxItems"], 3)}
             keys = schema.get("x-kubernetes-list-map-keys")
             unique = (lambda item: tuple(item[key] for key in keys)) if keys else None
+            if schema["x-kubernetes-list-type"] == "set":
+                unique = str
             return st.lists(fits(schema["items"]), unique_by=unique, **bounds)
         case "object" if "additionalProperties" in schema:
-            keys_ = st.from_regex(r"([a-z0-9]+/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,5}[A-Za-z0-9])?", fullmatch=True)
+            # Of a label and of a measurement alike.
+            keys_ = st.from_regex(r"[a-z][A-Za-z0-9]{0,6}", fullmatch=True)
             return st.dictionaries(keys_, fits(schema["additionalProperties"]), max_size=3)
         case "object":
             members = {name: fits(member) for name, member in schema["properties"].items()}
@@ -347,8 +350,39 @@ REFUSED = [
         "consentSeconds must not exceed",
     ),
     (FederationRound, ROUND | {"deadlines": {"submissionSeconds": 299}}, "consentSeconds must not exceed"),
-    (FederationRound, ROUND | {"quorum": 2}, "quorum must exceed 2 * aggregation.maxFaultySites"),
-    (FederationRound, ROUND | {"quorum": 4, "aggregation": {"maxFaultySites": 2}}, "quorum must exceed 2"),
+    (FederationRound, ROUND | {"quorum": 2}, "quorum must be at least 2f+1"),
+    (FederationRound, ROUND | {"quorum": 4, "aggregation": {"maxFaultySites": 2}}, "quorum must be at least 2f+1"),
+    (FederationRound, ROUND | {"quorum": 4, "aggregation": {"rule": "Krum"}}, "for Krum and MultiKrum 2f+3"),
+    (FederationRound, ROUND | {"quorum": 6, "aggregation": {"rule": "Bulyan"}}, "for Bulyan 4f+3"),
+    (
+        FederationRound,
+        ROUND | {"quorum": 4, "aggregation": {"preAggregation": "Bucketing"}},
+        "with Bucketing twice that less one",
+    ),
+    (FederationRound, ROUND | {"aggregation": {"rule": "Mean"}}, "set aggregation.preAggregation to None"),
+    (
+        FederationRound,
+        ROUND | {"aggregation": {"rule": "FLTrust", "preAggregation": "None"}},
+        "referenceSite is set for FLTrust",
+    ),
+    (FederationRound, ROUND | {"aggregation": {"referenceSite": "hub"}}, "referenceSite is set for FLTrust"),
+    (FederationRound, ROUND | {"recipe": {"trainFactor": "Both"}}, "trainFactor is Both exactly where"),
+    (FederationRound, ROUND | {"aggregation": {"lora": "Svd"}}, "trainFactor is Both exactly where"),
+    (
+        FederationRound,
+        ROUND | {"recipe": {"trainFactor": "A"}, "aggregation": {"lora": "FrozenA"}},
+        "set recipe.trainFactor to B",
+    ),
+    (
+        FederationRound,
+        ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd", "rule": "MeaMed"}},
+        "Svd takes TrimmedMean",
+    ),
+    (
+        FederationRound,
+        ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "FactorMean"}},
+        "for TrimmedMean use Svd",
+    ),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"not a key": "x"}}}, "every key must match"),
     (Site, SITE | {"role": "Evaluator", "channel": "stable"}, "an Evaluator follows no channel"),
     (Release, RELEASE | {"sequence": 0}, "sequence 0 is the start of a federation"),
@@ -358,7 +392,11 @@ REFUSED = [
 ]
 ACCEPTED = [
     *MINIMAL.items(),
-    (FederationRound, ROUND | {"quorum": 1, "aggregation": {"rule": "Mean"}}),
+    (FederationRound, ROUND | {"quorum": 1, "aggregation": {"rule": "Mean", "preAggregation": "None"}}),
+    (FederationRound, ROUND | {"quorum": 5, "aggregation": {"rule": "Krum"}}),
+    (FederationRound, ROUND | {"quorum": 7, "aggregation": {"rule": "Bulyan", "preAggregation": "None"}}),
+    (FederationRound, ROUND | {"quorum": 5, "aggregation": {"preAggregation": "Bucketing"}}),
+    (FederationRound, ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd"}}),
     (FederationRound, ROUND | {"quorum": 1, "aggregation": {"maxFaultySites": 0}}),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"concordat.dev/tier": "", "zone": "a"}}}),
     (Site, SITE | {"role": "Evaluator"}),
@@ -431,7 +469,7 @@ CHANGES: dict[str, Any] = {
     "recipe": {"seed": 1},
     "gates": {"maxRegressionPpm": 1},
     "screening": {"clipNorm": "11"},
-    "aggregation": {"rule": "Mean"},
+    "aggregation": {"rule": "Mean", "preAggregation": "None"},
     "evaluation": {"minImprovementPpm": 1},
 }
 

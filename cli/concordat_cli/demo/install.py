@@ -17,6 +17,8 @@ from concordat_cli.progress import Steps
 
 HUB = "concordat"
 EVALUATOR = "evaluator"
+CANARY = "canary"
+"""The claim with the hub's examples for the canary check, and the part of the demo's data on it."""
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 HOSTILE = "site-d"
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,17 +72,23 @@ def _crds_established(kube: Kube) -> bool:
 
 
 def put_data(kube: Kube, image: str, seed: int) -> None:
-    """Each site's own data onto its own volume; nothing of it ever leaves the namespace."""
-    text = (EXAMPLES / "data.yaml").read_text()
+    """Each site's own data onto its own volume, and the hub's for the canary check; none ever leaves its namespace."""
     for name in (*SITES, EVALUATOR):
         kube.apply(namespace(name, {"concordat.dev/site": name}))
-        filled = text.replace("NAME", name).replace("IMAGE", image).replace("SEED", str(seed))
-        kube.apply(*yaml.safe_load_all(filled))
+        _put(kube, {"NAMESPACE": name, "CLAIM": "data", "PART": name, "IMAGE": image, "SEED": str(seed)})
+    _put(kube, {"NAMESPACE": HUB, "CLAIM": CANARY, "PART": CANARY, "IMAGE": image, "SEED": str(seed)})
+
+
+def _put(kube: Kube, words: Mapping[str, str]) -> None:
+    text = (EXAMPLES / "data.yaml").read_text()
+    for name, value in words.items():
+        text = text.replace(name, value)
+    kube.apply(*yaml.safe_load_all(text))
 
 
 def wait_for_data(kube: Kube) -> None:
-    """Until every site's data is on its volume."""
-    for name in (*SITES, EVALUATOR):
+    """Until everybody's data is on its volume."""
+    for name in (*SITES, EVALUATOR, HUB):
         kube.run("kubectl", "wait", "-n", name, "--for=condition=Complete", "--timeout=300s", "job/demo-data")
 
 

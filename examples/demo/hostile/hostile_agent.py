@@ -5,9 +5,11 @@ Everything else is the real agent, so its statements are valid: only the hub's s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from concordat.screening import total_norm
+from concordat.lora import Ceiling
 from concordat_site.gates import Tensors
 from concordat_site.main import main
 from concordat_site.signer import Prepared
@@ -15,10 +17,10 @@ from concordat_site.signer import Prepared
 SCALE = np.float32(-20)
 
 
-def poisoned(delta: Tensors, clip_norm: float) -> Prepared:
+def poisoned(delta: Tensors, ceiling: Ceiling) -> Prepared:
     """The update, turned around and blown up; the norm stated is the true one."""
     scaled = {name: values * SCALE for name, values in delta.items()}
-    return Prepared(delta=scaled, norm=total_norm(scaled), clipped=False)
+    return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
 
 
 if __name__ == "__main__":

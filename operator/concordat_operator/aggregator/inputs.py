@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from concordat.api.contract import Contract
-from concordat.api.types import ArtifactRef, Model, Name, PublicKeyPem, Sha256
+from concordat.api.types import ArtifactRef, Decimal6, Model, Name, PublicKeyPem, Sha256
 from concordat.artifacts import RegistryStore
 from concordat.artifacts.tensors import FLOATS, TensorError, Tensors, read_tensors
 from concordat.artifacts.types import (
@@ -20,7 +20,7 @@ from concordat.artifacts.types import (
     CONTRACT_STATEMENT_FILE,
     REQUEST_FILE,
 )
-from concordat.screening import factor_names
+from concordat.lora import Adapter, LoraError, read_adapter
 from concordat.statements import PublicKey, StatementError, canonical, open_bundle, sha256_digest
 from concordat.statements.readers import read_contract
 
@@ -50,6 +50,10 @@ class Request(Model):
     contract_digest: Sha256
     contract_key: PublicKeyPem
     submissions: Annotated[list[Submission], Field(max_length=1000)]
+    previous: ArtifactRef | None = None
+    """The parent's own parent; with it, an update that only repeats the last aggregate is recognized."""
+    history: dict[Name, list[Decimal6]] = Field(default_factory=dict)
+    """By site: the relative norms of its updates in earlier rounds, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Parent:
 
     tensors: Tensors
     config: bytes
+    adapter: Adapter
+    """The same, module by module."""
 
     @property
     def size(self) -> int:
@@ -123,11 +129,20 @@ async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
         raise Invalid(f"parent {contract.parent.digest}: {ADAPTER_FILE}: {error}") from error
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise Invalid(f"parent {contract.parent.digest}: {ADAPTER_FILE} has a value that is not finite")
-    if not factor_names(tensors, contract.recipe.train_factor):
-        raise Invalid(
-            f"parent {contract.parent.digest} has no tensor of recipe.trainFactor {contract.recipe.train_factor.value}"
-        )
-    return Parent(tensors, config)
+    try:
+        return Parent(tensors, config, read_adapter(tensors, json.loads(config)))
+    except (ValueError, LoraError) as error:
+        raise Invalid(f"parent {contract.parent.digest}: {error}") from error
+
+
+async def load_previous(store: RegistryStore, request: Request) -> Tensors | None:
+    """The parent's own parent, if the request names it. Raises Invalid, ArtifactError."""
+    if request.previous is None:
+        return None
+    try:
+        return read_tensors(await store.read(request.previous, ADAPTER_FILE, MAX_ADAPTER), MAX_ADAPTER, FLOATS)
+    except TensorError as error:
+        raise Invalid(f"previous {request.previous.digest}: {ADAPTER_FILE}: {error}") from error
 
 
 def parse_ref(text: str) -> ArtifactRef:

@@ -1,12 +1,14 @@
-"""The aggregator Job: one process per round, without keys and without rights in the cluster.
+"""The aggregator Job: judge every submitted update, screen them against each other, combine, push candidate and report.
 
-The same request gives the same report and the same adapter, byte for byte, however often it runs.
+A pure function of the request and the artifacts it names: no key, no call to the Kubernetes API. The same request
+makes the same report and the same adapter, byte for byte, however often it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -15,30 +17,37 @@ from typing import Any
 
 import numpy as np
 
-from concordat.aggregation import AggregationError, aggregate, apply_delta
+from concordat.aggregation import AggregationError
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
-from concordat.artifacts.tensors import Tensors, write_tensors
+from concordat.artifacts.tensors import write_tensors
 from concordat.artifacts.types import (
     ADAPTER,
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     AGGREGATION_REPORT,
     REPORT_FILE,
+    REPORT_PICTURE_FILE,
 )
-from concordat.screening import decimal, total_norm
+from concordat.lora import LoraError
+from concordat.screening import decimal
 from concordat.statements import canonical, sha256_digest
+from concordat_operator.aggregator import functional
+from concordat_operator.aggregator.both_factors import space_of
 from concordat_operator.aggregator.inputs import (
     Invalid,
     Offer,
-    Parent,
     load_offer,
     load_parent,
+    load_previous,
     load_request,
     parse_ref,
 )
-from concordat_operator.aggregator.judge import Judge, Verdict, reject_duplicates
+from concordat_operator.aggregator.judge import Judge, Verdict, reject_copies
+from concordat_operator.aggregator.picture import draw
+from concordat_operator.aggregator.round import Screening, screen_round
+from concordat_operator.aggregator.space import Combined, Space
 
 EXIT_INVALID = 65
 EXIT_BUG = 70
@@ -48,49 +57,58 @@ REPORT_SCHEMA = "concordat.dev/aggregation-report/v1"
 _LOG = logging.getLogger(__name__)
 
 
-async def run(store: RegistryStore, request_ref: ArtifactRef) -> dict[str, Any]:
+async def run(
+    store: RegistryStore, request_ref: ArtifactRef, work: Path, *, prepare: bool = False
+) -> dict[str, Any] | None:
     """Judge, aggregate and push; returns the references of report and adapter (None without one).
 
-    Raises Invalid, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
+    With `prepare`, only lay out in `work` what the functional check needs, and return None. Raises Invalid, or
+    ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
     request = await load_request(store, request_ref)
     offer = await load_offer(store, request)
     parent = await load_parent(store, offer.contract)
-    judge = Judge(store, offer, parent)
-    verdicts = reject_duplicates([await judge.judge(submission) for submission in request.submissions])
-    for verdict in verdicts:
-        _LOG.info("%s: %s: %s", verdict.submission.site, verdict.reason.value, verdict.message)
-
-    outcome = _combine(offer, verdicts)
+    space = space_of(offer.contract, parent, work)
+    judge = Judge(store, offer, parent, space, work)
+    verdicts = reject_copies([await judge.judge(submission) for submission in request.submissions])
+    if prepare:
+        await functional.prepare(store, offer, parent, verdicts, work)
+        return None
+    screening = screen_round(
+        offer.contract, verdicts, space, await load_previous(store, request), request.history, work
+    )
+    for verdict in screening.verdicts:
+        _LOG.info("%s: %s: %s", verdict.site, verdict.reason.value, verdict.message)
+    outcome = _combine(offer, screening, space)
+    policy = offer.contract.aggregation
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
         "contractDigest": offer.digest,
-        "verdicts": [verdict.wire() for verdict in verdicts],
-        "rule": offer.contract.aggregation.rule.value,
+        "verdicts": [verdict.wire() for verdict in screening.verdicts],
+        "rule": policy.rule.value,
+        "preAggregation": policy.pre_aggregation.value,
+        "lora": policy.lora.value,
+        "maxFaultySites": policy.max_faulty_sites,
+        "rejected": screening.rejected,
+        "remainingFaults": screening.remaining_faults,
+        "quarantined": list(screening.quarantined),
+        "spectrum": [f"{share:.6f}" for share in screening.spectrum],
         "aggregated": [],
+        "weights": None,
         "aggregateNorm": None,
+        "loraError": None,
         "adapter": None,
         "adapterSha256": None,
     }
     if isinstance(outcome, _NoAggregate):
         report |= {"reason": outcome.reason.value, "message": outcome.message}
-        _LOG.info("no candidate: %s: %s", outcome.reason.value, outcome.message)
     else:
-        data = write_tensors(_candidate(parent, outcome))
-        files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: parent.config}
-        adapter = await store.push(f"{offer.contract.federation}/adapters", ADAPTER, files)
-        sites = [verdict.submission.site for verdict in verdicts if verdict.passed]
-        report |= {
-            "reason": Reason.AGGREGATED.value,
-            "message": f"{len(sites)} updates",
-            "aggregated": sites,
-            "aggregateNorm": decimal(total_norm(outcome)),
-            "adapter": adapter.wire(),
-            "adapterSha256": sha256_digest(data),
-        }
-        _LOG.info("candidate %s@%s from %s", adapter.repository, adapter.digest, ", ".join(sites))
-    round_repository = f"{offer.contract.federation}/rounds/{offer.contract.round.uid}"
-    pushed = await store.push(round_repository, AGGREGATION_REPORT, {REPORT_FILE: canonical(report)})
+        report |= await _push_candidate(store, offer, parent.config, screening, outcome)
+    _LOG.info("%s: %s", report["reason"], report["message"])
+    files = {REPORT_FILE: canonical(report), REPORT_PICTURE_FILE: draw(report, offer.contract)}
+    pushed = await store.push(
+        f"{offer.contract.federation}/rounds/{offer.contract.round.uid}", AGGREGATION_REPORT, files
+    )
     return {"report": pushed.wire(), "adapter": report["adapter"]}
 
 
@@ -100,30 +118,69 @@ class _NoAggregate:
         self.message = message
 
 
-def _combine(offer: Offer, verdicts: Sequence[Verdict]) -> Tensors | _NoAggregate:
+def _combine(offer: Offer, screening: Screening, space: Space) -> Combined | _NoAggregate:
     contract = offer.contract
-    deltas = [verdict.delta for verdict in verdicts if verdict.delta is not None]
-    if len(deltas) < contract.quorum:
-        return _NoAggregate(
-            Reason.QUORUM_NOT_REACHED, f"{len(deltas)} updates were verified; quorum is {contract.quorum}"
-        )
+    reference = contract.aggregation.reference_site
+    accepted = [verdict.site for verdict in screening.verdicts if verdict.passed]
+    sites = [site for site in accepted if site != reference]
+    if len(sites) < contract.quorum:
+        verified = f"{len(sites)} update{'' if len(sites) == 1 else 's'}"
+        return _NoAggregate(Reason.QUORUM_NOT_REACHED, f"{verified} verified, quorum is {contract.quorum}")
+    if reference is not None and reference not in accepted:
+        return _NoAggregate(Reason.REFERENCE_MISSING, f"there is no verified update of referenceSite {reference}")
+    positions = [screening.sites.index(site) for site in sites]
     try:
-        return aggregate(deltas, contract.aggregation.rule, contract.aggregation.max_faulty_sites)
+        made = space.combine(
+            sites,
+            screening.remaining_faults,
+            screening.products.select(positions),
+            reference=reference,
+            seed=_seed(offer, screening.verdicts),
+        )
     except AggregationError as error:
         return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
-
-
-def _candidate(parent: Parent, delta: Tensors) -> Tensors:
-    candidate = apply_delta(parent.tensors, delta)
-    if not all(np.isfinite(tensor).all() for tensor in candidate.values()):
+    except LoraError as error:
+        return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
+    if not all(np.isfinite(tensor).all() for tensor in made.candidate.values()):
         raise Invalid("parent and aggregate add up to a value that is not finite: the parent's values are too large")
-    return candidate
+    return made
 
 
-async def _main(registry: str, request: str, result: Path) -> None:
+def _seed(offer: Offer, verdicts: Sequence[Verdict]) -> int:
+    """Of the rules that draw: known to nobody before the last update is in."""
+    updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
+    return int.from_bytes(hashlib.sha256("\n".join([offer.digest, *updates]).encode()).digest()[:8], "big")
+
+
+async def _push_candidate(
+    store: RegistryStore, offer: Offer, config: bytes, screening: Screening, made: Combined
+) -> dict[str, Any]:
+    data = write_tensors(made.candidate)
+    files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: config}
+    adapter = await store.push(f"{offer.contract.federation}/adapters", ADAPTER, files)
+    sites = [verdict.site for verdict in screening.verdicts if verdict.passed]
+    reason, message = Reason.AGGREGATED, f"{len(sites)} updates"
+    if screening.held:
+        reason = Reason.HELD_FOR_APPROVAL
+        limit = offer.contract.aggregation.max_faulty_sites
+        message = f"{screening.rejected} updates were rejected, aggregation.maxFaultySites is {limit}."
+    return {
+        "reason": reason.value,
+        "message": message,
+        "aggregated": sites,
+        "weights": None if made.weights is None else [f"{weight:.6f}" for weight in made.weights],
+        "aggregateNorm": decimal(made.norm),
+        "loraError": f"{made.error:.6f}",
+        "adapter": adapter.wire(),
+        "adapterSha256": sha256_digest(data),
+    }
+
+
+async def _main(registry: str, request: str, work: Path, result: Path | None) -> None:
     async with RegistryStore(registry) as store:
-        outcome = await run(store, parse_ref(request))
-    result.write_text(json.dumps(outcome, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
+        outcome = await run(store, parse_ref(request), work, prepare=result is None)
+    if result is not None:
+        result.write_text(json.dumps(outcome, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -131,11 +188,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m concordat_operator.aggregator", description=__doc__)
     parser.add_argument("--registry", required=True, help="URL of the artifact registry")
     parser.add_argument("--request", required=True, help="<repository>@<digest> of the aggregation request")
-    parser.add_argument("--result", required=True, type=Path, help="file that receives the references as one JSON line")
+    parser.add_argument("--work", required=True, type=Path, help="folder for the updates and what is made of them")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--result", type=Path, help="file that receives the references as one JSON line")
+    what.add_argument("--prepare", action="store_true", help="only lay out what the functional check needs")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        asyncio.run(_main(arguments.registry, arguments.request, arguments.result))
+        asyncio.run(_main(arguments.registry, arguments.request, arguments.work, arguments.result))
     except RegistryUnavailable as error:
         _LOG.error("%s", error)
         return EXIT_TRANSIENT

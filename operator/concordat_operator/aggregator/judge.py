@@ -1,33 +1,43 @@
-"""The judgement of one update from its bytes. Whatever a site sends leads to a verdict, never to an exception."""
+"""The judgement of one update from its bytes: steps 1 to 4 of screening, and copies.
+
+Whatever a site sends leads to a verdict, never to an exception.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
-from concordat.artifacts.tensors import DtypeError, TensorError, Tensors, read_tensors, shown, write_tensors
+from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
+from concordat.artifacts.tensors import DtypeError, TensorError, map_tensors, shown
 from concordat.artifacts.types import DELTA_FILE, STATEMENT_FILE
-from concordat.screening import ScreeningError, check_delta, decimal
+from concordat.lora import LoraError, pad
+from concordat.screening import Limits, ScreeningError, check_norms, check_schema, decimal
 from concordat.statements import SignatureInvalid, StatementError, open_bundle
 from concordat.statements.predicates import agent_id
 from concordat.statements.readers import Provenance, read_update
 from concordat_operator.aggregator.inputs import MAX_STATEMENT, Offer, Parent, Submission
+from concordat_operator.aggregator.space import Space
 
 _LOG = logging.getLogger(__name__)
 MAX_MESSAGE = 500
 _HEADER_ALLOWANCE = 1 << 20
+_BLOCK = 1 << 18
+CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
+"""Rejections up to here that use up the fault budget: a protocol violation, or one party in two places."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the hub holds of one update; `delta` is there only if it passed."""
+    """What the hub holds of one update."""
 
     submission: Submission
     reason: Reason
@@ -37,7 +47,15 @@ class Verdict:
     """Digest of delta.safetensors; None if the artifact could not be read."""
     statement_id: str | None = None
     """Id of the update statement; None if it is not by the site."""
-    delta: Tensors | None = None
+    delta: Path | None = None
+    """The update's file, which stays on the disk; there only while it passes."""
+    measurements: Mapping[str, str] = field(default_factory=dict)
+    alerts: tuple[str, ...] = ()
+
+    @property
+    def site(self) -> str:
+        """Who sent it."""
+        return self.submission.site
 
     @property
     def passed(self) -> bool:
@@ -52,6 +70,8 @@ class Verdict:
             "reason": self.reason.value,
             "message": shown(self.message, MAX_MESSAGE),
             "norm": None if self.norm is None else decimal(self.norm),
+            "measurements": dict(self.measurements),
+            "alerts": list(self.alerts),
             "artifact": self.submission.artifact.wire(),
             "updateSha256": self.update_sha256 or self.submission.artifact.digest,
             "statementId": self.statement_id,
@@ -66,15 +86,20 @@ class _Rejected(Exception):
 
 
 class Judge:
-    """Judges updates against one contract. Raises only RegistryUnavailable."""
+    """Judges updates against one contract. Raises only RegistryUnavailable, and OSError from the disk."""
 
-    def __init__(self, store: RegistryStore, offer: Offer, parent: Parent) -> None:
+    def __init__(self, store: RegistryStore, offer: Offer, parent: Parent, space: Space, work: Path) -> None:
         self._store = store
         self._offer = offer
         self._parent = parent
+        self._space = space
+        self._work = work / "updates"
+        limits = offer.contract.screening
+        module = limits.module_clip_norm
+        self._limits = Limits(float(limits.clip_norm), None if module is None else float(module))
 
     async def judge(self, submission: Submission) -> Verdict:
-        """The verdict on one submission, duplicates aside."""
+        """The verdict on one submission by itself."""
         verdict = Verdict(submission, Reason.INVALID, "")
         try:
             statement = await self._statement(submission)
@@ -82,8 +107,8 @@ class Judge:
             self._check_origin(submission.site, statement)
             verdict = replace(verdict, update_sha256=await self._file(submission, statement))
             delta = await self._delta(submission)
-            norm = self._screen(delta)
-        except RegistryUnavailable:
+            norm = self._screen(submission.site, delta)
+        except (RegistryUnavailable, OSError):
             raise
         except _Rejected as error:
             return replace(verdict, reason=error.reason, message=str(error))
@@ -155,10 +180,17 @@ class Judge:
             )
         return files[DELTA_FILE]
 
-    async def _delta(self, submission: Submission) -> Tensors:
+    async def _delta(self, submission: Submission) -> Path:
+        """The update's file on the disk, readable as tensors."""
         limit = self._parent.size + _HEADER_ALLOWANCE
+        # By digest: what an earlier container of the pod fetched is not fetched again.
+        folder = self._work / submission.artifact.digest.removeprefix("sha256:")
         try:
-            return read_tensors(await self._store.read(submission.artifact, DELTA_FILE, limit), limit)
+            size = (await self._store.files(submission.artifact))[DELTA_FILE].size
+            if size > limit:
+                raise ArtifactTooLarge(f"{DELTA_FILE} has {size} bytes, at most {limit} are accepted")
+            path = await self._store.pull(submission.artifact, folder) / DELTA_FILE
+            map_tensors(path)
         except RegistryUnavailable:
             raise
         except DtypeError as error:
@@ -167,27 +199,41 @@ class Judge:
             raise _Rejected(Reason.ARTIFACT_UNREADABLE, f"{DELTA_FILE}: {error}") from error
         except ArtifactError as error:
             raise _Rejected(Reason.ARTIFACT_UNREADABLE, str(error)) from error
+        return path
 
-    def _screen(self, delta: Tensors) -> float:
-        contract = self._offer.contract
-        return check_delta(
-            delta, self._parent.tensors, contract.recipe.train_factor, float(contract.screening.clip_norm)
-        )
+    def _screen(self, site: str, path: Path) -> float:
+        factor = self._offer.contract.recipe.train_factor
+        try:
+            delta = pad(map_tensors(path), self._parent.adapter, factor)
+        except LoraError as error:
+            raise ScreeningError(Reason.SCHEMA_MISMATCH, str(error)) from error
+        check_schema(delta, self._parent.tensors, factor)
+        norm = check_norms(self._space.norms(delta), self._limits)
+        self._space.admit(site, delta)
+        return norm
 
 
-def reject_duplicates(verdicts: Iterable[Verdict]) -> list[Verdict]:
+def reject_copies(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """By site name; of updates with equal values only the first passes.
 
     Values are compared, not files: a copy with another header, or with −0 for 0, is still a copy.
     """
     first: dict[bytes, str] = {}
     out: list[Verdict] = []
-    for verdict in sorted(verdicts, key=lambda v: v.submission.site):
+    for verdict in sorted(verdicts, key=lambda v: v.site):
         if verdict.delta is not None:
-            values = {name: tensor + np.float32(0) for name, tensor in verdict.delta.items()}
-            owner = first.setdefault(hashlib.sha256(write_tensors(values)).digest(), verdict.submission.site)
-            if owner != verdict.submission.site:
+            owner = first.setdefault(_fingerprint(map_tensors(verdict.delta)), verdict.site)
+            if owner != verdict.site:
                 message = f"the update equals that of {owner}, value for value"
                 verdict = replace(verdict, reason=Reason.DUPLICATE, message=message, delta=None)
         out.append(verdict)
     return out
+
+
+def _fingerprint(delta: Mapping[str, NDArray[Any]]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(delta):
+        flat = delta[name].reshape(-1)
+        for start in range(0, flat.size, _BLOCK):
+            digest.update((flat[start : start + _BLOCK] + np.float32(0)).tobytes())
+    return digest.digest()

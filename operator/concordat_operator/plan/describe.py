@@ -6,9 +6,10 @@ from datetime import datetime
 
 from concordat.api import ConditionSet, FederationRound, Reason, find
 from concordat.api.contract import Contract
-from concordat.api.round import ContractStatus, FederationRoundStatus
+from concordat.api.round_status import ContractStatus, FederationRoundStatus
+from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
-from concordat_operator.plan.round import Observed, collected, over
+from concordat_operator.plan.round import Observed, collected, held, over
 from concordat_operator.plan.select import Finding, Selection
 from concordat_operator.plan.slots import counts, next_deadline
 from concordat_operator.plan.text import count, names, until
@@ -23,6 +24,7 @@ CONDITIONS = (
     "ContractSigned",
     "UpdatesCollected",
     "Aggregated",
+    "PoisoningAlert",
     "Evaluated",
     "Released",
 )
@@ -113,16 +115,23 @@ def waiting(seen: Observed, contract: Contract, now: datetime) -> str:
 
 
 def _aggregated(conditions: ConditionSet, seen: Observed) -> None:
-    if seen.aggregate is not None and seen.aggregate.adapter is not None and seen.contract is not None:
-        rule = seen.contract.aggregation.rule.value
+    made = seen.aggregate
+    if made is not None and made.quarantined:
+        alarm = f"Quarantined: {names(made.quarantined)}. See the Updates' verdicts, and on the Sites what ends it."
+        conditions.set("PoisoningAlert", True, Reason.POISONING_ALERT, alarm)
+    if made is not None and (waits := held(seen)) is not None:
+        conditions.set("Aggregated", False, Reason.HELD_FOR_APPROVAL, waits)
+    elif made is not None and made.adapter is not None and seen.contract is not None:
+        policy = seen.contract.aggregation
+        before = "" if policy.pre_aggregation is PreAggregation.NONE else f"{policy.pre_aggregation.value} and "
         rejected = [slot.site for slot in seen.slots if slot.rejected]
         out = f"; rejected: {names(rejected)}" if rejected else ""
         verified = f"{seen.verified} of {len(seen.slots)} updates verified"
-        conditions.set("Aggregated", True, Reason.AGGREGATED, f"{verified} and combined by {rule}{out}.")
-    elif seen.aggregate is not None:
-        conditions.set(
-            "Aggregated", False, Reason.QUORUM_NOT_REACHED, f"{count(seen.verified, 'update')} verified: too few."
-        )
+        left = max(policy.max_faulty_sites - made.rejected, 0)
+        text = f"{verified} and combined by {before}{policy.rule.value} against {count(left, 'more fault')}{out}."
+        conditions.set("Aggregated", True, Reason.AGGREGATED, text)
+    elif made is not None:
+        conditions.set("Aggregated", False, Reason(made.reason), f"{made.message}.")
     elif seen.job is not None and seen.problem is not None:
         conditions.set("Aggregated", False, seen.problem.reason, seen.problem.message)
     elif seen.job is not None:
@@ -161,10 +170,14 @@ def _summary(conditions: ConditionSet, seen: Observed, now: datetime) -> str:
     phase, message = _doing(seen, now)
     conditions.set("Succeeded", None, Reason.IN_PROGRESS, message)
     if seen.round.spec.suspend:
-        held = f"spec.suspend is true; nothing new is started. {message}"
-        conditions.set("Suspended", True, Reason.SUSPENDED, held)
-        conditions.set("Ready", False, Reason.SUSPENDED, held)
+        paused = f"spec.suspend is true; nothing new is started. {message}"
+        conditions.set("Suspended", True, Reason.SUSPENDED, paused)
+        conditions.set("Ready", False, Reason.SUSPENDED, paused)
         return "Suspended"
+    if (waits := held(seen)) is not None:
+        conditions.set("Stalled", True, Reason.HELD_FOR_APPROVAL, waits)
+        conditions.set("Ready", False, Reason.HELD_FOR_APPROVAL, waits)
+        return "Held"
     if hindrance is not None and hindrance.reason not in _PASSING:
         conditions.set("Stalled", True, hindrance.reason, hindrance.message)
         conditions.set("Ready", False, hindrance.reason, hindrance.message)
@@ -185,6 +198,8 @@ def _doing(seen: Observed, now: datetime) -> tuple[str, str]:
         return "Training", waiting(seen, seen.contract, now)
     if seen.aggregate is None:
         return "Aggregating", "The updates are being verified and aggregated."
+    if (waits := held(seen)) is not None:
+        return "Held", waits
     name = seen.release.metadata.name if seen.release is not None else "the candidate"
     return "Evaluating", f"The evaluator is judging {name}."
 

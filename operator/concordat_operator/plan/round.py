@@ -14,7 +14,7 @@ from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, find, is_false, is_true
 from concordat.api.contract import Contract
-from concordat.api.round import AggregateStatus
+from concordat.api.round_status import AggregateStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
 from concordat_operator.plan.select import Finding, Selection
@@ -85,7 +85,17 @@ def next_step(seen: Observed) -> Step:
         return Step.CONTRACT if isinstance(seen.selection, Selection) else Step.REST
     if seen.aggregate is None:
         return _collect(seen)
-    return Step.PROPOSE if seen.release is None else Step.REST
+    return Step.PROPOSE if seen.release is None and held(seen) is None else Step.REST
+
+
+def held(seen: Observed) -> str | None:
+    """Why the candidate is not proposed until somebody approves it; None: it is."""
+    made = seen.aggregate
+    if made is None or made.reason != Reason.HELD_FOR_APPROVAL or made.adapter is None:
+        return None
+    if seen.round.spec.approve_held or seen.release is not None:
+        return None
+    return f"{made.message} Set spec.approveHeld to true to propose the candidate all the same."
 
 
 def ended(round_: FederationRound) -> bool:
@@ -108,7 +118,7 @@ def over(seen: Observed) -> Finding | None:
     if seen.aggregate is None:
         return _uncollectable(seen, seen.contract)
     if seen.aggregate.adapter is None:
-        return _unaggregated(seen, seen.contract)
+        return _unaggregated(seen, seen.aggregate)
     return _judged(seen.release) if seen.release is not None else None
 
 
@@ -161,19 +171,11 @@ def _uncollectable(seen: Observed, contract: Contract) -> Finding | None:
     )
 
 
-def _unaggregated(seen: Observed, contract: Contract) -> Finding:
+def _unaggregated(seen: Observed, made: AggregateStatus) -> Finding:
     """Why the aggregator made no candidate."""
-    if seen.verified < contract.quorum:
-        return Finding(
-            Reason.QUORUM_NOT_REACHED,
-            f"{count(seen.verified, 'update')} verified, quorum is {contract.quorum}: {_losses(seen)}. "
-            f"{NO_CHAMPION_TOUCHED}",
-        )
-    rule = contract.aggregation
+    losses = _losses(seen)
     return Finding(
-        Reason.TOO_MANY_FAULTS,
-        f"{rule.rule.value} cannot withstand aggregation.maxFaultySites {rule.max_faulty_sites} with "
-        f"{count(seen.verified, 'verified update')}. {NO_CHAMPION_TOUCHED}",
+        Reason(made.reason), f"{made.message}{f': {losses}' if losses else ''}. {NO_CHAMPION_TOUCHED}"[:1024]
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
-from concordat.api.rules import Rule
+from concordat.api.rules import shortage
 from concordat_operator.plan.text import count, names
 
 
@@ -35,8 +35,9 @@ def select(
     releases: Sequence[Release],
     channels: Sequence[ReleaseChannel],
     default_image: str | None,
+    quarantined: Container[str] = (),
 ) -> Selection | Finding:
-    """Choose. `releases` and `channels` are the hub's; `sites` are all there are."""
+    """Choose. `releases` and `channels` are the hub's; `sites` are all there are, `quarantined` names some of them."""
     spec = round_.spec
     parent = _parent(round_, releases, channels)
     if isinstance(parent, Finding):
@@ -53,7 +54,12 @@ def select(
             f"No Site with role Evaluator takes part in federation {spec.federation!r} and is Ready: the candidate "
             "could not be judged. Install one with the concordat-site chart.",
         )
-    return _enough(round_, parent, image, [site for site in sites if eligible(round_, site)])
+    fit = [site for site in sites if eligible(round_, site)]
+    held_out = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
+    found = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
+    if isinstance(found, Finding) and held_out:
+        return Finding(found.reason, f"{found.message} Quarantined: {names(held_out)}.")
+    return found
 
 
 def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Site]) -> Selection | Finding:
@@ -72,12 +78,14 @@ def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[
             f"spec.quorum is {spec.quorum}, but {count(len(chosen), 'site')} can take part "
             f"({names(site.metadata.name for site in chosen)}): lower it, or bring more sites to Ready.",
         )
-    faulty = spec.aggregation.max_faulty_sites
-    if spec.aggregation.rule is Rule.TRIMMED_MEAN and len(chosen) <= 2 * faulty:
+    policy = spec.aggregation
+    lack = shortage(policy.rule, policy.pre_aggregation, policy.max_faulty_sites, len(chosen))
+    if lack is not None:
+        return Finding(Reason.TOO_MANY_FAULTS, f"{lack}: lower it, or bring more sites to Ready.")
+    if policy.reference_site is not None and policy.reference_site not in {site.metadata.name for site in chosen}:
         return Finding(
-            Reason.TOO_MANY_FAULTS,
-            f"TrimmedMean with aggregation.maxFaultySites {faulty} needs at least {2 * faulty + 1} sites, "
-            f"{count(len(chosen), 'site')} can take part: lower it, or bring more sites to Ready.",
+            Reason.REFERENCE_MISSING,
+            f"aggregation.referenceSite {policy.reference_site!r} cannot take part: bring it to Ready.",
         )
     return Selection(parent, chosen, image)
 

@@ -13,12 +13,15 @@ from concordat_operator.plan.text import until
 SILENCE = timedelta(seconds=90)
 """How long an agent may be silent."""
 LOOK_SECONDS = 20.0
-CONDITIONS = ("Accepted", "Ready")
+CONDITIONS = ("Accepted", "Ready", "Quarantined")
 """The conditions of a Site; all are the operator's."""
 
 
-def status(site: Site, heard: datetime | None, now: datetime) -> SiteStatus:
-    """The operator's part of the status. `heard` is when the agent last renewed its Lease."""
+def status(site: Site, heard: datetime | None, held_out: str | None, now: datetime) -> SiteStatus:
+    """The operator's part of the status.
+
+    `heard` is when the agent last renewed its Lease, `held_out` why the site is quarantined and what ends it.
+    """
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
     key = accept(site)
     if isinstance(key, Finding):
@@ -32,6 +35,9 @@ def status(site: Site, heard: datetime | None, now: datetime) -> SiteStatus:
         conditions.set("Ready", False, gone.reason, gone.message)
     else:
         conditions.set("Ready", True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh.")
+    conditions.drop("Quarantined")
+    if held_out is not None:
+        conditions.set("Quarantined", True, Reason.POISONING_ALERT, held_out)
     pinned = site.status.accepted_key if isinstance(key, Finding) else key
     return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
 

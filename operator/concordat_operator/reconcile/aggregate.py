@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from concordat.api import ConditionSet, Reason, Update
+from datetime import datetime
+
+from concordat.api import ConditionSet, Reason, Release, Update
 from concordat.api.contract import Contract
-from concordat.api.round import AggregateStatus, ContractStatus
+from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
 from concordat.artifacts.types import AGGREGATION_REQUEST, REQUEST_FILE
@@ -14,12 +16,15 @@ from concordat.statements import canonical
 from concordat_operator import metrics
 from concordat_operator.context import VERDICT_MANAGER, Hub
 from concordat_operator.plan.round import Observed
+from concordat_operator.plan.text import until
+from concordat_operator.quarantine import quarantine
 from concordat_operator.reconcile.objects import create_job
 from concordat_operator.records import publish_judgement, rounds
 from concordat_operator.report import Report, confirm, request_of, result
 
 REQUEST_SCHEMA = "concordat.dev/aggregation-request/v1"
 CONDITIONS = ("Verified",)
+_HISTORY = 20
 
 
 class Aggregation:
@@ -41,11 +46,17 @@ class Aggregation:
                 for slot in seen.slots
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
+            "previous": self._previous(contract),
+            "history": {
+                slot.site: past
+                for slot in seen.slots
+                if slot.update is not None and (past := self._history(slot.update))
+            },
         }
         files = {REQUEST_FILE: canonical(request)}
         ref = await hub.registry.push(rounds(contract), AGGREGATION_REQUEST, files)
         job = aggregation_job(
-            seen.round, request=ref, image=hub.settings.operator_image, registry_url=hub.settings.registry_url
+            seen.round, contract, request=ref, image=hub.settings.operator_image, registry_url=hub.settings.registry_url
         )
         await create_job(hub.cluster, job)
 
@@ -69,7 +80,39 @@ class Aggregation:
             hub.registry, hub.keys, contract, signed, report, consents=_consents(seen, report), at=ended.completed
         )
         await self._show(seen, report, judgement.verdicts)
-        return AggregateStatus(report=found.report, adapter=report.adapter, lineage=judgement.lineage)
+        for site in report.quarantined:
+            await quarantine(hub.cluster, hub.settings.namespace, site, _why(seen, report, site, ended.completed))
+        return AggregateStatus(
+            report=found.report,
+            adapter=report.adapter,
+            lineage=judgement.lineage,
+            reason=report.reason,
+            message=report.message,
+            rejected=report.rejected,
+            quarantined=sorted(report.quarantined)[:20],
+        )
+
+    def _previous(self, contract: Contract) -> dict[str, str] | None:
+        """The adapter that the parent was made from."""
+        space, name = contract.round.namespace, contract.parent_release.name
+        release = self._hub.store.get(Release, space, name)
+        return release.spec.parent.wire() if release is not None and release.spec.parent is not None else None
+
+    def _history(self, update: Update) -> list[str]:
+        """The relative norms of the site's verified updates in earlier rounds of the federation, oldest first."""
+        spec, made = update.spec, update.metadata.creation_timestamp
+        past = [
+            (other.metadata.creation_timestamp, other.metadata.name, other.status.verdict.measurements["relativeNorm"])
+            for other in self._hub.store.list(Update, update.metadata.namespace)
+            if other.spec.federation == spec.federation
+            and other.status.verdict is not None
+            and other.status.verdict.reason == Reason.VERIFIED
+            and "relativeNorm" in other.status.verdict.measurements
+            and made is not None
+            and other.metadata.creation_timestamp is not None
+            and other.metadata.creation_timestamp < made
+        ]
+        return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
     async def _show(self, seen: Observed, report: Report, verdicts: dict[str, ArtifactRef]) -> None:
         updates = {slot.site: slot.update for slot in seen.slots}
@@ -84,10 +127,26 @@ class Aggregation:
             )
             message = f"{judged.message[:1000]}."
             conditions.set("Verified", judged.passed, Reason(judged.reason), message)
-            verdict = Verdict(reason=judged.reason, norm=judged.norm, statement=verdicts[judged.site])
+            verdict = Verdict(
+                reason=judged.reason,
+                norm=judged.norm,
+                measurements=judged.measurements,
+                alerts=judged.alerts,
+                statement=verdicts[judged.site],
+            )
             status = UpdateStatus(conditions=conditions.list(), verdict=verdict)
             if await write_status(self._hub.cluster, update, status, VERDICT_MANAGER, CONDITIONS):
                 metrics.VERDICTS.labels(judged.reason).inc()
+                for alert in judged.alerts:
+                    metrics.ALERTS.labels(alert).inc()
+                if judged.site in report.quarantined:
+                    metrics.QUARANTINES.inc()
+
+
+def _why(seen: Observed, report: Report, site: str, at: datetime) -> str:
+    judged = next(judged for judged in report.verdicts if judged.site == site)
+    alerts = ", ".join(judged.alerts)
+    return f"Quarantined at {until(at)} in round {seen.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
 
 
 def _contract(seen: Observed) -> Contract:

@@ -6,7 +6,7 @@ import asyncio
 
 from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, copy_name
-from concordat.api.round import EvaluationStatus
+from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
 from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE, STATEMENT_FILE
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseSpec, release_name
-from concordat.api.round import AggregateStatus, ContractStatus
+from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE, ObjectMeta
 from concordat.api.update import UpdateSpec, update_name
 from concordat.artifacts import RegistryUnavailable
@@ -31,6 +31,7 @@ from concordat_operator.plan.describe import describe, stalled
 from concordat_operator.plan.round import LOOK_AGAIN_SECONDS, Observed, Step, ended, next_step, over, wake
 from concordat_operator.plan.select import Finding, Selection, select
 from concordat_operator.plan.slots import slots
+from concordat_operator.quarantine import quarantined
 from concordat_operator.reconcile.aggregate import Aggregation
 from concordat_operator.reconcile.cleanup import clean_up
 from concordat_operator.reconcile.objects import create_once, labels, later, round_ref
@@ -109,7 +110,7 @@ class RoundReconciler:
         """All the store knows that bears on the round."""
         hub, space = self._hub, round_.metadata.namespace
         if signed is None:
-            return Observed(round_, selection=self._select(round_))
+            return Observed(round_, selection=await self._select(round_))
         contract = await hub.contract(signed.artifact)
         updates = hub.store.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
@@ -123,7 +124,7 @@ class RoundReconciler:
             release=releases[0] if releases else None,
         )
 
-    def _select(self, round_: FederationRound) -> Selection | Finding:
+    async def _select(self, round_: FederationRound) -> Selection | Finding:
         hub, space = self._hub, round_.metadata.namespace
         return select(
             round_,
@@ -131,6 +132,7 @@ class RoundReconciler:
             releases=hub.store.list(Release, space),
             channels=hub.store.list(ReleaseChannel, space),
             default_image=hub.settings.learning_image,
+            quarantined=await quarantined(hub.cluster, space),
         )
 
     async def _contract(self, seen: Observed) -> ContractStatus:

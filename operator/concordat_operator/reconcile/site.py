@@ -10,6 +10,7 @@ from concordat.statements import PublicKey
 from concordat_operator.context import MANAGER, Hub
 from concordat_operator.keys import trust_configmap
 from concordat_operator.plan import site as plan
+from concordat_operator.quarantine import quarantined, remedy
 
 AGENT_LEASE = "concordat-agent"
 
@@ -26,7 +27,7 @@ class SiteReconciler:
         hub = self._hub
         site = hub.store.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            status = plan.status(site, await self._heard(key[0]), hub.clock.now())
+            status = plan.status(site, await self._heard(key[0]), await self._held_out(site), hub.clock.now())
             await write_status(hub.cluster, site, status, MANAGER, plan.CONDITIONS)
         await self.publish_trust()
         return Result() if site is None else Result(requeue_after=plan.LOOK_SECONDS)
@@ -44,6 +45,13 @@ class SiteReconciler:
         if text != self._published:
             await hub.cluster.apply(wanted, MANAGER)
             self._published = text
+
+    async def _held_out(self, site: Site) -> str | None:
+        space, name = self._hub.settings.namespace, site.metadata.name
+        why = (await quarantined(self._hub.cluster, space)).get(name)
+        if why is None:
+            return None
+        return f"{why} The site is not asked until a hub admin runs: {remedy(space, name)}"[:1024]
 
     async def _heard(self, namespace: str) -> datetime | None:
         """When the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""

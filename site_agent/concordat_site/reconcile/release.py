@@ -12,7 +12,7 @@ from typing import Any
 from concordat.api import ConditionSet, Reason, Release, Role, Site
 from concordat.api.contract import Contract
 from concordat.api.release import Decision, ReleaseStatus
-from concordat.api.round import EvaluationStatus
+from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE
 from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job

@@ -10,8 +10,9 @@ from concordat.api import ConditionSet, Reason, Site, Update
 from concordat.api.contract import Contract
 from concordat.api.update import Consent, Submission, UpdateStatus
 from concordat.artifacts.tensors import TensorError
-from concordat.artifacts.types import ADAPTER_FILE, CONTRACT_FILE, CONTRACT_STATEMENT_FILE
+from concordat.artifacts.types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONTRACT_FILE, CONTRACT_STATEMENT_FILE
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
+from concordat.lora import LoraError
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.screening import ScreeningError
 from concordat.statements import canonical
@@ -149,10 +150,12 @@ class UpdateReconciler:
             if not answer.passed:
                 return _not_submitted(answer.reason, answer.message)
             learned = await asyncio.to_thread(gates.learned, contract, candidate, parent)
+            config = await agent.registry.read(contract.parent, ADAPTER_CONFIG_FILE)
             submission = await agent.signer.update(
                 update,
                 contract,
                 learned=learned,
+                parent=gates.adapter(parent, config),
                 training=training,
                 consent_id=consent_id,
                 finished=ended.completed,
@@ -167,7 +170,7 @@ class UpdateReconciler:
             return _not_submitted(Reason.ARTIFACT_UNREADABLE, f"{error}; nothing was sent.")
         except (ResultError, EvidenceError) as error:
             return _not_submitted(Reason.NO_CANDIDATE, f"The Job left no usable result: {error}.")
-        except (TensorError, ScreeningError) as error:
+        except (TensorError, ScreeningError, LoraError) as error:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
         cut = f", clipped to {contract.screening.clip_norm}" if submission.clipped else ""
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."

@@ -44,7 +44,7 @@ class World:
         self.store = Store()
         self.store.watch([Site, Update, Release, JOB])
         self.writes = 0
-        self.parent: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
+        self.parent: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
         cluster.on_write = self._written
 
     def _written(self, obj: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class World:
 
     async def push_adapter(self, tensors: Tensors) -> ArtifactRef:
         """Store an adapter as the hub does."""
-        files = {types.ADAPTER_FILE: write_tensors(tensors), types.ADAPTER_CONFIG_FILE: b"{}"}
+        files = {types.ADAPTER_FILE: write_tensors(tensors), types.ADAPTER_CONFIG_FILE: b'{"r": 2, "lora_alpha": 2}'}
         return await self.registry.push("digits/adapters", types.ADAPTER, files)
 
     async def contract(self, **changes: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class World:
             "recipe": {"image": IMAGE},
             "gates": {},
             "screening": {"clipNorm": "2"},
-            "aggregation": {"rule": "Mean", "maxFaultySites": 0},
+            "aggregation": {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
             "evaluation": {},
             "opens": now,
             "consentDeadline": now + timedelta(minutes=5),
@@ -222,6 +222,8 @@ class World:
             passed=True,
             reason="Verified",
             norm="1",
+            measurements={"cosine": "-0.5"},
+            alerts=[],
             at=at,
         )
         closure = predicates.closure_statement(
@@ -241,6 +243,9 @@ class World:
             closure_id=add("closure", self.aggregator, closure),
             updates=[unverified(lines["update"]).id],
             rule="Mean",
+            pre_aggregation="None",
+            lora="Alternating",
+            rejected=0,
             finished=at,
         )
         made_id = add("aggregation", self.aggregator, aggregation)

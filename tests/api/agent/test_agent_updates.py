@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from concordat.api.contract import Contract
 from concordat.artifacts import types
 from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.jobs import training_job
+from concordat.lora import Ceiling
 from concordat.runtime import LEASE
 from concordat.screening import Tensors, total_norm
 from concordat.statements import SigningKey, open_bundle, sha256_digest
@@ -261,9 +263,9 @@ async def test_nothing_is_sent_after_the_deadline(world: World) -> None:
 
 
 async def test_the_seam_for_a_site_that_lies(world: World) -> None:
-    def poisoned(delta: Tensors, clip_norm: float) -> Prepared:
+    def poisoned(delta: Tensors, ceiling: Ceiling) -> Prepared:
         scaled = {name: values * np.float32(-20) for name, values in delta.items()}
-        return Prepared(delta=scaled, norm=total_norm(scaled), clipped=False)
+        return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
 
     agent = world.agent(prepare=poisoned)
     name, manifest = await _staged(world, agent)

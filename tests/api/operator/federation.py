@@ -36,7 +36,8 @@ from concordat_site.workspace import Workspace
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
-PARENT: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
+PARENT: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
+CONFIG = b'{"r": 2, "lora_alpha": 2}'
 KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB)
 EVALUATOR = "evaluator"
 Key = tuple[str, str]
@@ -181,7 +182,7 @@ class Federation:
 
     async def publish_genesis(self) -> None:
         """The release of sequence 0 and the channel."""
-        files = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b"{}"}
+        files = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: CONFIG}
         adapter = await self.registry.push("digits/adapters", types.ADAPTER, files)
         base = await self.registry.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"})
         spec = {"federation": "digits", "sequence": 0, "base": base.wire(), "adapter": adapter.wire()}
@@ -316,7 +317,8 @@ class Federation:
 
     def _train(self, key: Key) -> None:
         number = sorted(self.agents).index(key[0])
-        values = np.full((4, 2), 0.1 * (number + 1), np.float32)
+        # Different for every site, as honest training is: what points the same way counts as a copy.
+        values = np.random.default_rng(number).normal(scale=0.2, size=(4, 2)).astype(np.float32)
         evidence = {
             "schema": "concordat.dev/training-evidence/v1",
             "steps": 100,
@@ -354,7 +356,7 @@ class Federation:
 
     async def _aggregate(self, job: dict[str, Any]) -> None:
         """Run the real aggregator, and leave its pod with the termination message."""
-        outcome = await aggregate(self.registry, request_of(job))
+        outcome = await aggregate(self.registry, request_of(job), self.folder / "work" / job["metadata"]["uid"])
         metadata = {
             "name": f"{job['metadata']['name']}-pod",
             "namespace": self.hub_space,

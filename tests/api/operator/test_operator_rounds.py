@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 from concordat.api import FederationRound, Release, Update, find, is_true
 from concordat.artifacts.tensors import Tensors
+from concordat.lora import Ceiling
 from concordat.runtime import JOB
-from concordat.screening import total_norm
 from tests.api.operator.federation import Federation
 
 
@@ -75,12 +76,12 @@ async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federatio
     assert federation.copies(name)["hub"].status.rollout.rejected == 1
 
 
-def poisoned(delta: Tensors, clip_norm: float) -> Any:
+def poisoned(delta: Tensors, ceiling: Ceiling) -> Any:
     """An honestly signed update, turned around and blown up."""
     from concordat_site.signer import Prepared
 
     scaled = {name: values * np.float32(-20) for name, values in delta.items()}
-    return Prepared(delta=scaled, norm=total_norm(scaled), clipped=False)
+    return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
 
 
 async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(federation: Federation) -> None:

@@ -27,9 +27,9 @@ ROUND = {"name": "r1", "namespace": HUB, "uid": "0123abcd-1"}
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def _training() -> dict[str, Any]:
+def _contract(**changes: Any) -> Contract:
     key = SigningKey.generate().public
-    contract = Contract.model_validate(
+    return Contract.model_validate(
         {
             "federation": "digits",
             "round": {**ROUND, "generation": 1},
@@ -42,8 +42,12 @@ def _training() -> dict[str, Any]:
             "recipe": {"image": IMAGE},
             "runtimeClassName": RUNTIME_CLASS,
             **dict.fromkeys(("opens", "consentDeadline", "submissionDeadline"), NOW),
+            **changes,
         }
     )
+
+
+def _training() -> dict[str, Any]:
     update = Update.model_validate(
         {
             "metadata": {"name": "r1-0123abcd", "namespace": SITE, "uid": "1"},
@@ -58,7 +62,7 @@ def _training() -> dict[str, Any]:
             },
         }
     )
-    return training_job(contract, update, _site(SITE))
+    return training_job(_contract(), update, _site(SITE))
 
 
 def _site(name: str) -> Site:
@@ -74,7 +78,7 @@ def _evaluation(namespace: str) -> dict[str, Any]:
     return evaluation_job(release, _site(namespace), runtime_class=RUNTIME_CLASS)
 
 
-def _aggregation() -> dict[str, Any]:
+def _aggregation(**screening: Any) -> dict[str, Any]:
     round_ = FederationRound.model_validate(
         {
             "metadata": {"name": "r1", "namespace": HUB, "uid": "0123abcd-1"},
@@ -82,13 +86,21 @@ def _aggregation() -> dict[str, Any]:
         }
     )
     request = ArtifactRef.model_validate(REF)
-    return aggregation_job(round_, request=request, image=IMAGE, registry_url="http://registry:5000")
+    return aggregation_job(
+        round_, _contract(screening=screening), request=request, image=IMAGE, registry_url="http://registry:5000"
+    )
 
 
 @pytest.mark.parametrize(
     "job",
-    [_training(), _evaluation(SITE), _evaluation(EVALUATOR), _aggregation()],
-    ids=["training", "evaluation in a site", "evaluation by the evaluator", "aggregation"],
+    [_training(), _evaluation(SITE), _evaluation(EVALUATOR), _aggregation(), _aggregation(canary={"claim": "canary"})],
+    ids=[
+        "training",
+        "evaluation in a site",
+        "evaluation by the evaluator",
+        "aggregation",
+        "aggregation with a canary",
+    ],
 )
 def test_the_operators_own_jobs_are_admitted(world: World, operator: Path, job: dict[str, Any]) -> None:
     assert world.create(operator, job) == ""
@@ -127,7 +139,7 @@ AGGREGATOR = "as concordat-aggregator in its own namespace"
 ACCOUNT = "the operator runs Jobs as concordat-trainer only"
 TOKEN = "automountServiceAccountToken must be false"
 DIGEST = "every image must be given by digest"
-VOLUMES = "volumes can be emptyDir, and in a site's namespace persistentVolumeClaim, only"
+VOLUMES = "volumes can be emptyDir and persistentVolumeClaim only, in the hub's namespace the latter read-only"
 STATE = "the claim \"state\" holds the site's key and is the agent's alone"
 LITERAL = "environment variables must be literal values"
 NAMESPACES = "the host's namespaces are not for Jobs"

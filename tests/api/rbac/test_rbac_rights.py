@@ -48,7 +48,7 @@ IN_THE_HUB = rules(
     "list: /pods",
     "create: /secrets /configmaps coordination.k8s.io/leases events.k8s.io/events",
     "get: /secrets=concordat-keys",
-    "get patch: /configmaps=concordat-trust",
+    "get patch: /configmaps=concordat-trust /configmaps=concordat-quarantine",
     "get update: coordination.k8s.io/leases=concordat-operator",
 )
 IN_A_SITE = rules(

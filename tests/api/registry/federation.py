@@ -15,7 +15,7 @@ import pytest
 
 from concordat.aggregation import aggregate, apply_delta
 from concordat.api.contract import Contract
-from concordat.api.rules import Rule
+from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import Tensors, write_tensors
@@ -23,10 +23,17 @@ from concordat.statements import SigningKey, canonical, predicates, sha256_diges
 from concordat_operator.aggregator.job import main
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
-B2 = "vit.layer.1.lora_B.weight"
+A2, B2 = "vit.layer.1.lora_A.weight", "vit.layer.1.lora_B.weight"
+CONFIG = b'{"r": 2, "lora_alpha": 2, "peft_type": "LORA"}'
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PARENT: Tensors = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32), B2: np.ones((4, 2), np.float32)}
+# With these A the whitened coordinates are B itself, to the last bit.
+PARENT: Tensors = {
+    A: np.eye(2, 4, dtype=np.float32),
+    A2: np.eye(2, 4, 1, dtype=np.float32),
+    B: np.zeros((4, 2), np.float32),
+    B2: np.ones((4, 2), np.float32),
+}
 
 
 def learned(number: int) -> Tensors:
@@ -67,7 +74,7 @@ class Federation:
 
     def open(self, **changes: Any) -> ArtifactRef:
         """Sign and push the contract."""
-        adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b'{"r": 2}'}
+        adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: CONFIG}
         fields: dict[str, Any] = {
             "federation": "digits",
             "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
@@ -151,9 +158,13 @@ class Federation:
         ref = self.push(f"digits/rounds/{self.uid}", types.AGGREGATION_REQUEST, {types.REQUEST_FILE: data})
         return f"{ref.repository}@{ref.digest}"
 
+    def arguments(self, request: str, folder: Path) -> list[str]:
+        where = ["--registry", self.url, "--request", request, "--work", str(folder / "work")]
+        return [*where, "--result", str(folder / "result")]
+
     def aggregate(self, request: str, folder: Path) -> dict[str, Any]:
         """Run the Job; returns its report."""
-        assert main(["--registry", self.url, "--request", request, "--result", str(folder / "result")]) == 0
+        assert main(self.arguments(request, folder)) == 0
         result = (folder / "result").read_text()
         assert result.endswith("\n")
         assert result.count("\n") == 1
@@ -162,10 +173,10 @@ class Federation:
         assert references["adapter"] == report["adapter"]
         return report
 
-    def expected(self, *sites: str) -> bytes:
-        """The adapter that these sites' honest updates make."""
-        found = aggregate([HONEST[site] for site in sites], Rule.TRIMMED_MEAN, 1)
-        return write_tensors(apply_delta(PARENT, found))
+    def expected(self, *sites: str, faults: int = 1) -> bytes:
+        """The adapter that these sites' honest updates make by the default rule."""
+        found = aggregate([HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, pre=PreAggregation.NNM)
+        return write_tensors(apply_delta(PARENT, found.tensors))
 
 
 @pytest.fixture
@@ -201,7 +212,11 @@ class Running:
         assert 0 < len(last["message"]) <= 500
         assert last["updateSha256"].startswith("sha256:")
         assert report["aggregated"] == list(SITES[:4])
-        assert self.federation.read(report["adapter"], types.ADAPTER_FILE) == self.federation.expected(*SITES[:4])
+        # A rejection for what is in the update uses up the fault budget.
+        faults = 0 if reason in ("NormExceeded", "Duplicate") else 1
+        assert report["rejected"] == 1 - faults
+        expected = self.federation.expected(*SITES[:4], faults=faults)
+        assert self.federation.read(report["adapter"], types.ADAPTER_FILE) == expected
         return last
 
 

@@ -21,6 +21,7 @@ from concordat.statements import SigningKey, predicates, sha256_digest, sign
 from concordat_operator.aggregator.job import EXIT_INVALID, EXIT_TRANSIENT, main
 from tests.api.registry.federation import (
     B2,
+    CONFIG,
     HONEST,
     PARENT,
     SITES,
@@ -48,7 +49,7 @@ def test_five_honest_updates_make_a_candidate(federation: Federation, tmp_path: 
     assert adapter == federation.expected(*SITES)
     assert report["adapterSha256"] == sha256_digest(adapter)
     assert report["adapter"]["repository"] == "digits/adapters"
-    assert federation.read(report["adapter"], types.ADAPTER_CONFIG_FILE) == b'{"r": 2}'
+    assert federation.read(report["adapter"], types.ADAPTER_CONFIG_FILE) == CONFIG
     for verdict in report["verdicts"]:
         assert verdict["updateSha256"] == sha256_digest(write_tensors(HONEST[verdict["site"]]))
         assert verdict["statementId"].startswith("sha256:")
@@ -254,21 +255,26 @@ def test_an_update_damaged_in_storage_is_rejected(running: Running, registry: An
     running.only_site_e_is_out(entry, tmp_path, "ArtifactUnreadable")
 
 
-def test_two_updates_of_nothing_are_duplicates_also_with_negative_zeros(federation: Federation, tmp_path: Path) -> None:
-    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "maxFaultySites": 0})
+def test_updates_of_nothing_ride_free_and_are_copies_also_with_negative_zeros(
+    federation: Federation, tmp_path: Path
+) -> None:
+    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0})
     zeros = {name: np.zeros((4, 2), np.float32) for name in (B, B2)}
     submissions = [
         federation.submit("site-c", write_tensors({name: -tensor for name, tensor in zeros.items()})),
         federation.submit("site-b", write_tensors(zeros)),
     ]
     report = federation.aggregate(federation.request(contract, submissions), tmp_path)
-    assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [("site-b", "Verified"), ("site-c", "Duplicate")]
-    assert report["aggregateNorm"] == "0"
-    assert federation.read(report["adapter"], types.ADAPTER_FILE) == write_tensors(PARENT)
+    assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [
+        ("site-b", "FreeRiding"),
+        ("site-c", "Duplicate"),
+    ]
+    assert report["rejected"] == 2
+    assert report["reason"] == "QuorumNotReached"
 
 
 def test_a_copy_does_not_take_the_place_of_a_rejected_original(federation: Federation, tmp_path: Path) -> None:
-    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "maxFaultySites": 0})
+    contract = federation.open(quorum=1, aggregation={"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0})
     submissions = [
         federation.submit("site-a", write_tensors(HONEST["site-b"]), key=SigningKey.generate()),
         *federation.honest("site-b"),
@@ -283,7 +289,11 @@ def test_a_copy_does_not_take_the_place_of_a_rejected_original(federation: Feder
         ([], {}, "QuorumNotReached"),
         (SITES[:2], {}, "QuorumNotReached"),
         (SITES[:2], {"quorum": 2}, "TooManyFaults"),
-        (SITES[:4], {"aggregation": {"rule": "CoordinateMedian", "maxFaultySites": 2}}, "TooManyFaults"),
+        (
+            SITES[:4],
+            {"aggregation": {"rule": "CoordinateMedian", "maxFaultySites": 2}},
+            "TooManyFaults",
+        ),
     ],
 )
 def test_too_few_updates_make_no_candidate(
@@ -312,7 +322,7 @@ def test_a_parent_in_bfloat16_is_widened(federation: Federation, tmp_path: Path)
         body += raw
     head = json.dumps(header).encode()
     data = struct.pack("<Q", len(head)) + head + body
-    files = {types.ADAPTER_FILE: data, types.ADAPTER_CONFIG_FILE: b"{}"}
+    files = {types.ADAPTER_FILE: data, types.ADAPTER_CONFIG_FILE: CONFIG}
     parent = federation.push("digits/adapters", types.ADAPTER, files)
     contract = federation.open(parent=parent)
     report = federation.aggregate(federation.request(contract, federation.honest(*SITES)), tmp_path)
@@ -341,11 +351,11 @@ def _twin_keys(f: Federation) -> dict[str, Any]:
                 "parent": f.push(
                     "digits/adapters",
                     types.ADAPTER,
-                    {types.ADAPTER_FILE: write_tensors({A: FULL}), types.ADAPTER_CONFIG_FILE: b"{}"},
+                    {types.ADAPTER_FILE: write_tensors({A: FULL.T}), types.ADAPTER_CONFIG_FILE: CONFIG},
                 )
             },
             {},
-            "no tensor of recipe.trainFactor B",
+            "lora_B",
         ),
     ],
 )
@@ -360,7 +370,7 @@ def test_an_invalid_request_is_told_from_an_outage(
     contract = federation.open(**prepare(federation))
     request = federation.request(contract, [], **request_changes)
     result = tmp_path / "result"
-    assert main(["--registry", federation.url, "--request", request, "--result", str(result)]) == EXIT_INVALID
+    assert main(federation.arguments(request, tmp_path)) == EXIT_INVALID
     assert says in caplog.text
     assert not result.exists()
 
@@ -372,8 +382,7 @@ def test_submissions_must_be_of_the_contracts_sites_once(
     contract = federation.open()
     entry = federation.honest("site-a")[0]
     request = federation.request(contract, [{**entry, "site": name} for name in names])
-    arguments = ["--registry", federation.url, "--request", request, "--result", str(tmp_path / "result")]
-    assert main(arguments) == EXIT_INVALID
+    assert main(federation.arguments(request, tmp_path)) == EXIT_INVALID
     assert names[0] in caplog.text
 
 
@@ -389,7 +398,8 @@ def test_the_program_starts_without_torch_and_reports_an_outage(own_registry: An
         "sys.exit(job.main(sys.argv[1:]))\n"
     )
     request = "digits/rounds/x@sha256:" + "0" * 64
-    arguments = ["--registry", own_registry.url, "--request", request, "--result", str(tmp_path / "result")]
+    where = ["--registry", own_registry.url, "--request", request, "--work", str(tmp_path)]
+    arguments = [*where, "--result", str(tmp_path / "result")]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,

@@ -136,8 +136,10 @@ def test_a_time_needs_a_zone() -> None:
         Update.model_validate(naive)
 
 
-def test_every_spec_field_but_suspend_is_frozen_with_the_contract() -> None:
-    fields = {name for name in FederationRoundSpec.model_fields if name not in ("federation", "suspend")}
+def test_every_spec_field_but_suspend_and_approval_is_frozen_with_the_contract() -> None:
+    fields = {
+        name for name in FederationRoundSpec.model_fields if name not in ("federation", "suspend", "approve_held")
+    }
     assert set(IMMUTABLE_FIELDS) == fields
     frozen = {rule["fieldPath"] for rule in FederationRound.KIND.rules if "contract is signed" in rule["message"]}
     assert frozen == {f".spec.{field}" for field in fields}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -16,7 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from concordat.artifacts.tensors import FLOATS, DtypeError, TensorError, read_tensors, shown, write_tensors
+from concordat.artifacts.tensors import (
+    FLOATS,
+    DtypeError,
+    TensorError,
+    map_tensors,
+    read_tensors,
+    shown,
+    write_tensors,
+)
 
 _names = st.text(min_size=1, max_size=20).filter(lambda n: n != "__metadata__" and n.isprintable())
 _shapes = hnp.array_shapes(min_dims=0, max_dims=3, max_side=4)
@@ -109,9 +120,13 @@ def test_any_bytes_raise_only_tensor_error(data: bytes) -> None:
         (b"PK\x03\x04" + b"\0" * 100, "pickled or zipped"),
     ],
 )
-def test_a_lying_file_is_refused_with_the_reason(data: bytes, says: str) -> None:
+def test_a_lying_file_is_refused_with_the_reason(data: bytes, says: str, tmp_path: Path) -> None:
     with pytest.raises(TensorError, match=says):
         read_tensors(data)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(TensorError, match=says):
+        map_tensors(path)
 
 
 def test_a_header_of_128_bytes_is_no_pickle() -> None:
@@ -146,6 +161,54 @@ def test_a_file_on_disk_is_read_up_to_the_limit(tmp_path: Path) -> None:
     assert list(read_tensors(path, limit=size)) == ["a"]
     with pytest.raises(TensorError, match=f"at most {size - 1} are accepted"):
         read_tensors(path, limit=size - 1)
+
+
+@given(st.dictionaries(_names, st.sampled_from([np.float32, np.float16, ml_dtypes.bfloat16]), max_size=4), _shapes)
+def test_mapped_tensors_are_those_that_were_written(dtypes: dict[str, Any], shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    tensors = {name: np.asarray(random.normal(size=shape), dtype=dtype) for name, dtype in dtypes.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        path.write_bytes(write_tensors(tensors))
+        mapped = map_tensors(path, FLOATS)
+    assert mapped.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (mapped[name].dtype, mapped[name].shape) == (tensor.dtype, tensor.shape)
+        assert mapped[name].tobytes() == tensor.tobytes()
+        assert not mapped[name].flags.writeable
+
+
+def test_a_mapped_file_is_not_read_before_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    head = json.dumps({"a": _entry([2**28], [0, 2**30])}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        file.truncate(8 + len(head) + 2**30)
+    tracemalloc.start()
+    try:
+        mapped = map_tensors(path)["a"]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert mapped[-1] == 0
+    assert mapped.nbytes == 2**30
+
+
+def test_a_header_that_claims_two_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2**31) + b"{")
+        file.truncate(2**31 + 8)
+    with pytest.raises(TensorError, match="the header has 2147483648 bytes; at most 8388608"):
+        map_tensors(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
+def test_only_float32_is_mapped_unless_asked(dtype: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(write_tensors({"a": np.ones(2, dtype)}))
+    with pytest.raises(DtypeError, match="expected F32"):
+        map_tensors(path)
 
 
 @given(st.text(), st.integers(1, 200))

@@ -105,7 +105,7 @@ class Make:
             }
         )
 
-    def jobs(self) -> dict[str, dict[str, Any]]:
+    def jobs(self, contract_changes: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
         """One of each."""
         request = ArtifactRef(repository="digits/rounds/r1", digest=DIGEST)
         contract = self.contract(runtimeClassName="isolated")
@@ -113,7 +113,11 @@ class Make:
             "train": training_job(contract, self.update(), self.site()),
             "evaluate": evaluation_job(self.release(), self.site(), runtime_class="isolated"),
             "aggregate": aggregation_job(
-                self.round(), request=request, image=IMAGE, registry_url="http://concordat-registry.concordat.svc:5000"
+                self.round(),
+                self.contract(**(contract_changes or {})),
+                request=request,
+                image=IMAGE,
+                registry_url="http://concordat-registry.concordat.svc:5000",
             ),
         }
 

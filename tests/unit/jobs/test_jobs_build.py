@@ -142,10 +142,24 @@ def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(m
     assert "runtimeClassName" not in _pod(job)
 
 
+def test_with_a_canary_two_containers_come_before_the_aggregator(make: Make) -> None:
+    job = make.jobs({"screening": {"canary": {"claim": "canary"}}})["aggregate"]
+    prepare, canary = _pod(job)["initContainers"]
+    assert (prepare["image"], canary["image"]) == (_container(job)["image"], make.contract().image)
+    assert prepare["command"] == [*_container(job)["command"][:-2], "--prepare"]
+    assert canary["command"][:3] == ["python", "-m", "concordat_learning.canary"]
+    claim = {"name": "canary", "persistentVolumeClaim": {"claimName": "canary", "readOnly": True}}
+    assert claim in _pod(job)["volumes"]
+    assert "canary" in [mount["name"] for mount in canary["volumeMounts"]]
+    assert "canary" not in [mount["name"] for c in (prepare, _container(job)) for mount in c["volumeMounts"]]
+    for container in (prepare, canary):
+        assert container["securityContext"] == _container(job)["securityContext"]
+
+
 def test_the_longest_name_of_a_round_still_makes_a_name(make: Make) -> None:
     assert len(aggregation_job_name(make.round("r" * 40))) <= 63
     ref = ArtifactRef(repository="x", digest="sha256:" + "0" * 64)
-    job = aggregation_job(make.round("r" * 40), request=ref, image=make.image, registry_url="http://r")
+    job = aggregation_job(make.round("r" * 40), make.contract(), request=ref, image=make.image, registry_url="http://r")
     assert job["metadata"]["name"] == aggregation_job_name(make.round("r" * 40))
 
 

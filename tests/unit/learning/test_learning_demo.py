@@ -18,7 +18,7 @@ from concordat_learning.model import AdaptedModel
 from concordat_learning.package import BasePackage
 
 ROOT = Path(__file__).resolve().parents[3]
-PARTS = [*digits.site_names(digits.SITES), digits.EVALUATOR]
+SITES = digits.site_names(digits.SITES)
 PACKAGE = BasePackage(digits.INPUT_SHAPE, digits.CLASSES)
 
 
@@ -72,16 +72,16 @@ def test_a_split_that_cannot_be_is_refused(everything: Examples, arguments: dict
 
 
 def test_every_part_is_data_that_jobs_take(tmp_path: Path) -> None:
-    """`data` for each party, read as train and evaluate read it; the hold-out is in nobody's part."""
+    """`data` for each party, read as the Jobs read it; no example is in two parts, and all are in one."""
     seen: list[bytes] = []
-    for part in PARTS:
+    for part in (*SITES, digits.EVALUATOR, digits.CANARY):
         assert demo.main(["data", "--part", part, "--out", str(tmp_path / part)]) == 0
         files = sorted(path.name for path in (tmp_path / part).iterdir())
-        assert files == ["validation.safetensors"] if part == digits.EVALUATOR else ["train.safetensors", files[-1]]
+        assert files == [*(["train.safetensors"] if part in SITES else []), "validation.safetensors"]
         for name in files:
             found = read_examples(tmp_path / part / name, PACKAGE)
             seen += [image.tobytes() for image in found.images]
-    assert len(seen) == 1797 - digits.PUBLIC
+    assert len(seen) == 1797
     # Images are told apart by their pixels: in this data set no two are equal.
     assert len(set(seen)) == len(seen)
 
@@ -115,7 +115,7 @@ def test_the_base_package_is_made_from_the_seed(tmp_path: Path, everything: Exam
 def test_reference_compares_on_the_same_holdout() -> None:
     found = demo_reference.reference(seed=0, rounds=1, base_steps=2, steps=1)
     assert (found["seed"], found["rounds"], found["examples"]) == (0, 1, digits.HOLDOUT)
-    assert sorted(found["localOnlyPpm"]) == PARTS[:-1]
+    assert sorted(found["localOnlyPpm"]) == SITES
     assert found["localOnlyMeanPpm"] == round(sum(found["localOnlyPpm"].values()) / 5)
     assert {"parentPpm", "centralizedPpm"} <= found.keys()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from concordat_learning import entry
-from concordat_learning.entry import Folders, run
+from concordat_learning.entry import CanaryFolders, Folders, run, run_in
 from concordat_learning.errors import DataError, InputError, NotIsolated, TransientError
 
 FLAGS = ["--base=/b", "--task=/t", "--data=/d", "--out=/o"]
@@ -53,6 +53,9 @@ def test_the_folders_are_those_of_the_command_line() -> None:
     seen: list[Folders] = []
     assert run(seen.append, "", FLAGS) == 0
     assert seen == [Folders(Path("/b"), Path("/t"), Path("/d"), Path("/o"))]
+    hub: list[CanaryFolders] = []
+    assert run_in(CanaryFolders, hub.append, "", ["--base=/b", "--updates=/u", "--data=/d", "--out=/o"]) == 0
+    assert hub == [CanaryFolders(Path("/b"), Path("/u"), Path("/d"), Path("/o"))]
 
 
 @pytest.mark.parametrize(

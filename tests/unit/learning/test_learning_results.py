@@ -69,6 +69,23 @@ def test_what_a_killed_pod_left_is_no_result(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "result").iterdir()} == set(FILES)
 
 
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "canary.json"
+    results.write_file(path, b"old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, fail)
+        with pytest.raises(TransientError, match=r"canary\.json cannot be written: No space left on device"):
+            results.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    results.write_file(path, b"new")
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("canary.json", b"new")]
+
+
 def test_a_volume_that_is_not_there_is_worth_a_retry(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match=r"cannot be written to"):
         results.publish(tmp_path / "none", FILES)

@@ -83,7 +83,7 @@ class Chain:
             "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
             "gates": {},
             "screening": {},
-            "aggregation": {"rule": "Mean", "maxFaultySites": 0},
+            "aggregation": {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
             "evaluation": {},
             "opens": AT,
             "consentDeadline": AT,
@@ -129,6 +129,8 @@ class Chain:
             passed=passed,
             reason="Verified" if passed else "NotFinite",
             norm="1.5" if passed else None,
+            measurements={"cosine": "-0.5"},
+            alerts=[],
             at=AT,
         )
         self._add(f"verdict {site}", verdict, AGGREGATOR)
@@ -154,6 +156,9 @@ class Chain:
             closure_id=self.ids["closure"],
             updates=[self.ids.get(f"update {site}", sha256_digest(site.encode())) for site in sites],
             rule=rule,
+            pre_aggregation="None",
+            lora="Alternating",
+            rejected=0,
             finished=AT,
         )
         self._add("aggregation", aggregation, AGGREGATOR)

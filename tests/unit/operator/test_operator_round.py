@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api import Reason, find, is_true
-from concordat.api.round import AggregateStatus, ContractStatus
+from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat_operator.plan.describe import describe
 from concordat_operator.plan.round import Observed, Step, next_step, over, wake
 from concordat_operator.plan.select import Finding, Selection
@@ -36,10 +36,10 @@ def contract_status(make: Make) -> ContractStatus:
     )
 
 
-def aggregate(make: Make, *, adapter: bool = True) -> AggregateStatus:
-    return AggregateStatus.model_validate(
-        {"report": make.ref, **({"adapter": make.ref, "lineage": make.ref} if adapter else {})}
-    )
+def aggregate(make: Make, *, adapter: bool = True, **more: Any) -> AggregateStatus:
+    made = {"adapter": make.ref, "lineage": make.ref, "reason": "Aggregated", "message": "5 updates"}
+    none = {"reason": "QuorumNotReached", "message": "2 updates verified, quorum is 3"}
+    return AggregateStatus.model_validate({"report": make.ref, **(made if adapter else none), **more})
 
 
 def test_the_story_of_a_round(make: Make) -> None:
@@ -155,6 +155,37 @@ def test_too_few_verified_updates_fail_the_round(make: Make) -> None:
     assert ended is not None
     assert ended.reason is Reason.QUORUM_NOT_REACHED
     assert "2 updates verified, quorum is 3" in ended.message
+
+
+def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(make: Make) -> None:
+    bad = {s: {**DONE, "Verified": "False:NormExceeded"} for s in SITES[:2]}
+    good = {s: {**DONE, "Verified": "True:Verified"} for s in SITES[2:]}
+    message = "2 updates were rejected, aggregation.maxFaultySites is 1."
+    made = aggregate(make, reason="HeldForApproval", message=message, rejected=2)
+    seen = observe(make, {**bad, **good}, aggregate=made)
+    assert next_step(seen) is Step.REST
+    assert over(seen) is None
+    assert wake(seen, make.now) is None
+    status = describe(seen, contract_status(make), make.now)
+    assert status.phase == "Held"
+    for type_, holds in (("Ready", "False"), ("Stalled", "True"), ("Aggregated", "False")):
+        found = find(status.conditions, type_)
+        assert (found.status.value, found.reason) == (holds, "HeldForApproval")
+        assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate all the same."
+
+    approved = replace(seen, round=make.round(approveHeld=True))
+    assert next_step(approved) is Step.PROPOSE
+    status = describe(approved, contract_status(make), make.now)
+    assert find(status.conditions, "Aggregated").status.value == "True"
+    assert "against 0 more faults; rejected: site-a, site-b" in find(status.conditions, "Aggregated").message
+    assert find(status.conditions, "Stalled") is None
+
+
+def test_a_quarantine_is_shown_on_the_round(make: Make) -> None:
+    seen = observe(make, dict.fromkeys(SITES, DONE), aggregate=aggregate(make, quarantined=["site-d"], rejected=1))
+    alarm = find(describe(seen, contract_status(make), make.now).conditions, "PoisoningAlert")
+    assert alarm.is_true
+    assert "Quarantined: site-d" in alarm.message
 
 
 def test_a_failed_aggregator_fails_the_round(make: Make) -> None:

@@ -58,7 +58,12 @@ def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[st
         ({}, {"sites": "evaluator only"}, "NoEligibleSite", "federation 'digits'"),
         ({"sites": {"matchLabels": {"a": "b"}}}, {}, "NoEligibleSite", "a=b"),
         ({"quorum": 9}, {}, "QuorumUnreachable", "spec.quorum is 9, but 5 sites"),
-        ({"sites": {"maxSites": 4}, "aggregation": {"maxFaultySites": 2}}, {}, "TooManyFaults", "at least 5 sites"),
+        (
+            {"sites": {"maxSites": 4}, "aggregation": {"maxFaultySites": 2}},
+            {},
+            "TooManyFaults",
+            "= 5 updates; there are 4",
+        ),
         ({}, {"default_image": None}, "NoImage", "spec.recipe.image"),
         ({}, {"sites": "no evaluator"}, "NoEvaluator", "role Evaluator"),
         ({}, {"channels": []}, "ParentNotFound", "ReleaseChannel 'stable' does not exist"),
@@ -85,6 +90,23 @@ def test_a_round_that_cannot_start_says_why(
     assert isinstance(found, Finding)
     assert found.reason == reason
     assert says in found.message
+
+
+def test_a_quarantined_site_is_not_asked_and_named_where_that_is_why(make: Make) -> None:
+    found = choose(make, make.round(), quarantined={"site-b": "why"})
+    assert isinstance(found, Selection)
+    assert [s.metadata.name for s in found.sites] == ["site-a", "site-c", "site-d", "site-e"]
+    found = choose(make, make.round(quorum=5), quarantined={"site-b": "why"})
+    assert isinstance(found, Finding)
+    assert found.message.endswith("Quarantined: site-b.")
+
+
+def test_fltrust_needs_its_reference_site(make: Make) -> None:
+    policy = {"rule": "FLTrust", "preAggregation": "None"}
+    found = choose(make, make.round(aggregation={**policy, "referenceSite": "hub"}))
+    assert isinstance(found, Finding)
+    assert found.reason == "ReferenceMissing"
+    assert isinstance(choose(make, make.round(aggregation={**policy, "referenceSite": "site-a"})), Selection)
 
 
 def test_the_contract_freezes_the_spec_the_keys_and_the_deadlines(make: Make) -> None:

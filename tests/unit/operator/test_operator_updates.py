@@ -157,7 +157,7 @@ def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
     found = site_plan.accept(changed)
     assert isinstance(found, Finding)
     assert found.reason is Reason.KEY_CHANGED
-    status = site_plan.status(changed, make.now, make.now)
+    status = site_plan.status(changed, make.now, None, make.now)
     assert status.accepted_key == site.status.accepted_key
     assert find(status.conditions, "Ready").reason == "KeyChanged"
 
@@ -183,9 +183,19 @@ def test_a_site_is_named_like_its_namespace(make: Make) -> None:
 @pytest.mark.parametrize(("silent", "ready"), [(0, True), (90, True), (91, False), (None, False)])
 def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready: bool) -> None:
     heard = None if silent is None else make.now - timedelta(seconds=silent)
-    status = site_plan.status(make.site("site-a"), heard, make.now)
+    status = site_plan.status(make.site("site-a"), heard, None, make.now)
+    assert find(status.conditions, "Quarantined") is None
     assert is_true(status.conditions, "Ready") is ready
     assert is_true(status.conditions, "Accepted")
+
+
+def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make) -> None:
+    site = make.site("site-a")
+    status = site_plan.status(site, make.now, "Backdoor. Run: kubectl", make.now)
+    found = find(status.conditions, "Quarantined")
+    assert (found.status.value, found.reason, found.message) == ("True", "PoisoningAlert", "Backdoor. Run: kubectl")
+    later = site.model_copy(update={"status": status})
+    assert find(site_plan.status(later, make.now, None, make.now).conditions, "Quarantined") is None
 
 
 def described(make: Make, channel: Any, releases: list[Any]) -> Any:

@@ -14,10 +14,12 @@ from hypothesis.extra import numpy as hnp
 
 from concordat.api import Reason
 from concordat.api.contract import Contract
+from concordat.api.round import Factor
 from concordat.artifacts.tensors import TensorError, write_tensors
-from concordat.screening import ScreeningError, Tensors, check_delta, total_norm
+from concordat.lora import Ceiling
+from concordat.screening import Limits, ScreeningError, Tensors, check_norms, check_schema
 from concordat_site.evidence import Evaluation, EvidenceError, Training, parse
-from concordat_site.gates import judge, learned
+from concordat_site.gates import adapter, judge, learned
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import clipped
 
@@ -166,7 +168,11 @@ def test_a_candidate_that_is_not_finite_is_not_sent(value: float) -> None:
     spoiled = write_tensors(_adapter(**{B: np.full((3, 2), value, np.float32)}))
     delta = learned(_contract(), spoiled, write_tensors(_adapter()))
     with pytest.raises(ScreeningError):
-        clipped(delta, 10.0)
+        clipped(delta, _ceiling(10.0))
+
+
+def _ceiling(clip_norm: float) -> Ceiling:
+    return Ceiling(adapter(write_tensors(_adapter()), b'{"r": 2, "lora_alpha": 2}'), Factor.B, clip_norm)
 
 
 _DELTAS = hnp.arrays(np.float32, (3, 2), elements=st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False))
@@ -175,9 +181,10 @@ _DELTAS = hnp.arrays(np.float32, (3, 2), elements=st.floats(-(2.0**60), 2.0**60,
 @settings(max_examples=200)
 @given(_DELTAS, st.floats(1e-3, 1e6))
 def test_what_is_sent_passes_the_hubs_own_check(values: np.ndarray, clip_norm: float) -> None:
-    prepared = clipped({B: values}, clip_norm)
-    assert prepared.norm == total_norm(prepared.delta)
-    assert check_delta(prepared.delta, _adapter(), _contract().recipe.train_factor, clip_norm) == prepared.norm
-    assert prepared.clipped is (total_norm({B: values}) > clip_norm)
+    ceiling = _ceiling(clip_norm)
+    prepared = clipped({B: values}, ceiling)
+    check_schema(prepared.delta, _adapter(), _contract().recipe.train_factor)
+    assert check_norms(ceiling.norms(prepared.delta), Limits(clip_norm, None)) == pytest.approx(prepared.norm)
+    assert prepared.clipped is (ceiling.norms({B: values})["base.layer.0"] > clip_norm)
     if not prepared.clipped:
         assert np.array_equal(prepared.delta[B], values)

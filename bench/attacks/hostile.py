@@ -1,0 +1,229 @@
+"""The attacks: what the hostile sites of a round send. Pure functions of what they know.
+
+All are omniscient: they know the honest updates of the round, the norm cap, and each other. Updates are rows of
+float32: honest (h, P), hostile (f, P).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the hostile sites know when they choose what to send."""
+
+    honest: Floats
+    """(h, P): what the honest sites send."""
+    own: Floats
+    """(f, P): what training gave the hostile sites, on data they may have poisoned, clipped to the cap."""
+    previous: Floats
+    """(P,): the last aggregate; zeros in the first round."""
+    cap: float
+    """The norm above which the hub rejects."""
+    victim: int
+    """Row of `honest` that Mimic copies: chosen once, as `mimic_victim` says."""
+    rng: np.random.Generator
+
+
+class Poison(Enum):
+    """What a hostile site does to its training data."""
+
+    NOTHING = "nothing"
+    LABELS = "labels"
+    """Label y becomes 9 − y."""
+    TRIGGER = "trigger"
+    """Half of every batch carries the trigger and the target label."""
+    UNLISTED = "unlisted"
+    """The same with a trigger that is not in the hub's suite."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack, and the paper that defines it."""
+
+    name: str
+    source: str
+    craft: Callable[[View], Floats]
+    poison: Poison = Poison.NOTHING
+
+    @property
+    def backdoor(self) -> bool:
+        return self.poison in (Poison.TRIGGER, Poison.UNLISTED)
+
+
+def as_trained(view: View) -> Floats:
+    """Training on poisoned data, and nothing else."""
+    return view.own
+
+
+def sign_flip(view: View) -> Floats:
+    """Each its own update, reversed (Li et al., RSA, AAAI 2019)."""
+    return -view.own
+
+
+def inner_product(scale: float) -> Callable[[View], Floats]:
+    """IPM: −scale · the honest mean, from all (Xie et al., Fall of Empires, UAI 2019)."""
+    return lambda view: _all(view, -scale * view.honest.mean(axis=0))
+
+
+def alie(z: float | None = None) -> Callable[[View], Floats]:
+    """ALIE: honest mean − z · standard deviation, per coordinate (Baruch et al., NeurIPS 2019). None: `alie_z`."""
+
+    def craft(view: View) -> Floats:
+        of = alie_z(len(view.honest), len(view.own)) if z is None else z
+        return _all(view, view.honest.mean(axis=0) - np.float32(of) * view.honest.std(axis=0))
+
+    return craft
+
+
+def alie_z(honest: int, hostile: int) -> float:
+    """The z of the paper: as many honest sites as make a majority with the hostile are expected to lie further out.
+
+    s = ⌊n/2 + 1⌋ − f, z = Φ⁻¹((n − f − s) / (n − f)).
+    """
+    supporters = (honest + hostile) // 2 + 1 - hostile
+    return NormalDist().inv_cdf((honest - supporters) / honest)
+
+
+def min_max(view: View) -> Floats:
+    """The honest mean, moved against the standard deviation as far as no honest update is further from it than the two
+    furthest honest updates are from each other (Shejwalkar and Houmansadr, NDSS 2021, section IV-C1)."""
+    mean, step, offsets = _deviation(view)
+    diameter2 = float(distances2(view.honest).max())
+    # ‖offset_i‖² − 2γ⟨offset_i, step⟩ + γ²‖step‖² ≤ D² for every i: the least of the positive roots.
+    reach = min(_root(float(o @ o) - diameter2, float(o @ step), float(step @ step)) for o in offsets)
+    return _all(view, mean + reach * step)
+
+
+def min_sum(view: View) -> Floats:
+    """As `min_max`, but the sum of squared distances to the honest updates is bounded by the largest such sum of an
+    honest one (same paper, section IV-C2)."""
+    mean, step, offsets = _deviation(view)
+    most = float(distances2(view.honest).sum(axis=1).max())
+    # The offsets sum to zero, so the term linear in γ vanishes.
+    count = len(offsets)
+    reach = _root((float(np.square(offsets).sum()) - most) / count, 0.0, float(step @ step))
+    return _all(view, mean + reach * step)
+
+
+def mimic(view: View) -> Floats:
+    """All copy one honest site, so that it counts f + 1 times (Karimireddy et al., ICLR 2022, appendix B)."""
+    return _all(view, view.honest[view.victim])
+
+
+def mimic_victim(rounds: NDArray[np.float32]) -> int:
+    """The site to copy, from the honest updates (T, h, P) of a warm-up without attack: the one furthest out along the
+    direction in which the sites differ most, as the paper chooses it."""
+    centred = rounds - rounds.mean(axis=1, keepdims=True)
+    directions = np.linalg.svd(centred.reshape(-1, rounds.shape[-1]), full_matrices=False)[2]
+    return int(np.argmax(np.abs((centred @ directions[0]).sum(axis=0))))
+
+
+def gaussian(view: View) -> Floats:
+    """Noise at the norm cap (Blanchard et al., NeurIPS 2017, who do not bound it)."""
+    return _at_norm(view.rng.standard_normal(view.own.shape, dtype=np.float32), view.cap)
+
+
+def norm_matched(view: View) -> Floats:
+    """Training on triggers, scaled to the median honest norm (Bagdasaryan et al., AISTATS 2020, section 3.4)."""
+    return _at_norm(view.own, float(np.median(np.linalg.norm(view.honest, axis=1))))
+
+
+def at_cap(view: View) -> Floats:
+    """Training on triggers, scaled to the norm cap: the largest backdoor that is not rejected for its norm."""
+    return _at_norm(view.own, view.cap)
+
+
+def scaled(view: View) -> Floats:
+    """Training on triggers, ten times as large (model replacement, Bagdasaryan et al., AISTATS 2020)."""
+    return 10 * view.own
+
+
+def nothing(view: View) -> Floats:
+    """Free riding: zeros (Fraboni et al., AISTATS 2021)."""
+    return np.zeros_like(view.own)
+
+
+def replay(view: View) -> Floats:
+    """Free riding: the last aggregate, sent back (Fraboni et al., AISTATS 2021)."""
+    return _all(view, view.previous)
+
+
+def sybil(view: View) -> Floats:
+    """One attacker under f names: the reversed honest mean at the norm cap, f times (Fung et al., RAID 2020)."""
+    return _at_norm(inner_product(1)(view), view.cap)
+
+
+def noisy(craft: Callable[[View], Floats], share: float = 0.5) -> Callable[[View], Floats]:
+    """The attack with independent noise of `share` of its norm on each, at its norm: no longer duplicates."""
+
+    def noised(view: View) -> Floats:
+        sent = craft(view)
+        norm = float(np.linalg.norm(sent[0]))
+        noise = _at_norm(view.rng.standard_normal(sent.shape, dtype=np.float32), share * norm)
+        return _at_norm(sent + noise, norm)
+
+    return noised
+
+
+NONE = Attack("none", "", as_trained)
+ATTACKS = (
+    NONE,
+    Attack("label flip", "Tolpegin et al. 2020", as_trained, Poison.LABELS),
+    Attack("sign flip", "Li et al. 2019", sign_flip),
+    Attack("IPM ×0.5", "Xie et al. 2019", inner_product(0.5)),
+    Attack("IPM ×10", "Xie et al. 2019", inner_product(10)),
+    Attack("ALIE", "Baruch et al. 2019", alie()),
+    Attack("ALIE z=1.5", "Baruch et al. 2019", alie(1.5)),
+    Attack("Min-Max", "Shejwalkar and Houmansadr 2021", min_max),
+    Attack("Min-Max, noise", "the same, with independent noise", noisy(min_max)),
+    Attack("Min-Sum", "Shejwalkar and Houmansadr 2021", min_sum),
+    Attack("Mimic", "Karimireddy et al. 2022", mimic),
+    Attack("Gaussian", "Blanchard et al. 2017", gaussian),
+    Attack("zero", "Fraboni et al. 2021", nothing),
+    Attack("replay", "Fraboni et al. 2021", replay),
+    Attack("sybils", "Fung et al. 2020", sybil),
+    Attack("sybils, noise", "the same, with independent noise", noisy(sybil)),
+    Attack("backdoor, matched", "Bagdasaryan et al. 2020", norm_matched, Poison.TRIGGER),
+    Attack("backdoor, at cap", "Bagdasaryan et al. 2020", at_cap, Poison.TRIGGER),
+    Attack("backdoor, ×10", "Bagdasaryan et al. 2020", scaled, Poison.TRIGGER),
+    Attack("backdoor, unlisted", "the same, a trigger the hub does not know", norm_matched, Poison.UNLISTED),
+)
+
+
+def distances2(rows: Floats) -> NDArray[np.float64]:
+    """Squared distances (n, n) between the rows (n, P)."""
+    differences = rows[:, None].astype(np.float64) - rows[None]
+    out: NDArray[np.float64] = np.einsum("ijp,ijp->ij", differences, differences)
+    return out
+
+
+def _all(view: View, vector: Floats) -> Floats:
+    return np.repeat(vector[None].astype(np.float32), len(view.own), axis=0)
+
+
+def _at_norm(rows: Floats, norm: float) -> Floats:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows * (norm / np.maximum(norms, np.finfo(np.float32).tiny)), dtype=np.float32)
+
+
+def _deviation(view: View) -> tuple[Floats, Floats, Floats]:
+    """Honest mean (P,), −standard deviation (P,), and the honest updates minus their mean (h, P)."""
+    mean = view.honest.mean(axis=0)
+    return mean, -view.honest.std(axis=0), view.honest - mean
+
+
+def _root(constant: float, half_linear: float, square: float) -> float:
+    """The positive root γ of square · γ² − 2 half_linear · γ + constant = 0, constant ≤ 0."""
+    if square == 0:
+        return 0.0
+    return (half_linear + float(np.sqrt(max(half_linear**2 - square * constant, 0)))) / square

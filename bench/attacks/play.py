@@ -1,0 +1,129 @@
+"""One run: a federation under one attack, with every defence on the same batches, each with its own model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from bench.attacks.defences import Defence, Screened, Situation, defences
+from bench.attacks.hostile import ATTACKS, NONE, Attack, Floats, Poison, View, mimic_victim
+from bench.attacks.toy import HOSTILE, ROUNDS, SITES, SIZE, Federation, make
+
+LAST = 5
+"""Accuracy and success of a backdoor are means over the last rounds."""
+_TOGETHER = 8
+"""Defences trained in one batch: more would not fit the cache."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one defence fared: shares of the test examples."""
+
+    accuracy: float
+    success: float
+    """Of the backdoor, with the attack's trigger; with the known trigger where the attack has none."""
+    gain: float
+    """Trigger gain of the last model against the base: the functional check, of the whole training at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What screening found in one run, as `Screened` counts it."""
+
+    found: Counter[tuple[str, bool]]
+    held: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run."""
+
+    alpha: float
+    seed: int
+    attack: str
+    outcomes: dict[str, Outcome]
+    screened: dict[str, Found]
+    """Of the defences that screen, by name."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A federation, and what a warm-up without attack tells of it."""
+
+    federation: Federation
+    cap: float
+    """Twice the median norm of the warm-up's updates: what the contract would say."""
+    victim: int
+    """Of Mimic: a row of the honest updates."""
+
+
+@lru_cache(maxsize=1)
+def setting(alpha: float, seed: int) -> Setting:
+    """The same for every attack."""
+    federation = make(alpha, seed)
+    model, history = np.zeros((1, SIZE), np.float32), []
+    for number in range(ROUNDS):
+        updates = federation.train(model, federation.batch(number, Poison.NOTHING))[0, :SITES]
+        history.append(updates)
+        model += updates.mean(axis=0)
+    rounds = np.stack(history)
+    cap = 2 * float(np.median(np.linalg.norm(rounds, axis=2)))
+    return Setting(federation, cap, mimic_victim(rounds[:, HOSTILE:]))
+
+
+def play(alpha: float, seed: int, attack_name: str) -> Result:
+    """All defences under one attack."""
+    attack = next(attack for attack in ATTACKS if attack.name == attack_name)
+    at = setting(alpha, seed)
+    # ByzFL draws from numpy's global generator.
+    np.random.seed(seed)
+    playing = defences()
+    names = list(playing)
+    outcomes: dict[str, Outcome] = {}
+    for start in range(0, len(names), _TOGETHER):
+        chosen = names[start : start + _TOGETHER]
+        outcomes.update(zip(chosen, _play(at, seed, attack, [playing[name] for name in chosen]), strict=True))
+    screened = {
+        name: Found(defence.found, defence.held, defence.rounds)
+        for name, defence in playing.items()
+        if isinstance(defence, Screened)
+    }
+    return Result(alpha, seed, attack_name, outcomes, screened)
+
+
+def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list[Outcome]:
+    federation = at.federation
+    trigger = federation.unlisted if attack.poison is Poison.UNLISTED else federation.known
+    models = np.zeros((len(chosen), SIZE), np.float32)
+    steps = np.zeros_like(models)
+    accuracies, successes = [], []
+    for number in range(ROUNDS):
+        updates = federation.train(models, federation.batch(number, attack.poison))
+        for i, defence in enumerate(chosen):
+            rows = clipped(updates[i, :SITES], at.cap)
+            if attack is not NONE:
+                rng = np.random.default_rng([seed, number])
+                view = View(rows[HOSTILE:], rows[:HOSTILE], steps[i].copy(), at.cap, at.victim, rng)
+                rows = np.concatenate([attack.craft(view), rows[HOSTILE:]])
+            steps[i] = defence(
+                Situation(rows, models[i], steps[i].copy(), at.cap, updates[i, SITES], number, federation)
+            )
+        models += steps
+        if number >= ROUNDS - LAST:
+            accuracies.append(federation.accuracy(models))
+            successes.append(federation.success(models, trigger))
+    gains = federation.functional(np.zeros(SIZE, np.float32), models)
+    return [
+        Outcome(float(accuracy), float(success), gain.trigger_gain)
+        for accuracy, success, gain in zip(np.mean(accuracies, 0), np.mean(successes, 0), gains, strict=True)
+    ]
+
+
+def clipped(rows: Floats, cap: float) -> Floats:
+    """What sites do before they sign: rows (n, P) of norm at most `cap`."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows * np.minimum(1, cap / np.maximum(norms, np.finfo(np.float32).tiny)), dtype=np.float32)

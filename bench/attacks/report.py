@@ -1,0 +1,265 @@
+"""The tables of the attack suite, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+
+from bench.attacks.defences import (
+    CANDIDATE,
+    FUNCTIONAL,
+    LIMITS,
+    LOSS,
+    MAX_CANDIDATE_GAIN,
+    RECOMMENDED,
+    THRESHOLDS,
+)
+from bench.attacks.hostile import ATTACKS, NONE
+from bench.attacks.play import LAST, Result
+from bench.attacks.toy import BATCH, HOSTILE, ROUNDS, SITES, SIZE, STEPS
+from bench.machine import about, table, write_report
+from concordat.screening import Alert, Reason
+
+REJECTIONS = (
+    Reason.NORM_EXCEEDED.value,
+    Reason.NEAR_DUPLICATE.value,
+    Reason.FREE_RIDING.value,
+    Reason.TRIGGER_RESPONSE.value,
+    Reason.QUARANTINED.value,
+)
+_STEPS = (
+    *((what, RECOMMENDED) for what in (*REJECTIONS[:3], *(f"{alert.value} alert" for alert in Alert), "rejected")),
+    *((what, FUNCTIONAL) for what in (*REJECTIONS[3:], "rejected")),
+)
+"""What is counted, and in the runs of which defence: those of the functional check only where it acts."""
+_BEST = 5
+_ALWAYS = ("mean", "coordinate median", "trimmed mean", "NNM + trimmed mean", RECOMMENDED, FUNCTIONAL)
+TARGET = 2.0
+"""Most false positives, in percent, that a step which rejects may have."""
+_BACKDOORS = {attack.name for attack in ATTACKS if attack.backdoor}
+
+
+class Runs:
+    """The results, and the means over seeds that the tables show."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = results
+        self.alphas = sorted({r.alpha for r in results}, reverse=True)
+        self.attacks = [attack.name for attack in ATTACKS if any(r.attack == attack.name for r in results)]
+        self.untargeted = [name for name in self.attacks if name not in _BACKDOORS]
+        self.backdoors = [name for name in self.attacks if name in _BACKDOORS]
+        self.defences = list(results[0].outcomes)
+        self.seeds = len({r.seed for r in results})
+
+    def of(self, alpha: float, attacks: Iterable[str]) -> list[Result]:
+        wanted = set(attacks)
+        return [r for r in self.results if r.alpha == alpha and r.attack in wanted]
+
+    def accuracy(self, alpha: float, defence: str, attack: str) -> float:
+        """Percent."""
+        return 100 * mean(r.outcomes[defence].accuracy for r in self.of(alpha, [attack]))
+
+    def success(self, alpha: float, defence: str, attack: str) -> float:
+        """Percent."""
+        return 100 * mean(r.outcomes[defence].success for r in self.of(alpha, [attack]))
+
+    def worst(self, alpha: float, defence: str) -> tuple[float, str]:
+        """The lowest accuracy and its attack; backdoors are not meant to lower it."""
+        return min((self.accuracy(alpha, defence, attack), attack) for attack in self.untargeted)
+
+    def flagged(self, alpha: float, attacks: Iterable[str], what: str, hostile: bool, defence: str) -> float:
+        """Percent of the updates, of hostile or of honest sites, that a detector marks."""
+        screened = [r.screened[defence] for r in self.of(alpha, attacks)]
+        each = HOSTILE if hostile else SITES - HOSTILE
+        return 100 * sum(s.found[what, hostile] for s in screened) / sum(s.rounds * each for s in screened)
+
+    def honest_without_attack(self, alpha: float, what: str, defence: str) -> float:
+        """Percent of all updates where every site is honest."""
+        screened = [r.screened[defence] for r in self.of(alpha, [NONE.name])]
+        marked = sum(s.found[what, hostile] for s in screened for hostile in (False, True))
+        return 100 * marked / sum(s.rounds * SITES for s in screened)
+
+
+def report(path: Path, results: Sequence[Result], seconds: float) -> None:
+    """Write all tables to `path`."""
+    runs = Runs(results)
+    lines = [
+        "# Attacks",
+        "",
+        "Written by `make bench-attacks`; do not edit.",
+        "",
+        *(f"- {line}" for line in about("scikit-learn", "byzfl", "flwr")),
+        f"- {len(results)} runs of {len(runs.defences)} defences, {runs.seeds} seeds, in {seconds / 60:.1f} minutes.",
+        "",
+        *_setup(),
+        *_reading(runs),
+    ]
+    for alpha in runs.alphas:
+        lines += [f"## {_skew(alpha)}", "", *_outcomes(runs, alpha)]
+    lines += ["## What screening finds", "", *_false_positives(runs), *_true_positives(runs)]
+    lines += [*_functional(runs), *_held(runs)]
+    write_report(path, lines)
+
+
+def _setup() -> list[str]:
+    return [
+        f"{SITES} sites, {HOSTILE} of them hostile, adapt a frozen network to handwritten digits through the B factors "
+        f"({SIZE} values) of a LoRA of rank 8: {ROUNDS} rounds of {STEPS} local steps with {BATCH} examples. Attackers "
+        "know all honest updates, the frozen factor and the norm cap, and never miss a round. The cap is twice the "
+        "median norm of a run without attack; honest sites clip to it. Hostile sites come first by name, so that of "
+        "two near duplicates theirs is the one that is kept: the worst case. Label flips and backdoors are trained "
+        "like any update and clipped; the stamped half of a backdoor's batches comes from the data of all sites, and "
+        "its trigger is the corner that the frozen factor sees best. All defences of a run get the same batches.",
+        "",
+        f"Accuracy and ASR (examples of other classes that the trigger turns to the target) are percentages of the "
+        f"test examples, means over the last {LAST} rounds and the seeds; differences of 2 or 3 points mean nothing. "
+        "*worst*: the lowest accuracy over the attacks that aim at it. A rule that refuses the updates, and a round "
+        "that screening holds for approval, change nothing in that round.",
+        "",
+        *table(["attack", "defined in"], [[a.name, a.source] for a in ATTACKS if a is not NONE]),
+    ]
+
+
+def _reading(runs: Runs) -> list[str]:
+    alpha = runs.alphas[-1]
+    clean = runs.accuracy(alpha, "mean", NONE.name)
+    ranked = sorted(runs.defences, key=lambda name: -runs.worst(alpha, name)[0])
+    shown = [*ranked[:_BEST], *(name for name in _ALWAYS if name not in ranked[:_BEST])]
+    rows = [
+        [
+            str(ranked.index(name) + 1),
+            name,
+            f"{runs.accuracy(alpha, name, NONE.name):.0f}",
+            f"{runs.worst(alpha, name)[0]:.0f}",
+            runs.worst(alpha, name)[1],
+        ]
+        for name in shown
+    ]
+    useful = [n for n in runs.defences if runs.accuracy(alpha, n, NONE.name) >= clean - 10]
+    backdoors = []
+    for attack in runs.backdoors:
+        best = min(useful, key=lambda name: runs.success(alpha, name, attack))
+        backdoors.append(
+            [
+                attack,
+                f"{best}: {runs.success(alpha, best, attack):.0f}",
+                *(f"{runs.success(alpha, name, attack):.0f}" for name in ("mean", RECOMMENDED, FUNCTIONAL, CANDIDATE)),
+            ]
+        )
+    return [
+        "## In short",
+        "",
+        f"Under the strongest skew ({_skew(alpha)}), where a mean without attack has {clean:.0f} %: the {_BEST} "
+        "defences whose worst attack leaves most accuracy, and some others.",
+        "",
+        *table(["place", "defence", "no attack", "worst", "by"], rows),
+        "Backdoors (ASR, %), and the defence that lets least through among those that lose at most 10 points without "
+        "attack:",
+        "",
+        *table(["backdoor", "least", "mean", RECOMMENDED, FUNCTIONAL, CANDIDATE], backdoors),
+        "Rules, norms and angles tell where an update lies, and a backdoor of ordinary size lies where sites with "
+        "unusual data lie. The functional check looks at what they do, with the triggers that the hub knows: of each "
+        f"update against the parent (rejects above a gain of {LIMITS.max_trigger_gain}), or of the candidate against "
+        f"the base (refuses the round above {MAX_CANDIDATE_GAIN}). What it finds, misses and wrongly rejects stands in "
+        "the last tables.",
+        "",
+    ]
+
+
+def _outcomes(runs: Runs, alpha: float) -> list[str]:
+    head = ["defence", *runs.untargeted, "*worst*", *(f"ASR {name}" for name in runs.backdoors)]
+    rows = []
+    for defence in runs.defences:
+        accuracies = [runs.accuracy(alpha, defence, attack) for attack in runs.untargeted]
+        successes = [runs.success(alpha, defence, attack) for attack in runs.backdoors]
+        rows.append([defence, *_rounded(accuracies), f"**{min(accuracies):.0f}**", *_rounded(successes)])
+    return table(head, rows)
+
+
+def _false_positives(runs: Runs) -> list[str]:
+    attacked = [name for name in runs.attacks if name != NONE.name]
+    rows, misses = [], []
+    for what, defence in _STEPS:
+        row = [what if defence == RECOMMENDED else f"{what}, {FUNCTIONAL}"]
+        for alpha in runs.alphas:
+            clean = runs.honest_without_attack(alpha, what, defence)
+            row.append(f"{clean:.1f} ({runs.flagged(alpha, attacked, what, False, defence):.1f})")
+            if what in REJECTIONS and clean > TARGET:
+                misses.append(f"{what} at {_skew(alpha)}, {clean:.1f} %")
+        rows.append(row)
+    return [
+        "Percent of the honest updates that a step rejects or alerts on, without attack and, in brackets, on average "
+        "under the attacks. Alerts reject nothing. An update that an earlier step rejects is not seen by a later one.",
+        "",
+        *table(["honest sites", *map(_skew, runs.alphas)], rows),
+        f"Steps that reject, above the target of {TARGET:g} % without attack: {'; '.join(misses) or 'none'}.",
+        "",
+    ]
+
+
+def _true_positives(runs: Runs) -> list[str]:
+    mild, strong = runs.alphas[0], runs.alphas[-1]
+    head = ["hostile sites", *(what if d == RECOMMENDED else f"{what}, {FUNCTIONAL}" for what, d in _STEPS)]
+    rows = []
+    for attack in runs.attacks:
+        if attack != NONE.name:
+            shares = [[runs.flagged(a, [attack], what, True, d) for a in (mild, strong)] for what, d in _STEPS]
+            rows.append([attack, *(f"{low:.0f} → {high:.0f}" for low, high in shares)])
+    return [
+        f"Percent of the hostile updates that each step marks, {_skew(mild)} → {_skew(strong)}.",
+        "",
+        *table(head, rows),
+    ]
+
+
+def _functional(runs: Runs) -> list[str]:
+    """Trigger gains of single updates at several thresholds, and of the whole training."""
+    whats = [*(f"gain > {threshold}" for threshold in THRESHOLDS), LOSS]
+    rows, gains = [], []
+    for alpha in runs.alphas:
+        honest = [f"{runs.honest_without_attack(alpha, what, RECOMMENDED):.1f}" for what in whats]
+        rows.append([f"{_skew(alpha)}: honest, no attack", *honest])
+        for attack in runs.backdoors:
+            found = [f"{runs.flagged(alpha, [attack], what, True, RECOMMENDED):.0f}" for what in whats]
+            rows.append([f"{_skew(alpha)}: hostile, {attack}", *found])
+        without = max(r.outcomes[RECOMMENDED].gain for r in runs.of(alpha, runs.untargeted))
+        smallest = [min(r.outcomes[RECOMMENDED].gain for r in runs.of(alpha, [a])) for a in runs.backdoors]
+        gains.append([_skew(alpha), *(f"{gain:.2f}" for gain in (without, *smallest))])
+    return [
+        "### The functional check",
+        "",
+        "Percent of the updates within the norm cap, one by one, that gain more than so much with a trigger of the "
+        f"suite, or raise the loss on the canary data by more than {LIMITS.max_loss_increase:g} nat; measured while "
+        f"nothing acts on it ({RECOMMENDED}).",
+        "",
+        *table(["", *whats], rows),
+        "The same gain of the last model against the base, that is of the whole training at once: the largest of all "
+        "runs without a backdoor, and the smallest of those with each.",
+        "",
+        *table(["", "no backdoor, largest", *(f"{attack}, smallest" for attack in runs.backdoors)], gains),
+    ]
+
+
+def _held(runs: Runs) -> list[str]:
+    rows = []
+    for defence in (RECOMMENDED, FUNCTIONAL, CANDIDATE):
+        for alpha in runs.alphas:
+            row = [f"{defence}, {_skew(alpha)}"]
+            for attack in runs.attacks:
+                screened = [r.screened[defence] for r in runs.of(alpha, [attack])]
+                row.append(f"{100 * sum(s.held for s in screened) / sum(s.rounds for s in screened):.0f}")
+            rows.append(row)
+    return [
+        f"Percent of the rounds that change nothing: more than {HOSTILE} updates rejected, or the candidate refused.",
+        "",
+        *table(["defence", *runs.attacks], rows),
+    ]
+
+
+def _rounded(values: Iterable[float]) -> list[str]:
+    return [f"{value:.0f}" for value in values]
+
+
+def _skew(alpha: float) -> str:
+    return "IID" if alpha == float("inf") else f"Dirichlet α = {alpha:g}"

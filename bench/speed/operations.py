@@ -1,0 +1,159 @@
+"""What is timed: each implementation's operations on the same updates, as closures that take nothing.
+
+Loading, stacking and packing into the form that a library takes happen before and are not timed. Each library is
+imported only by the process that measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from bench.speed.inputs import Update
+
+Operations = dict[str, Callable[[], Any]]
+MEAN, MEDIAN, TRIMMED, PAIRWISE = "mean", "coordinate median", "trimmed mean", "pairwise distances"
+MULTI_KRUM, GEOMETRIC, NNM_TRIMMED = "Multi-Krum", "geometric median", "NNM + trimmed mean"
+MEAMED, CAF, BULYAN = "MeaMed", "CAF", "Bulyan"
+OPERATIONS = (MEAN, MEDIAN, TRIMMED, PAIRWISE, MULTI_KRUM, GEOMETRIC, NNM_TRIMMED, MEAMED, CAF, BULYAN)
+READ, SGEMM, SGEMM_BLOCKS = "read", "sgemm", "sgemm by blocks"
+SGEMM_COLUMNS, _BLOCK = 1 << 17, 1 << 13
+
+
+def faulty(n: int) -> int:
+    """f of n updates: a fifth."""
+    return n // 5
+
+
+def machine(updates: list[Update]) -> Operations:
+    """The bounds: reading every value once with two threads, and sgemm X·Yᵀ of blocks of n rows."""
+    from threadpoolctl import threadpool_limits
+
+    tensors = [tensor for update in updates for tensor in update.values()]
+    pool = ThreadPoolExecutor(2)
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((len(updates), SGEMM_COLUMNS), dtype=np.float32) for _ in range(2))
+    starts = range(0, SGEMM_COLUMNS, _BLOCK)
+    blocks = [tuple(x[:, i : i + _BLOCK].copy() for x in (left, right)) for i in starts]
+
+    def by_blocks() -> list[Any]:
+        with threadpool_limits(1, user_api="blas"):
+            return list(pool.map(lambda block: block[0] @ block[1].T, blocks))
+
+    return {
+        READ: lambda: list(pool.map(lambda start: [tensor.sum() for tensor in tensors[start::2]], range(2))),
+        SGEMM: lambda: left @ right.T,
+        SGEMM_BLOCKS: by_blocks,
+    }
+
+
+def concordat(updates: list[Update]) -> Operations:
+    """The engine, on the mapped files."""
+    from concordat.aggregation import Rows, aggregate, gram
+    from concordat.api.rules import PreAggregation, Rule
+
+    f = faulty(len(updates))
+
+    def run(rule: Rule, pre: PreAggregation = PreAggregation.NONE) -> Callable[[], Any]:
+        return lambda: aggregate(updates, rule, f, pre=pre).tensors
+
+    return {
+        MEAN: run(Rule.MEAN),
+        MEDIAN: run(Rule.COORDINATE_MEDIAN),
+        TRIMMED: run(Rule.TRIMMED_MEAN),
+        PAIRWISE: lambda: gram(Rows(updates)).distances2,
+        MULTI_KRUM: run(Rule.MULTI_KRUM),
+        GEOMETRIC: run(Rule.GEOMETRIC_MEDIAN),
+        NNM_TRIMMED: run(Rule.TRIMMED_MEAN, PreAggregation.NNM),
+        MEAMED: run(Rule.MEAMED),
+        CAF: run(Rule.CAF),
+        BULYAN: run(Rule.BULYAN),
+    }
+
+
+def byzfl_numpy(updates: list[Update]) -> Operations:
+    """ByzFL on one numpy array (n, P)."""
+    return _byzfl(_stacked(updates))
+
+
+def byzfl_torch(updates: list[Update]) -> Operations:
+    """ByzFL on one torch tensor (n, P)."""
+    import torch
+
+    return _byzfl(torch.from_numpy(_stacked(updates)))
+
+
+def _byzfl(rows: Any) -> Operations:
+    import byzfl
+    from byzfl.utils.misc import distance_tool
+
+    f = faulty(len(rows))
+    return {
+        MEAN: lambda: byzfl.Average()(rows),
+        MEDIAN: lambda: byzfl.Median()(rows),
+        TRIMMED: lambda: byzfl.TrMean(f)(rows),
+        PAIRWISE: lambda: distance_tool(rows).cdist(rows, rows),
+        MULTI_KRUM: lambda: byzfl.MultiKrum(f)(rows),
+        GEOMETRIC: lambda: byzfl.GeometricMedian()(rows),
+        NNM_TRIMMED: lambda: byzfl.TrMean(f)(byzfl.NNM(f)(rows)),
+        MEAMED: lambda: byzfl.Meamed(f)(rows),
+        CAF: lambda: byzfl.CAF(f)(rows),
+    }
+
+
+def flower(updates: list[Update]) -> Operations:
+    """Flower's aggregation functions (flwr.server.strategy), on lists of the mapped arrays."""
+    from flwr.server.strategy import aggregate as legacy
+
+    n, f = len(updates), faulty(len(updates))
+    results: list[Any] = [(list(update.values()), 1) for update in updates]
+    return {
+        MEAN: lambda: legacy.aggregate(results),
+        MEDIAN: lambda: legacy.aggregate_median(results),
+        TRIMMED: lambda: legacy.aggregate_trimmed_avg(results, (f + 0.5) / n),
+        MULTI_KRUM: lambda: legacy.aggregate_krum(results, f, n - f),
+        # Of a copy of the list, which it empties.
+        BULYAN: lambda: legacy.aggregate_bulyan(list(results), f, legacy.aggregate_krum, to_keep=0),
+    }
+
+
+def flower_serverapp(updates: list[Update]) -> Operations:
+    """Flower's message API (flwr.serverapp.strategy), on records, which hold encoded arrays."""
+    from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+    from flwr.serverapp.strategy import multikrum, strategy_utils
+
+    n, f = len(updates), faulty(len(updates))
+    records = [
+        RecordDict(
+            {
+                "arrays": ArrayRecord({name: Array(tensor) for name, tensor in update.items()}),
+                "metrics": MetricRecord({"num-examples": 1}),
+            }
+        )
+        for update in updates
+    ]
+    arrays = [record.array_records["arrays"] for record in records]
+    return {
+        MEAN: lambda: strategy_utils.aggregate_arrayrecords(records, "num-examples"),
+        PAIRWISE: lambda: multikrum.compute_distances(arrays),
+        MULTI_KRUM: lambda: strategy_utils.aggregate_arrayrecords(
+            multikrum.select_multikrum(records, f, n - f), "num-examples"
+        ),
+    }
+
+
+OURS, MACHINE = "Concordat", "machine"
+PEERS: dict[str, Callable[[list[Update]], Operations]] = {
+    "ByzFL, numpy": byzfl_numpy,
+    "ByzFL, torch": byzfl_torch,
+    "Flower": flower,
+    "Flower serverapp": flower_serverapp,
+}
+IMPLEMENTATIONS = {MACHINE: machine, OURS: concordat, **PEERS}
+
+
+def _stacked(updates: list[Update]) -> Any:
+    return np.stack([np.concatenate([tensor.reshape(-1) for tensor in update.values()]) for update in updates])

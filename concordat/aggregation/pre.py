@@ -1,0 +1,53 @@
+"""What is done to the updates before the rule, as a matrix (m, n) that makes m rows of n, or n factors for n rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.aggregation.geometry import Matrix
+from concordat.api.rules import BUCKET
+
+Weights = NDArray[np.float64]
+
+
+def nnm(distances2: Matrix, max_faulty: int) -> Matrix:
+    """(n, n): each update becomes the mean of the n − f nearest to it, itself included.
+
+    Nearest-neighbour mixing (Allouah et al., AISTATS 2023). Ties go to the earlier update.
+    """
+    n = len(distances2)
+    ranked = distances2.copy()
+    np.fill_diagonal(ranked, -1)
+    nearest = np.argsort(ranked, axis=1, kind="stable")[:, : n - max_faulty]
+    mix = np.zeros((n, n))
+    np.put_along_axis(mix, nearest, 1 / (n - max_faulty), axis=1)
+    return mix
+
+
+def bucketing(n: int, seed: int) -> Matrix:
+    """(ceil(n / 2), n): means of random pairs; of an odd number, one update stays alone.
+
+    Karimireddy et al., ICLR 2022. The seed must not be known to the sites before they submit.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    buckets = [order[start : start + BUCKET] for start in range(0, n, BUCKET)]
+    mix = np.zeros((len(buckets), n))
+    for row, bucket in zip(mix, buckets, strict=True):
+        row[bucket] = 1 / len(bucket)
+    return mix
+
+
+def arc(norms: Weights, max_faulty: int) -> Weights:
+    """(n,): factors that clip the floor(2 (f/n) (n − f)) largest norms to the next one.
+
+    Adaptive robust clipping (Allouah et al., ICLR 2025).
+    """
+    n = len(norms)
+    clipped = 2 * max_faulty * (n - max_faulty) // n
+    return clip_factors(norms, np.sort(norms)[n - clipped - 1])
+
+
+def clip_factors(norms: Weights, bound: float) -> Weights:
+    """min(1, bound / norm) for each norm; 1 for a norm of 0."""
+    return np.minimum(1, np.divide(bound, norms, out=np.ones_like(norms), where=norms > 0))

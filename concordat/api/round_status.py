@@ -1,0 +1,126 @@
+"""The status of a `FederationRound`: what is observed of a round."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from concordat.api.conditions import Conditions
+from concordat.api.types import (
+    SET,
+    ArtifactRef,
+    Message,
+    Model,
+    Name,
+    NameRef,
+    Ppm,
+    ReasonText,
+    Sha256,
+    Time,
+    map_list,
+)
+
+Count = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class ContractStatus(Model):
+    """The signed contract."""
+
+    artifact: ArtifactRef
+    """Artifact with contract.json and its signed statement."""
+    sha256: Sha256
+    """Digest of contract.json, used everywhere."""
+    contracted_time: Time
+    """When the contract was made; deadlines count from here."""
+
+
+class Counts(Model):
+    """How far the sites are."""
+
+    selected: Count = 0
+    """Sites in the contract."""
+    consented: Count = 0
+    """Sites that agreed."""
+    trained: Count = 0
+    """Sites whose training finished."""
+    submitted: Count = 0
+    """Sites that submitted an update."""
+    verified: Count = 0
+    """Updates that passed verification."""
+    out: Count = 0
+    """Sites that declined, failed, were silent or were rejected."""
+
+
+class DroppedOut(Model):
+    """A site that dropped out, and why."""
+
+    site: Name
+    """Name of the site."""
+    step: ReasonText
+    """The step at which it dropped out: Consented, AttestationValid, Staged, Trained, Submitted or Verified."""
+    reason: ReasonText
+    """Reason of that condition."""
+    message: Message = ""
+    """Message of that condition."""
+
+
+class AggregateStatus(Model):
+    """What the aggregator Job left."""
+
+    report: ArtifactRef
+    """Artifact with report.json: every verdict with its numbers."""
+    adapter: ArtifactRef | None = None
+    """The candidate adapter; absent where too few updates were verified."""
+    lineage: ArtifactRef | None = None
+    """Bundle of signed statements up to the aggregation."""
+    reason: ReasonText = "Aggregated"
+    """Aggregated, HeldForApproval, or why there is no candidate."""
+    message: Message = ""
+    """The same as a sentence, with the arithmetic."""
+    rejected: Count = 0
+    """Updates rejected for what is in them; each used up one of aggregation.maxFaultySites."""
+    quarantined: Annotated[list[Name], Field(max_length=20, json_schema_extra=SET)] = Field(default_factory=list)
+    """Sites quarantined because of this round."""
+
+
+class EvaluationStatus(Model):
+    """The evaluator's figures, in parts per million."""
+
+    examples: Annotated[int, Field(ge=0, le=2**53)]
+    """Hold-out examples."""
+    parent_ppm: Ppm
+    """Accuracy of the parent."""
+    candidate_ppm: Ppm
+    """Accuracy of the candidate."""
+    candidate_low_ppm: Ppm
+    """Lower end of the candidate's confidence interval."""
+    candidate_high_ppm: Ppm
+    """Upper end of the candidate's confidence interval."""
+
+
+class FederationRoundStatus(Model):
+    """What is observed of the round."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The generation last acted on."""
+    conditions: Conditions = Field(default_factory=list)
+    """Ready and Succeeded, one condition per step, and Reconciling, Stalled or Suspended while they are true."""
+    phase: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z]+$")] | None = None
+    """For printing only; match on conditions."""
+    summary: Annotated[str, Field(max_length=64)] | None = None
+    """For printing only: progress in a few words."""
+    contract: ContractStatus | None = None
+    """The signed contract."""
+    counts: Counts | None = None
+    """How far the sites are."""
+    exceptions: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
+        default_factory=list
+    )
+    """The first 20 sites that dropped out, by name."""
+    aggregate: AggregateStatus | None = None
+    """What the aggregator left."""
+    release: NameRef | None = None
+    """The candidate Release made of this round."""
+    evaluation: EvaluationStatus | None = None
+    """The evaluator's figures."""

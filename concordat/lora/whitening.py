@@ -1,0 +1,109 @@
+"""Coordinates in which an update of one factor is as long as the weight change it makes.
+
+While A is fixed, ΔW = s·ΔB·A, and x = s·ΔB·(AAᵀ)^½ has ⟨x, y⟩ = ⟨ΔW_x, ΔW_y⟩ (Frobenius); while B is fixed the same
+holds for x = s·(BᵀB)^½·ΔA. A cap on ‖x‖ then caps the change itself, whatever the scale of the fixed factor, and an
+average of x is the average of the weight changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.api.round import Factor
+from concordat.artifacts.tensors import Tensors
+from concordat.lora.adapter import Adapter, LoraError, Module, Named
+from concordat.lora.deltas import Matrix, check_delta
+
+_RANK_CUT = 1e-12
+"""Eigenvalues below this share of the largest are zero: a float32 factor has no more digits (1e-6 of its length)."""
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """The coordinates of one round: they belong to its parent and its trained factor, A or B."""
+
+    parent: Adapter
+    factor: Factor
+    _maps: dict[str, tuple[Matrix, Matrix]]
+    """By module name: s·G^½ and its pseudo-inverse, (r, r), with G = AAᵀ or BᵀB of the fixed factor."""
+
+    @classmethod
+    def of(cls, parent: Adapter, factor: Factor) -> Self:
+        """Raises LoraError if no update of the factor could change anything, and for Factor.BOTH."""
+        if factor is Factor.BOTH:
+            raise LoraError("factor is Both; whitening needs a fixed factor, use product_norms and product_gram")
+        fixed = Factor.B if factor is Factor.A else Factor.A
+        if not any(module.factor(fixed).any() for module in parent.modules.values()):
+            raise LoraError(
+                f"training factor {factor.value} changes nothing while {fixed.value} is zero in every module; "
+                f"set recipe.trainFactor to {fixed.value}"
+            )
+        return cls(parent, factor, {name: _maps(module, fixed) for name, module in parent.modules.items()})
+
+    def whiten(self, delta: Named) -> Tensors:
+        """x of the delta, in the names and shapes of the factor's tensors. Raises LoraError for other tensors."""
+        check_delta(delta, self.parent, self.factor)
+        return self._mapped(delta, 0)
+
+    def unwhiten(self, x: Named) -> Tensors:
+        """The shortest delta with the weight change of x.
+
+        What the fixed factor maps to nothing is dropped: it could not be judged now, and would act in a later round.
+        Raises LoraError for other tensors.
+        """
+        check_delta(x, self.parent, self.factor)
+        return self._mapped(x, 1)
+
+    def norms(self, delta: Named) -> dict[str, float]:
+        """‖ΔW‖_F by module name; not finite where a value is not. That of the adapter is math.hypot of them all.
+
+        Raises LoraError for other tensors.
+        """
+        check_delta(delta, self.parent, self.factor)
+        return {
+            name: self._norm(delta[module.tensor_name(self.factor)], name)
+            for name, module in self.parent.modules.items()
+        }
+
+    def _mapped(self, tensors: Named, which: int) -> Tensors:
+        out = {}
+        for name, module in self.parent.modules.items():
+            tensor = tensors[module.tensor_name(self.factor)]
+            mapped = np.empty(tensor.shape, np.float32)
+            rows, target, step = self._rows(tensor), self._rows(mapped), _step(module.rank)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for i in range(0, len(rows), step):
+                    target[i : i + step] = rows[i : i + step].astype(np.float64) @ self._maps[name][which]
+            out[module.tensor_name(self.factor)] = mapped
+        return out
+
+    def _norm(self, tensor: NDArray[Any], name: str) -> float:
+        root = self._maps[name][0]
+        rows, step = self._rows(tensor), _step(len(root))
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks = (rows[i : i + step].astype(np.float64) @ root for i in range(0, len(rows), step))
+            return math.sqrt(sum(float(np.square(block).sum()) for block in blocks))
+
+    def _rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """A view whose rows are r long; the maps are symmetric, so that they apply from the right for both factors."""
+        return tensor if self.factor is Factor.B else tensor.T
+
+
+def _maps(module: Module, fixed: Factor) -> tuple[Matrix, Matrix]:
+    rows = module.factor(fixed).astype(np.float64)
+    values, vectors = np.linalg.eigh(rows @ rows.T if fixed is Factor.A else rows.T @ rows)
+    roots = module.scale * np.sqrt(np.maximum(values, 0.0))
+    kept = values > _RANK_CUT * values[-1]
+    inverses = np.divide(1.0, roots, out=np.zeros_like(roots), where=kept & (roots > 0))
+    return (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T
+
+
+def _step(rank: int) -> int:
+    # In blocks, so that the float64 copy stays small.
+    return max(1, _BLOCK // rank)

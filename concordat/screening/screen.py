@@ -1,0 +1,285 @@
+"""The screening of one round: which updates are rejected, what raises an alert, and what is left of the fault budget.
+
+The caller has done the steps that need only one update: (1) identity, (2) form, (3) parent, (4) norms. Here follow
+(5) duplicates and (6) free riding, which reject; (7) alerts, which do not; (8) the functional check; (9) the decision.
+An update that one step rejects is not there for the next: it moves no median and no centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.api.conditions import Reason
+from concordat.screening import alerts
+from concordat.screening.alerts import Alert, Floats
+from concordat.screening.norms import decimal, signed
+
+MAX_COSINE = 0.99
+"""Two updates closer in direction than this count as one and its copy, whatever their norms: scaling hides nothing."""
+MAX_PREVIOUS_COSINE = 0.98
+"""Closer in direction to the last aggregate, and an update is that aggregate sent back."""
+MIN_RELATIVE_NORM = 0.05
+"""Of the median norm; below it an update is next to nothing."""
+_LEAST_FOR_MEDIAN = 3
+_INDEPENDENT = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One update that passed steps 1 to 4."""
+
+    site: str
+    norm: float
+    """Frobenius norm of the weight change; finite."""
+    history: tuple[float, ...]
+    """relativeNorm of the site's verified updates in earlier rounds, oldest first."""
+
+
+@dataclass(frozen=True)
+class Functional:
+    """What an update does by itself, on data of the hub."""
+
+    loss_change: float
+    """Mean loss (cross entropy, nats) of parent + update, minus that of the parent."""
+    trigger_gain: float
+    """Part of the canary examples (0 to 1) that a trigger turns to one class more than with the parent; the worst."""
+    trigger: str
+    """Name of the trigger with the worst gain."""
+
+
+@dataclass(frozen=True)
+class FunctionalLimits:
+    """What the functional check allows: screening.canary of the contract."""
+
+    max_loss_increase: float
+    """Nats."""
+    max_trigger_gain: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What screening found of one update."""
+
+    site: str
+    reason: Reason
+    """Verified, or why it is rejected: NearDuplicate, FreeRiding, TriggerResponse, Quarantined."""
+    message: str
+    alerts: tuple[Alert, ...]
+    numbers: dict[str, float]
+    """What was computed before the decision, by name: docs/aggregation.md."""
+    near: str | None
+    """The site that nearestCosine is to: nearest in direction of those that are no duplicates."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The decision on a round."""
+
+    findings: tuple[Findings, ...]
+    """By site name."""
+    rejected: int
+    """Rejections charged to the fault budget, those of earlier steps included."""
+    remaining_faults: int
+    """What the aggregation rule must still withstand: max(f − rejected, 0)."""
+    held: bool
+    """More rejections than the budget: nothing protects what is left, a person must approve it."""
+    quarantined: tuple[str, ...]
+    """Sites with independent alerts and a failed functional check, by name."""
+
+
+def screen(
+    candidates: Sequence[Candidate],
+    inner: NDArray[Any],
+    distances2: NDArray[Any],
+    *,
+    max_faulty: int,
+    charged_before: int,
+    previous: NDArray[Any] | None = None,
+    functional: Mapping[str, Functional] | None = None,
+    functional_limits: FunctionalLimits | None = None,
+) -> Screened:
+    """Screen the updates of one round against each other: steps 5 to 9.
+
+    `inner` and `distances2` (n, n) are the dot products of the updates (not centred) and their squared distances, as
+    weight changes, in the order of `candidates`; `previous` (n,) is the cosine of each to the last aggregate, None
+    where there is none or it is zero. `charged_before` counts the rejections of step 4 and the exact duplicates.
+    `functional` has the result of every update that is not rejected before step 8.
+
+    Raises ValueError if the shapes do not fit, or if a functional result or its limits are missing.
+    """
+    n = len(candidates)
+    if inner.shape != (n, n) or distances2.shape != (n, n) or (previous is not None and previous.shape != (n,)):
+        raise ValueError(f"inner and distances2 must be ({n}, {n}) and previous ({n},): one row for each candidate")
+    # By name: then the result does not depend on the order of the candidates, to the last bit.
+    order = sorted(range(n), key=lambda i: candidates[i].site)
+    inner, distances2 = inner[np.ix_(order, order)], distances2[np.ix_(order, order)]
+    cases = [_Case(candidates[i]) for i in order]
+    _duplicates(cases, inner)
+    _free_riding(cases, np.diag(inner), None if previous is None else previous[order])
+    rejected = charged_before + sum(not case.passed for case in cases)
+    _alerts(cases, inner, distances2, max(max_faulty - rejected, 0))
+    if functional is not None:
+        _functional(cases, functional, functional_limits)
+    findings = tuple(case.findings() for case in cases)
+    rejected = charged_before + sum(not case.passed for case in cases)
+    return Screened(
+        findings=findings,
+        rejected=rejected,
+        remaining_faults=max(max_faulty - rejected, 0),
+        held=rejected > max_faulty,
+        quarantined=tuple(f.site for f in findings if f.reason is Reason.QUARANTINED),
+    )
+
+
+@dataclass
+class _Case:
+    """One candidate on its way through the steps."""
+
+    candidate: Candidate
+    reason: Reason = Reason.VERIFIED
+    said: list[str] = field(default_factory=list)
+    alerts: dict[Alert, str] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    near: str | None = None
+
+    def __post_init__(self) -> None:
+        self.numbers["norm"] = self.candidate.norm
+
+    @property
+    def passed(self) -> bool:
+        return self.reason is Reason.VERIFIED
+
+    def reject(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.said.append(message)
+
+    def findings(self) -> Findings:
+        said = [*self.said, *(f"{alert.value} alert: {words}" for alert, words in self.alerts.items())]
+        message = "; ".join(said) or "nothing out of the ordinary"
+        return Findings(self.candidate.site, self.reason, message, tuple(self.alerts), self.numbers, self.near)
+
+
+def _passed(cases: Sequence[_Case]) -> list[int]:
+    return [i for i, case in enumerate(cases) if case.passed]
+
+
+def _duplicates(cases: Sequence[_Case], inner: Floats) -> None:
+    """Step 5: an update is rejected if it resembles one that is kept, by name; which of the two is the copy, the
+    numbers cannot tell.
+
+    One that resembles only a rejected copy stays: what is kept then holds no two that resemble each other, which is
+    all that counting a vote once takes, and nobody is lost through a chain of others.
+    """
+    norms = np.sqrt(np.diag(inner))
+    moving = [i for i in range(len(cases)) if norms[i] > 0]
+    kept: list[int] = []
+    for i in moving:
+        nearest = _nearest(i, kept, inner, norms)
+        if nearest is not None and nearest[1] > MAX_COSINE:
+            cases[i].numbers["nearestCosine"], cases[i].near = nearest[1], cases[nearest[0]].candidate.site
+            cases[i].reject(
+                Reason.NEAR_DUPLICATE,
+                f"the update resembles that of {cases[i].near}, cosine {signed(nearest[1])}, at most "
+                f"{signed(MAX_COSINE)}: only the first by name counts",
+            )
+        else:
+            kept.append(i)
+    for i in kept:
+        nearest = _nearest(i, [j for j in kept if j != i], inner, norms)
+        if nearest is not None:
+            cases[i].numbers["nearestCosine"], cases[i].near = nearest[1], cases[nearest[0]].candidate.site
+
+
+def _nearest(i: int, others: list[int], inner: Floats, norms: Floats) -> tuple[int, float] | None:
+    """Which of the others has the largest cosine to i, and that cosine."""
+    if not others:
+        return None
+    cosines = np.clip(inner[i, others] / norms[i] / norms[others], -1, 1)
+    best = int(np.argmax(cosines))
+    return others[best], float(cosines[best])
+
+
+def _free_riding(cases: Sequence[_Case], squares: Floats, previous: Floats | None) -> None:
+    """Step 6: no change, next to none, or the last aggregate sent back."""
+    for case, square in zip(cases, squares, strict=True):
+        # Both: a norm above zero may underflow when it is squared.
+        if case.passed and (case.candidate.norm == 0 or square == 0):
+            case.reject(Reason.FREE_RIDING, "the update changes nothing: its norm is 0")
+    _relative_norms(cases)
+    for i in _passed(cases):
+        case = cases[i]
+        relative = case.numbers.get("relativeNorm", 1.0)
+        if previous is not None:
+            case.numbers["previousCosine"] = float(previous[i])
+        if relative < MIN_RELATIVE_NORM:
+            case.reject(
+                Reason.FREE_RIDING,
+                f"the norm {decimal(case.candidate.norm)} is {signed(relative)} times the round's median, at least "
+                f"{signed(MIN_RELATIVE_NORM)}",
+            )
+        elif previous is not None and previous[i] > MAX_PREVIOUS_COSINE:
+            case.reject(
+                Reason.FREE_RIDING,
+                f"the update repeats the last aggregate, cosine {signed(float(previous[i]))}, at most "
+                f"{signed(MAX_PREVIOUS_COSINE)}",
+            )
+
+
+def _relative_norms(cases: Sequence[_Case]) -> None:
+    passed = _passed(cases)
+    if len(passed) >= _LEAST_FOR_MEDIAN:
+        median = float(np.median([cases[i].candidate.norm for i in passed]))
+        for i in passed:
+            cases[i].numbers["relativeNorm"] = cases[i].candidate.norm / median
+
+
+def _alerts(cases: Sequence[_Case], inner: Floats, distances2: Floats, faulty: int) -> None:
+    """Step 7, among those that are left."""
+    _relative_norms(cases)
+    passed = _passed(cases)
+    norms = np.array([cases[i].candidate.norm for i in passed])
+    block = np.ix_(passed, passed)
+    for i, measured in zip(passed, alerts.measure(norms, inner[block], distances2[block], faulty), strict=True):
+        case = cases[i]
+        case.numbers.update(measured)
+        relative = case.numbers.get("relativeNorm")
+        score = None if relative is None else alerts.history_score(relative, case.candidate.history)
+        if score is not None:
+            case.numbers["historyScore"] = score
+        case.alerts = alerts.raised(case.numbers)
+
+
+def _functional(cases: Sequence[_Case], results: Mapping[str, Functional], limits: FunctionalLimits | None) -> None:
+    """Step 8. A loss that rises is no reason by itself: honest sites with unusual data raise the hub's."""
+    missing = [cases[i].candidate.site for i in _passed(cases) if cases[i].candidate.site not in results]
+    if missing or limits is None:
+        raise ValueError(f"the functional check needs its limits and a result for each update; missing: {missing}")
+    for i in _passed(cases):
+        case, result = cases[i], results[cases[i].candidate.site]
+        case.numbers["lossChange"], case.numbers["triggerGain"] = result.loss_change, result.trigger_gain
+        failures = list(_failures(result, limits))
+        case.said.extend(failures)
+        if failures and alerts.families(case.alerts) >= _INDEPENDENT:
+            case.reason = Reason.QUARANTINED
+        elif not result.trigger_gain <= limits.max_trigger_gain:
+            case.reason = Reason.TRIGGER_RESPONSE
+
+
+def _failures(result: Functional, limits: FunctionalLimits) -> Iterator[str]:
+    # Written so that what is not a number fails.
+    if not result.trigger_gain <= limits.max_trigger_gain:
+        yield (
+            f"with the trigger {result.trigger}, {signed(100 * result.trigger_gain)} % more of the canary examples go "
+            f"to one class, at most {signed(100 * limits.max_trigger_gain)} % (screening.canary.maxTriggerGainPpm)"
+        )
+    if not result.loss_change <= limits.max_loss_increase:
+        yield (
+            f"the loss on the canary data rises by {signed(result.loss_change)}, at most "
+            f"{signed(limits.max_loss_increase)} (screening.canary.maxLossIncrease)"
+        )

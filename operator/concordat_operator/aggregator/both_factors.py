@@ -1,0 +1,93 @@
+"""Svd and FactorMean: both factors trained, and updates compared as products that are never formed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.aggregation import AggregationError, Gram, mixing, shares
+from concordat.api.contract import Contract
+from concordat.api.round import Factor, LoraMode
+from concordat.api.rules import PreAggregation, Rule, shortage
+from concordat.artifacts.tensors import Tensors, map_tensors, write_tensors
+from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
+from concordat_operator.aggregator.inputs import Invalid, Parent
+from concordat_operator.aggregator.space import Combined, Named, OneFactor, Space
+
+
+def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
+    """The space of a contract. Raises Invalid if training its factor cannot change anything."""
+    try:
+        if contract.recipe.train_factor is Factor.BOTH:
+            return BothFactors(contract, parent, work)
+        return OneFactor(contract, parent, work)
+    except LoraError as error:
+        raise Invalid(f"parent {contract.parent.digest}: {error}") from error
+
+
+class BothFactors:
+    """See Space."""
+
+    def __init__(self, contract: Contract, parent: Parent, work: Path) -> None:
+        self._contract = contract
+        self._adapter = parent.adapter
+        self._rows = work / "rows"
+        self._rows.mkdir(parents=True, exist_ok=True)
+
+    def norms(self, delta: Named) -> dict[str, float]:
+        """See Space."""
+        return product_norms(delta, self._adapter)
+
+    def admit(self, site: str, delta: Named) -> None:
+        """See Space."""
+        self._file(site).write_bytes(write_tensors(delta))
+
+    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+        """See Space. The last aggregate is a product of other factors, and not compared with."""
+        if not sites:
+            return Gram.empty(), None
+        return Gram(*product_gram(self._updates(sites), self._adapter)), None
+
+    def combine(
+        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
+    ) -> Combined:
+        """See Space."""
+        policy, updates = self._contract.aggregation, self._updates(sites)
+        lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
+        if lack is not None:
+            raise AggregationError(lack)
+        if policy.lora is LoraMode.SVD and policy.rule is Rule.TRIMMED_MEAN:
+            mixed = (
+                None
+                if policy.pre_aggregation is PreAggregation.NONE
+                else mixing(products, policy.pre_aggregation, faults, seed=seed)
+            )
+            found = svd_trimmed(updates, mixed, faults, self._adapter)
+            return self._combined(found.tensors, None, found.discarded)
+        weights = shares(
+            products,
+            policy.rule,
+            faults,
+            pre=policy.pre_aggregation,
+            max_norm=float(self._contract.screening.clip_norm),
+            seed=seed,
+        )
+        if policy.lora is LoraMode.SVD:
+            found = svd_mean(updates, weights.tolist(), self._adapter)
+            return self._combined(found.tensors, weights, found.discarded)
+        tensors, error = factor_mean(updates, weights.tolist(), self._adapter)
+        return self._combined(tensors, weights, error)
+
+    def _combined(self, candidate: Tensors, weights: NDArray[np.float64] | None, error: float) -> Combined:
+        moved = {name: candidate[name] - tensor for name, tensor in self._adapter.tensors().items()}
+        return Combined(candidate, math.hypot(*product_norms(moved, self._adapter).values()), weights, error)
+
+    def _updates(self, sites: Sequence[str]) -> list[Named]:
+        return [map_tensors(self._file(site)) for site in sites]
+
+    def _file(self, site: str) -> Path:
+        return self._rows / f"{site}.safetensors"

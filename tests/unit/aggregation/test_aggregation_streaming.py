@@ -1,0 +1,184 @@
+"""Blocks of columns: any number of threads makes the same bits, in bounded memory, and nothing slips through."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from itertools import pairwise
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from concordat.aggregation import AggregationError, aggregate, gram
+from concordat.aggregation.rows import Rows
+from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates
+
+Array = NDArray[Any]
+LARGEST = np.finfo(np.float32).max
+_values = st.floats(width=32, allow_nan=False, allow_infinity=False)
+_stacks = st.integers(1, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 5), elements=_values))
+BY_POSITION = [Rule.COORDINATE_MEDIAN, Rule.TRIMMED_MEAN, Rule.MEAMED]
+
+
+def named(stack: Array) -> list[dict[str, Array]]:
+    return [{"x": row} for row in stack]
+
+
+def several_blocks(n: int, dtype: Any = np.float32) -> list[dict[str, Array]]:
+    random = np.random.default_rng(n)
+    shapes = {"a": (300, 200), "b": (17,), "c": (1, 90_000), "d": ()}
+    return [{name: np.asarray(random.normal(size=s) / 50, dtype=dtype) for name, s in shapes.items()} for _ in range(n)]
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_the_number_of_threads_changes_no_bit(rule: Rule) -> None:
+    updates = several_blocks(11)
+    made = [
+        aggregate(updates, rule, 2, max_norm=1.0, reference=updates[3], threads=threads).tensors
+        for threads in (1, 2, 3)
+    ]
+    for name, tensor in made[0].items():
+        assert tensor.dtype == np.float32
+        assert tensor.shape == updates[0][name].shape
+        assert all(tensor.tobytes() == other[name].tobytes() for other in made)
+
+
+@pytest.mark.parametrize("pre", PreAggregation)
+@pytest.mark.parametrize("n", [11, 40])
+def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int) -> None:
+    updates = several_blocks(n)
+    made = [aggregate(updates, Rule.TRIMMED_MEAN, 2, pre=pre, threads=threads).tensors for threads in (1, 2, 3)]
+    assert all(made[0][name].tobytes() == other[name].tobytes() for name in made[0] for other in made)
+    assert len({gram(Rows(updates), threads=threads).inner.tobytes() for threads in (1, 2, 3)}) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("rule", Rule)
+def test_half_precision_is_widened_first(dtype: Any, rule: Rule) -> None:
+    narrow = several_blocks(7, dtype)
+    wide = [{name: tensor.astype(np.float32) for name, tensor in update.items()} for update in narrow]
+    one, other = (aggregate(u, rule, 1, max_norm=1.0, reference=u[0]).tensors for u in (narrow, wide))
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+@given(
+    _stacks, st.sampled_from([(Rule.MEAN, 0), (Rule.COORDINATE_MEDIAN, 0), (Rule.TRIMMED_MEAN, 2), (Rule.MEAMED, 2)])
+)
+def test_any_finite_values_give_the_result_of_float64(stack: Array, rule_and_f: tuple[Rule, int]) -> None:
+    rule, f = rule_and_f
+    n, wide = len(stack), np.sort(stack.astype(np.float64), axis=0)
+    if n <= 2 * f:
+        return
+    middle = np.median(wide, axis=0)
+    keep = {Rule.MEAN: wide, Rule.TRIMMED_MEAN: wide[f : n - f], Rule.COORDINATE_MEDIAN: middle[None]}.get(rule)
+    if keep is None:
+        order = np.argsort(np.abs(wide - middle), axis=0, kind="stable")
+        keep = np.take_along_axis(wide, order[: n - f], axis=0)
+    found = aggregate(named(stack), rule, f).tensors["x"]
+    slack = 1e-6 * np.abs(keep).max(axis=0) + 10 * float(np.finfo(np.float32).smallest_subnormal)
+    assert (np.abs(found.astype(np.float64) - keep.mean(axis=0)) <= slack).all()
+    assert (found >= keep.min(axis=0) - slack).all()
+
+
+@given(_stacks, st.sampled_from(BY_POSITION), st.randoms(use_true_random=False))
+def test_the_order_of_updates_changes_no_bit_by_coordinate(stack: Array, rule: Rule, random: Any) -> None:
+    f = (len(stack) - 1) // 2
+    order = list(range(len(stack)))
+    random.shuffle(order)
+    one, other = (aggregate(named(rows), rule, f).tensors["x"] for rows in (stack, stack[order]))
+    assert one.tobytes() == other.tobytes()
+
+
+@given(
+    st.integers(1, 3).flatmap(
+        lambda f: st.tuples(
+            hnp.arrays(np.float32, st.tuples(st.integers(f + 1, 6), st.just(4)), elements=_values),
+            hnp.arrays(np.float32, (f, 4), elements=_values),
+        )
+    ),
+    st.sampled_from([Rule.TRIMMED_MEAN, Rule.COORDINATE_MEDIAN]),
+)
+def test_faulty_updates_cannot_leave_the_honest_range(stacks: tuple[Array, Array], rule: Rule) -> None:
+    honest, hostile = stacks
+    found = aggregate(named(np.concatenate([hostile, honest])), rule, len(hostile)).tensors["x"]
+    assert (found >= honest.min(axis=0)).all()
+    assert (found <= honest.max(axis=0)).all()
+
+
+@given(_stacks, st.sampled_from([rule for rule in Rule if rule not in (Rule.FLTRUST, Rule.FOOLSGOLD)]))
+def test_whatever_the_values_no_result_is_not_finite(stack: Array, rule: Rule) -> None:
+    f = next(f for f in (2, 1, 0) if f == 0 or least_updates(rule, PreAggregation.NONE, f) <= len(stack))
+    if least_updates(rule, PreAggregation.NONE, f) <= len(stack):
+        assert np.isfinite(aggregate(named(stack), rule, f, max_norm=1.0).tensors["x"]).all()
+
+
+@pytest.mark.parametrize("rule", Rule)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_named_whatever_the_rule(rule: Rule, value: float) -> None:
+    updates = several_blocks(15)
+    updates[6]["c"][0, 60_000] = value
+    for pre in PreAggregation if rule not in STANDALONE else [PreAggregation.NONE]:
+        with pytest.raises(AggregationError, match=f"update 6: tensor c has the value {value} at index 60000"):
+            aggregate(updates, rule, 1, pre=pre, max_norm=1.0, reference=updates[0])
+
+
+@pytest.mark.parametrize("rule", set(Rule) - {Rule.FOOLSGOLD})
+def test_the_largest_of_float32_do_not_overflow(rule: Rule) -> None:
+    x = np.array([LARGEST, -LARGEST, 1], np.float32)
+    made = aggregate(named(np.array([x] * 7)), rule, 1, max_norm=1e39, reference={"x": x})
+    np.testing.assert_allclose(made.tensors["x"].astype(np.float64), x.astype(np.float64), rtol=1e-6)
+
+
+def test_the_mean_follows_one_hostile_update_and_the_trimmed_mean_does_not() -> None:
+    updates = named(np.array([[0.0], [0], [0], [0], [1e6]], np.float32))
+    assert aggregate(updates, Rule.MEAN, 0).tensors["x"].tolist() == [200_000]
+    assert aggregate(updates, Rule.TRIMMED_MEAN, 1).tensors["x"].tolist() == [0]
+
+
+def test_the_updates_are_left_as_they_were() -> None:
+    updates = several_blocks(7)
+    before = [{name: tensor.copy() for name, tensor in update.items()} for update in updates]
+    for rule in Rule:
+        aggregate(updates, rule, 1, max_norm=1.0, reference=updates[0])
+    assert all(np.array_equal(one[n], other[n]) for one, other in zip(updates, before, strict=True) for n in one)
+
+
+@pytest.mark.parametrize(
+    ("rule", "pre", "n"),
+    [
+        (Rule.MEAN, PreAggregation.NONE, 64),
+        (Rule.GEOMETRIC_MEDIAN, PreAggregation.NONE, 64),
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 64),
+        (Rule.MEAMED, PreAggregation.NNM, 256),
+    ],
+)
+def test_memory_does_not_grow_with_the_round(rule: Rule, pre: PreAggregation, n: int) -> None:
+    one = np.random.default_rng(0).normal(size=(8, 200_000)).astype(np.float32)
+    updates = [{"x": one[i % 8] if i % 8 else one[i % 8] + np.float32(i)} for i in range(n)]
+    tracemalloc.start()
+    try:
+        aggregate(updates, rule, n // 5, pre=pre, threads=64)
+        assert tracemalloc.get_traced_memory()[1] < one[0].nbytes + (128 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_progress_grows_to_all_columns(rule: Rule) -> None:
+    updates, seen = several_blocks(11), list[tuple[int, int]]()
+    aggregate(updates, rule, 2, max_norm=1.0, reference=updates[0], progress=lambda *at: seen.append(at))
+    assert len({size for _, size in seen}) == 1
+    assert all(one[0] < other[0] for one, other in pairwise(seen))
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_importing_takes_neither_torch_nor_a_second() -> None:
+    code = "import sys, concordat.aggregation; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -1,0 +1,158 @@
+"""The attacks do what their papers define."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.attacks.hostile import (
+    ATTACKS,
+    NONE,
+    Attack,
+    Floats,
+    View,
+    alie,
+    alie_z,
+    at_cap,
+    distances2,
+    gaussian,
+    inner_product,
+    mimic,
+    mimic_victim,
+    min_max,
+    min_sum,
+    noisy,
+    norm_matched,
+    nothing,
+    replay,
+    scaled,
+    sign_flip,
+    sybil,
+)
+
+CAP = 3.0
+CLOSE = 1e-3
+
+
+def view(seed: int = 0, honest: int = 13, hostile: int = 3, size: int = 40, spread: float = 1.0) -> View:
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal(size)
+
+    def rows(count: int) -> Floats:
+        return np.asarray(common + spread * rng.standard_normal((count, size)), dtype=np.float32)
+
+    return View(rows(honest), rows(hostile), rows(1)[0], CAP, 2, np.random.default_rng(seed + 1))
+
+
+views = st.builds(
+    view,
+    seed=st.integers(0, 2**16),
+    honest=st.integers(2, 20),
+    hostile=st.integers(1, 5),
+    size=st.integers(1, 60),
+    spread=st.sampled_from([0.0, 1e-3, 1.0, 30.0]),
+)
+
+
+@pytest.mark.parametrize(
+    ("honest", "hostile", "z"),
+    [
+        # n = 51: s = 26 − 24 = 2, Φ⁻¹(25/27).
+        (27, 24, 1.4461),
+        # n = 16: s = 9 − 3 = 6, Φ⁻¹(7/13).
+        (13, 3, 0.0966),
+        # n = 5: s = 3 − 1 = 2, Φ⁻¹(2/4).
+        (4, 1, 0.0),
+    ],
+)
+def test_alie_z(honest: int, hostile: int, z: float) -> None:
+    assert alie_z(honest, hostile) == pytest.approx(z, abs=1e-3)
+
+
+def test_alie_is_that_many_deviations_below_the_mean() -> None:
+    at = view()
+    expected = at.honest.mean(0) - 1.5 * at.honest.std(0)
+    assert alie(1.5)(at) == pytest.approx(np.tile(expected, (3, 1)), abs=1e-5)
+    assert alie()(at)[0] == pytest.approx(at.honest.mean(0) - alie_z(13, 3) * at.honest.std(0), abs=1e-5)
+
+
+@given(views)
+def test_min_max_stays_as_near_as_the_honest_are_to_each_other(at: View) -> None:
+    sent = min_max(at)[0]
+    furthest = np.sqrt(np.square(at.honest.astype(float) - sent).sum(1).max())
+    assert furthest <= np.sqrt(distances2(at.honest).max()) * (1 + CLOSE) + CLOSE
+
+
+def test_min_max_reaches_its_bound() -> None:
+    at = view()
+    furthest = np.square(at.honest - min_max(at)[0]).sum(1).max()
+    assert furthest == pytest.approx(distances2(at.honest).max(), rel=CLOSE)
+
+
+@given(views)
+def test_min_sum_stays_as_near_to_all_as_an_honest_one(at: View) -> None:
+    sent = min_sum(at)[0]
+    total = np.sqrt(np.square(at.honest.astype(float) - sent).sum())
+    assert total <= np.sqrt(distances2(at.honest).sum(1).max()) * (1 + CLOSE) + CLOSE
+
+
+def test_min_sum_reaches_its_bound() -> None:
+    at = view()
+    assert np.square(at.honest - min_sum(at)[0]).sum() == pytest.approx(distances2(at.honest).sum(1).max(), rel=CLOSE)
+
+
+def test_reversals() -> None:
+    at = view()
+    assert np.array_equal(sign_flip(at), -at.own)
+    assert inner_product(10)(at) == pytest.approx(np.tile(-10 * at.honest.mean(0), (3, 1)), rel=1e-5)
+    sent = sybil(at)
+    assert np.linalg.norm(sent, axis=1) == pytest.approx([CAP] * 3, rel=1e-5)
+    assert float(sent[0] @ at.honest.mean(0)) < 0
+
+
+def test_sizes_of_backdoors_and_noise() -> None:
+    at = view()
+    median = float(np.median(np.linalg.norm(at.honest, axis=1)))
+    for craft, norm in ((norm_matched, median), (at_cap, CAP), (gaussian, CAP)):
+        assert np.linalg.norm(craft(at), axis=1) == pytest.approx([norm] * 3, rel=1e-5)
+    assert np.array_equal(scaled(at), 10 * at.own)
+
+
+def test_free_riders_and_copies() -> None:
+    at = view()
+    assert not nothing(at).any()
+    assert np.array_equal(replay(at), np.tile(at.previous, (3, 1)))
+    assert np.array_equal(mimic(at), np.tile(at.honest[at.victim], (3, 1)))
+
+
+def test_mimic_chooses_who_differs_all_the_time_in_one_direction() -> None:
+    rounds = np.random.default_rng(0).standard_normal((20, 6, 30)).astype(np.float32)
+    rounds[:, 4, 7] += 5
+    assert mimic_victim(rounds) == 4
+
+
+def test_noise_keeps_the_norm_and_ends_the_likeness() -> None:
+    at = view()
+    plain, sent = sybil(at), noisy(sybil)(at)
+    assert np.linalg.norm(sent, axis=1) == pytest.approx(np.linalg.norm(plain, axis=1), rel=1e-5)
+    cosine = float(sent[0] @ sent[1]) / CAP**2
+    # Noise of half the norm: 1 / (1 + 1/4), give or take what 40 random values do.
+    assert 0.6 < cosine < 0.95
+
+
+@given(views, st.sampled_from(ATTACKS))
+def test_every_attack_sends_finite_float32_and_changes_nothing_it_is_shown(at: View, attack: Attack) -> None:
+    shown = [at.honest.copy(), at.own.copy(), at.previous.copy()]
+    at = View(at.honest, at.own, at.previous, at.cap, 0, at.rng)
+    sent = attack.craft(at)
+    assert sent.shape == at.own.shape
+    assert sent.dtype == np.float32
+    assert np.isfinite(sent).all()
+    assert all(np.array_equal(a, b) for a, b in zip(shown, [at.honest, at.own, at.previous], strict=True))
+
+
+def test_names_are_unique_and_none_is_first() -> None:
+    assert ATTACKS[0] is NONE
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)

@@ -1,0 +1,159 @@
+"""Norms, inner products and means where both factors are trained, against the dense weight changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concordat.api.round import Factor
+from concordat.lora import (
+    COVARIANCE_LIMIT,
+    Adapter,
+    CovarianceTooLarge,
+    LoraError,
+    factor_mean,
+    product_gram,
+    product_norms,
+)
+from tests.unit.lora.adapters import build, by_module, changes, made, parents, update, weights
+
+Drawn = tuple[Adapter, np.random.Generator]
+_sizes = st.sampled_from([1e-3, 1.0, 1e3])
+
+
+@given(parents(), _sizes)
+def test_norms_are_those_of_the_weight_change(drawn: Drawn, size: float) -> None:
+    parent, rng = drawn
+    delta = update(rng, parent, Factor.BOTH, size)
+    before, after = by_module(parent), by_module(parent, delta)
+    for name, norm in product_norms(delta, parent).items():
+        assert norm == pytest.approx(np.linalg.norm(after[name] - before[name]), rel=1e-9, abs=1e-12)
+
+
+@given(parents(), st.integers(1, 6), _sizes)
+def test_inner_products_and_distances_are_those_of_the_weight_changes(drawn: Drawn, n: int, size: float) -> None:
+    parent, rng = drawn
+    updates = [update(rng, parent, Factor.BOTH, size) for _ in range(n)]
+    exact = changes(parent, updates)
+    inner, distances2 = product_gram(updates, parent)
+    np.testing.assert_allclose(inner, exact @ exact.T, atol=1e-9 * np.square(exact).sum(axis=1).max())
+    wanted = np.square(exact[:, None] - exact[None]).sum(axis=-1)
+    np.testing.assert_allclose(distances2, wanted, atol=1e-9 * wanted.max() + 1e-20)
+    assert np.array_equal(inner, inner.T)
+    assert np.array_equal(distances2, distances2.T)
+    assert not distances2.diagonal().any()
+
+
+def test_distances_of_near_copies_far_from_the_parent_do_not_cancel() -> None:
+    rng = np.random.default_rng(0)
+    parent = build(rng, {"q": (40, 30, 4)})
+    common = {n: 100 * t for n, t in update(rng, parent, Factor.BOTH).items()}
+    # The steps are representable beside the common part, so that the reference is exact too.
+    steps = [{n: np.round(t * 64) / 2**17 for n, t in update(rng, parent, Factor.BOTH).items()} for _ in range(4)]
+    updates = [{n: common[n].astype(np.float64) + step[n] for n in common} for step in steps]
+    updates.append({n: 1e6 * t for n, t in update(rng, parent, Factor.BOTH).items()})
+    a0, b0 = (parent.modules["q"].factor(f).astype(np.float64) for f in (Factor.A, Factor.B))
+    scale = parent.modules["q"].scale
+    _, distances2 = product_gram(updates, parent)
+    for i in range(4):
+        for j in range(4):
+            db = updates[i]["q.lora_B.weight"] - updates[j]["q.lora_B.weight"]
+            da = updates[i]["q.lora_A.weight"] - updates[j]["q.lora_A.weight"]
+            exact = scale * (db @ (a0 + updates[i]["q.lora_A.weight"]) + (b0 + updates[j]["q.lora_B.weight"]) @ da)
+            assert distances2[i, j] == pytest.approx(np.square(exact).sum(), rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-2, 1.0, 1e4]))
+def test_a_change_of_gauge_is_no_change(seed: int, size: float) -> None:
+    # (B·G, G⁻¹·A) is the same weight: neither norm nor direction can be hidden in the factors, nor invented.
+    rng = np.random.default_rng(seed)
+    parent = build(rng, {"q": (9, 8, 3)})
+    a, b = (parent.modules["q"].factor(f).astype(np.float64) for f in (Factor.A, Factor.B))
+    gauge = size * np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    still = {"q.lora_B.weight": b @ gauge - b, "q.lora_A.weight": np.linalg.inv(gauge) @ a - a}
+    norm = float(np.linalg.norm(weights(parent)))
+    assert product_norms(still, parent)["q"] <= 1e-9 * norm * max(size, 1 / size)
+    delta = update(rng, parent, Factor.BOTH)
+    turned = {
+        "q.lora_B.weight": (b + delta["q.lora_B.weight"]) @ gauge - b,
+        "q.lora_A.weight": np.linalg.inv(gauge) @ (a + delta["q.lora_A.weight"]) - a,
+    }
+    inner, distances2 = product_gram([delta, turned], parent)
+    exact = product_norms(delta, parent)["q"] ** 2
+    np.testing.assert_allclose(inner, exact, rtol=1e-6 * max(size, 1 / size))
+    assert distances2[0, 1] <= 1e-6 * exact * max(size, 1 / size)
+
+
+@given(parents(), st.integers(1, 5), st.sampled_from([0.02, 1.0]), st.booleans())
+def test_the_error_of_a_mean_of_factors_is_what_it_misses(drawn: Drawn, n: int, size: float, whole: bool) -> None:
+    parent, rng = drawn
+    updates = [update(rng, parent, Factor.BOTH, size) for _ in range(n)]
+    w = rng.dirichlet(np.ones(n)) * (1 if whole else 0.6)
+    wanted = w @ changes(parent, updates)
+    mean = {name: sum(x * u[name].astype(np.float64) for x, u in zip(w, updates, strict=True)) for name in updates[0]}
+    error = np.linalg.norm(wanted - changes(parent, [mean])[0]) / np.linalg.norm(wanted)
+    if error > COVARIANCE_LIMIT:
+        with pytest.raises(CovarianceTooLarge) as refused:
+            factor_mean(updates, list(w), parent)
+        assert refused.value.error == pytest.approx(error, rel=1e-6)
+        return
+    tensors, got = factor_mean(updates, list(w), parent)
+    assert got == pytest.approx(error, rel=1e-6, abs=1e-12)
+    for name, tensor in tensors.items():
+        module = parent.modules[name.rsplit(".lora_", 1)[0]]
+        start = module.a if ".lora_A." in name else module.b
+        np.testing.assert_allclose(tensor, start + mean[name], rtol=1e-5, atol=1e-5)
+    missed = np.linalg.norm(wanted - (made(parent, tensors) - weights(parent))) / np.linalg.norm(wanted)
+    assert missed == pytest.approx(error, abs=1e-3)
+
+
+def test_a_mean_of_factors_is_exact_while_one_is_common() -> None:
+    rng = np.random.default_rng(1)
+    parent = build(rng, {"q": (9, 8, 3), "v": (5, 8, 2)})
+    updates = [update(rng, parent, Factor.BOTH) for _ in range(4)]
+    for delta in updates:
+        for name in delta:
+            if ".lora_A." in name:
+                delta[name] = updates[0][name]
+    tensors, error = factor_mean(updates, [0.25] * 4, parent)
+    assert error < 1e-12
+    np.testing.assert_allclose(made(parent, tensors) - weights(parent), changes(parent, updates).mean(0), atol=1e-4)
+
+
+def test_a_mean_of_factors_that_went_apart_is_refused() -> None:
+    rng = np.random.default_rng(2)
+    parent = build(rng, {"q": (9, 8, 3), "v": (5, 8, 2)})
+    updates = [update(rng, parent, Factor.BOTH, 2.0) for _ in range(4)]
+    with pytest.raises(CovarianceTooLarge, match=r"would miss \d+\.\d% .* in [qv]; at most 5% .* Alternating or Svd"):
+        factor_mean(updates, [0.25] * 4, parent)
+
+
+def test_no_change_has_no_error() -> None:
+    parent = build(np.random.default_rng(3), {"q": (9, 8, 3)})
+    still = {"q.lora_A.weight": np.zeros((3, 8), np.float32), "q.lora_B.weight": np.zeros((9, 3), np.float32)}
+    tensors, error = factor_mean([still] * 3, [1 / 3] * 3, parent)
+    assert error == 0
+    np.testing.assert_array_equal(tensors["q.lora_A.weight"], parent.modules["q"].a)
+
+
+@pytest.mark.parametrize("call", [product_gram, lambda updates, parent: factor_mean(updates, [1.0] * 2, parent)])
+def test_an_update_that_cannot_be_used_is_named(call: object) -> None:
+    rng = np.random.default_rng(4)
+    parent = build(rng, {"q": (9, 8, 3)})
+    good, short = update(rng, parent, Factor.BOTH), update(rng, parent, Factor.BOTH, rank=2)
+    assert callable(call)
+    with pytest.raises(
+        LoraError, match=r"update 1: q.lora_A.weight has shape \[2, 8\], the parent's has \[3, 8\]; pad"
+    ):
+        call([good, short], parent)
+    with pytest.raises(
+        LoraError, match=r"update 1: the update must have the 2 tensors of factor Both; missing: q.lora_A"
+    ):
+        call([good, update(rng, parent, Factor.B)], parent)
+    bad = {name: np.where(np.isfinite(t) & (t != t.max()), t, np.nan) for name, t in good.items()}
+    with pytest.raises(LoraError, match=r"update 1: q.lora_\w.weight has a value that is not finite"):
+        call([good, bad], parent)
+    with pytest.raises(LoraError, match="there is no update"):
+        call([], parent)

@@ -1,0 +1,249 @@
+"""Steps 5, 6, 8 and 9: who is rejected, at which threshold, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from concordat.api.conditions import Reason
+from concordat.screening import Alert, Candidate, Functional, FunctionalLimits, Screened, screen
+
+Screen = Callable[..., Screened]
+LIMITS = FunctionalLimits(max_loss_increase=1.0, max_trigger_gain=0.3)
+GOOD = Functional(0.0, 0.0, "corner")
+
+
+def at(*degrees: float) -> NDArray[Any]:
+    """Unit vectors in the plane."""
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def reasons(screened: Screened) -> list[Reason]:
+    return [f.reason for f in screened.findings]
+
+
+V, DUP, FREE = Reason.VERIFIED, Reason.NEAR_DUPLICATE, Reason.FREE_RIDING
+EDGE = math.degrees(math.acos(0.99))
+
+
+@pytest.mark.parametrize(
+    ("angles", "wanted", "near"),
+    [
+        ([0, EDGE + 0.01], [V, V], ["site-01", "site-00"]),
+        ([0, EDGE - 0.01], [V, DUP], [None, "site-00"]),
+        # A chain: the third resembles only the second, which is rejected already.
+        ([0, 6, 12], [V, DUP, V], ["site-02", "site-00", "site-00"]),
+        # The same with the one in the middle first: it holds both.
+        ([6, 0, 12], [V, DUP, DUP], [None, "site-00", "site-00"]),
+        ([0, 6, 12, 18, 25], [V, DUP, V, DUP, V], ["site-02", "site-00", "site-00", "site-02", "site-02"]),
+        ([0, 0, 0], [V, DUP, DUP], [None, "site-00", "site-00"]),
+        # An update against another is no copy of it.
+        ([0, 180], [V, V], ["site-01", "site-00"]),
+    ],
+)
+def test_of_updates_in_one_direction_the_first_counts(
+    screen_rows: Screen, angles: list[float], wanted: list[Reason], near: list[str | None]
+) -> None:
+    screened = screen_rows(at(*angles))
+    assert reasons(screened) == wanted
+    assert [f.near for f in screened.findings] == near
+    assert screened.rejected == wanted.count(DUP)
+
+
+@pytest.mark.parametrize("scale", [1e-1, 0.5, 3.0, 1e4])
+def test_a_scaled_copy_is_a_copy(screen_rows: Screen, scale: float) -> None:
+    rows = at(0, 90, 0)
+    rows[2] *= scale
+    first, _, copy = screen_rows(rows).findings
+    assert (first.reason, copy.reason, copy.near) == (V, DUP, "site-00")
+    assert copy.message == "the update resembles that of site-00, cosine 1, at most 0.99: only the first by name counts"
+    assert copy.numbers == {"norm": pytest.approx(scale), "nearestCosine": 1}
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(0, 9), st.just(2)), elements=st.floats(-9, 9)))
+def test_what_is_kept_holds_no_two_that_resemble_each_other(screen_rows: Screen, rows: NDArray[Any]) -> None:
+    screened = screen_rows(rows)
+    for found in screened.findings:
+        if "nearestCosine" in found.numbers:
+            assert (found.numbers["nearestCosine"] > 0.99) == (found.reason is DUP)
+            assert found.near is not None
+
+
+@pytest.mark.parametrize(
+    ("norms", "wanted"),
+    [
+        ([1, 1, 0.051], [V, V, V]),
+        ([1, 1, 0.049], [V, V, FREE]),
+        ([0.001, 1], [V, V]),
+        ([0, 1], [FREE, V]),
+        ([0], [FREE]),
+        ([0, 0, 0], [FREE, FREE, FREE]),
+        # Zeros are gone before the median is taken: 0.04 is 0.04 of it, not more than all.
+        ([0, 0, 0, 1, 1, 0.04], [FREE, FREE, FREE, V, V, FREE]),
+        ([1e-300, 1], [FREE, V]),
+    ],
+)
+def test_an_update_that_is_next_to_nothing_is_free_riding(
+    screen_rows: Screen, norms: list[float], wanted: list[Reason]
+) -> None:
+    assert reasons(screen_rows(np.diag(norms))) == wanted
+
+
+def test_the_median_of_a_survivor_is_that_of_survivors(screen_rows: Screen) -> None:
+    found = screen_rows(np.diag([1.0, 2.0, 3.0, 0.01])).findings
+    assert [f.numbers["relativeNorm"] for f in found] == pytest.approx([0.5, 1, 1.5, 0.01 / 1.5])
+    assert found[3].message == "the norm 0.01 is 0.0067 times the round's median, at least 0.05"
+
+
+@pytest.mark.parametrize(("cosine", "reason"), [(0.98, V), (0.981, FREE), (1.0, FREE), (-1.0, V)])
+def test_the_last_aggregate_sent_back_is_free_riding(screen_rows: Screen, cosine: float, reason: Reason) -> None:
+    found = screen_rows(np.eye(3), previous=np.array([0.1, cosine, 0.1])).findings
+    assert [f.reason for f in found] == [V, reason, V]
+    assert [f.numbers["previousCosine"] for f in found] == [0.1, cosine, 0.1]
+    assert ("repeats the last aggregate" in found[1].message) is (reason is FREE)
+
+
+@pytest.mark.parametrize(
+    ("result", "odd", "wanted"),
+    [
+        (GOOD, False, V),
+        (Functional(1.0, 0.3, "corner"), False, V),
+        (Functional(1.01, 0.0, "corner"), False, V),
+        (Functional(0.0, 0.31, "corner"), False, Reason.TRIGGER_RESPONSE),
+        (Functional(math.nan, 0.0, "corner"), False, V),
+        (Functional(0.0, math.nan, "corner"), False, Reason.TRIGGER_RESPONSE),
+        (GOOD, True, V),
+        (Functional(1.0, 0.3, "corner"), True, V),
+        (Functional(1.01, 0.0, "corner"), True, Reason.QUARANTINED),
+        (Functional(math.nan, 0.0, "corner"), True, Reason.QUARANTINED),
+        (Functional(0.0, 0.31, "corner"), True, Reason.QUARANTINED),
+    ],
+)
+def test_the_functional_check(screen_rows: Screen, result: Functional, odd: bool, wanted: Reason) -> None:
+    rows = np.eye(9)
+    rows[4] *= 4 if odd else 1
+    functional = {f"site-{i:02}": GOOD for i in range(9)} | {"site-04": result}
+    screened = screen_rows(rows, functional=functional, functional_limits=LIMITS)
+    assert reasons(screened) == [V] * 4 + [wanted] + [V] * 4
+    assert (screened.rejected, screened.remaining_faults) == ((0, 1) if wanted is V else (1, 0))
+    assert screened.quarantined == (("site-04",) if wanted is Reason.QUARANTINED else ())
+    found = screened.findings[4]
+    assert bool(found.alerts) is odd
+    assert ("maxTriggerGainPpm" in found.message) is not (result.trigger_gain <= 0.3)
+    assert ("maxLossIncrease" in found.message) is not (result.loss_change <= 1)
+    assert str(found.numbers["lossChange"]) == str(result.loss_change)
+
+
+def test_alerts_of_one_family_do_not_quarantine(screen_rows: Screen) -> None:
+    # Few updates: the only alert there can be besides the centre's is the site's own history.
+    functional = {f"site-{i:02}": Functional(2.0, 0.0, "corner") for i in range(3)}
+    rows = np.diag([9.0, 1.0, 1.0])
+    screened = screen_rows(rows, history=(1.0, 1.0, 1.0), functional=functional, functional_limits=LIMITS)
+    assert screened.findings[0].alerts == (Alert.HISTORY,)
+    assert reasons(screened) == [V, V, V]
+
+
+def test_a_rejected_update_needs_no_functional_result(screen_rows: Screen) -> None:
+    screened = screen_rows(at(0, 0, 90), functional={"site-00": GOOD, "site-02": GOOD}, functional_limits=LIMITS)
+    assert reasons(screened) == [V, DUP, V]
+    assert "lossChange" not in screened.findings[1].numbers
+
+
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        ({"functional": {"site-00": GOOD}, "functional_limits": LIMITS}, r"missing: \['site-01'\]"),
+        ({"functional": {"site-00": GOOD, "site-01": GOOD}}, "needs its limits"),
+        ({"previous": np.zeros(3)}, r"previous \(2,\)"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_of_the_caller(screen_rows: Screen, rest: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        screen_rows(np.eye(2), **rest)
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "max_faulty", "rejected", "remaining", "held"),
+    [
+        (at(), 0, 0, 0, 0, False),
+        (at(), 2, 1, 2, 0, True),
+        (at(0), 0, 2, 0, 2, False),
+        (at(0, 0, 90), 0, 1, 1, 0, False),
+        (at(0, 0, 90), 1, 1, 2, 0, True),
+        (at(0, 0, 90), 1, 4, 2, 2, False),
+        (at(0, 0, 90), 0, 0, 1, 0, True),
+        (np.zeros((2, 2)), 0, 1, 2, 0, True),
+    ],
+)
+def test_rejections_use_up_the_fault_budget(
+    screen_rows: Screen, rows: NDArray[Any], before: int, max_faulty: int, rejected: int, remaining: int, held: bool
+) -> None:
+    screened = screen_rows(rows, max_faulty, charged_before=before)
+    assert (screened.rejected, screened.remaining_faults, screened.held) == (rejected, remaining, held)
+
+
+def test_alerts_are_computed_for_what_is_left_of_the_budget(screen_rows: Screen) -> None:
+    # Three updates have a robust centre with one faulty among them, with two they have none.
+    for before, computed in ((0, False), (1, True)):
+        found = screen_rows(np.eye(3), 2, charged_before=before).findings[0]
+        assert ("centreCosine" in found.numbers) is computed
+
+
+def test_a_norm_that_underflows_when_squared_is_nothing() -> None:
+    zero = np.zeros((3, 3))
+    candidates = [Candidate(f"site-{i}", 1e-200, ()) for i in range(3)]
+    assert reasons(screen(candidates, zero, zero, max_faulty=1, charged_before=0)) == [FREE] * 3
+
+
+def test_a_round_of_nobody_one_and_two(screen_rows: Screen) -> None:
+    assert screen_rows(np.empty((0, 3)), previous=np.empty(0), functional={}, functional_limits=LIMITS).findings == ()
+    [one] = screen_rows([[1.0, 2.0]], history=(1.0,) * 9).findings
+    assert (one.reason, one.alerts, set(one.numbers), one.near) == (V, (), {"norm"}, None)
+    for found in screen_rows([[1.0, 0.0], [-100.0, 1.0]], history=(1.0,) * 9).findings:
+        assert (found.reason, found.alerts, set(found.numbers)) == (V, (), {"norm", "nearestCosine"})
+
+
+@given(st.integers(0, 2**32 - 1), st.permutations(range(10)))
+def test_the_order_of_the_candidates_changes_nothing(screen_rows: Screen, seed: int, order: Sequence[int]) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.lognormal(0, 1, (10, 1)) * (rng.normal(size=(10, 4)) + rng.uniform(0, 3))
+    previous = rng.uniform(-1, 1, 10)
+    inner, names = rows @ rows.T, [f"site-{i}" for i in range(10)]
+    norms = np.sqrt(np.diag(inner))
+    distances2 = np.maximum(norms[:, None] ** 2 + norms**2 - 2 * inner, 0)
+    candidates = [Candidate(s, float(v), (1.0, 1.0, 1.0)) for s, v in zip(names, norms, strict=True)]
+    functional = {s: Functional(float(rng.normal()), float(rng.uniform(0, 0.6)), "corner") for s in names}
+    results = [
+        screen(
+            [candidates[i] for i in some],
+            inner[np.ix_(some, some)],
+            distances2[np.ix_(some, some)],
+            max_faulty=2,
+            charged_before=0,
+            previous=previous[list(some)],
+            functional=functional,
+            functional_limits=LIMITS,
+        )
+        for some in (range(10), order)
+    ]
+    assert results[0] == results[1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 12), st.sampled_from([1e-6, 1e-3, 0.5, 7.0, 1e5]))
+def test_nothing_but_the_norm_depends_on_the_scale(screen_rows: Screen, seed: int, n: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.lognormal(0, 1, (n, 1)) * (rng.normal(size=(n, 30)) + rng.uniform(0, 3))
+    plain, scaled = screen_rows(rows).findings, screen_rows(rows * scale).findings
+    for one, other in zip(plain, scaled, strict=True):
+        assert (one.reason, one.alerts, one.near) == (other.reason, other.alerts, other.near)
+        numbers = {**one.numbers, "norm": one.numbers["norm"] * scale}
+        assert other.numbers == pytest.approx(numbers, rel=1e-6, abs=1e-6)
