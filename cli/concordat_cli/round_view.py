@@ -35,6 +35,8 @@ class SiteRow:
     """Step to True, False, Unknown or '' where nothing is known yet."""
     examples: int | None
     norm: str | None
+    measurements: dict[str, str]
+    """What screening measured of the update."""
     verdict: str
     local_before_ppm: int | None
     local_after_ppm: int | None
@@ -109,6 +111,7 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
         examples=submission.examples if submission else None,
         norm=(update.status.verdict.norm if update.status.verdict else None)
         or (submission.norm if submission else None),
+        measurements=update.status.verdict.measurements if update.status.verdict else {},
         verdict=verified.reason if verified else (first_bad.reason if first_bad else ""),
         local_before_ppm=decision.evaluation.parent_ppm
         if decision

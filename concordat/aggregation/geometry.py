@@ -20,10 +20,13 @@ from concordat.aggregation.rows import Rows
 
 Matrix = NDArray[np.float64]
 
-_CHUNK = 512
 _FEW = 32
+"""Up to so many rows are multiplied in chunks of columns."""
+_CHUNK = 512
 _FAR = 100.0
+"""Squared distance from the origin, relative to that between updates, above which float32 rounds too much away."""
 _FAINT = 1e-30
+"""Mean square of a column below which too many squares vanish from float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +95,8 @@ def gram(rows: Rows, *, threads: int | None = None, progress: Progress | None = 
     found = _pass(rows, 0, np.float32, threads, progress)
     if _holds(found, rows.size):
         return found
-    # Squares that overflow or underflow float32, or an origin far from most updates: an outlier. Half of the norms
-    # are no larger than the median one, so from there no majority of the updates looks all the same.
+    # Squares overflow or vanish, or the first update is an outlier, from which the others look all the same. The one of
+    # median norm is no outlier, or a small one, while fewer than half are.
     norms2 = dots(rows, rows, dtype=np.float64, threads=threads, progress=progress)
     return _pass(rows, int(np.argsort(norms2, kind="stable")[(rows.n - 1) // 2]), np.float64, threads, progress)
 

@@ -50,9 +50,9 @@ def geometric_median(gram: Gram, max_faulty: int) -> Weights:
     Until a step is shorter than 1e-10 of how far apart the updates are. Distances are smoothed below 1e-6 of that, not
     below a fixed length, which for small updates would give the mean.
     """
-    apart = middle(gram.distances2)[1]
+    row, apart = middle(gram.distances2)
     if apart == 0:
-        return _share(gram.n, np.flatnonzero(gram.distances2[middle(gram.distances2)[0]] == 0))
+        return _share(gram.n, np.flatnonzero(gram.distances2[row] == 0))
     weights = np.full(gram.n, 1 / gram.n)
     for _ in range(_STEPS):
         closeness = 1 / np.maximum(_distances_from(gram.centred, weights), 1e-6 * apart)
@@ -83,6 +83,7 @@ def dnc(gram: Gram, max_faulty: int) -> Weights:
 
     Divide and conquer (Shejwalkar and Houmansadr, NDSS 2021). The paper samples coordinates to make the decomposition
     small; in terms of the Gram it is small for all of them, so this is one exact iteration with c = 1, without chance.
+    One direction shows one kind of outlier: of two far out in different directions, the smaller may stay.
     """
     equal = np.full(gram.n, 1 / gram.n)
     _, direction = np.linalg.eigh(_about_mean(gram.centred, equal))

@@ -26,7 +26,8 @@ from concordat_learning.triggers import Trigger, triggers
 
 SCHEMA = "concordat.dev/canary-report/v1"
 REPORT = "canary.json"
-PARENT = "parent"
+PARENT, SITES = "parent", "sites"
+"""Folders of `--updates`: the parent's adapter, and one folder a site."""
 _WEIGHTS = "adapter_model.safetensors"
 # The largest number the API's decimals hold.
 _LARGEST = 999_999.0
@@ -70,7 +71,7 @@ def check(folders: CanaryFolders) -> None:
     parent = respond(model.logits, examples, known)
     figures: dict[str, dict[str, int | str]] = {}
     for site in sites:
-        path = folders.updates / site / _WEIGHTS
+        path = folders.updates / SITES / site / _WEIGHTS
         model.load(read_adapter(path), str(path))
         found = respond(model.logits, examples, known)
         gain = strongest(found, parent, examples.labels, known, package.classes)
@@ -140,7 +141,9 @@ def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> flo
 
 def _sites(folders: CanaryFolders) -> list[str]:
     try:
-        return sorted(entry.name for entry in folders.updates.iterdir() if entry.is_dir() and entry.name != PARENT)
+        return sorted(entry.name for entry in (folders.updates / SITES).iterdir())
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise InputError(f"{folders.updates} cannot be read: {error.strerror}; the aggregator writes it") from None
 

@@ -21,18 +21,22 @@ def sites_table(v: RoundView) -> Table:
         "examples",
         "consent",
         "norm",
+        "to centre",
+        "trigger",
         "verdict",
         "local before",
         "local after",
         "release",
     ):
-        out.add_column(column, justify="right" if column in {"examples", "norm"} else "left")
+        out.add_column(column, justify="right" if column in {"examples", "norm", "to centre", "trigger"} else "left")
     for r in v.sites:
         out.add_row(
             r.site + (" (hostile)" if r.site == HOSTILE else ""),
             "–" if r.examples is None else str(r.examples),
             {"True": "yes", "False": "no"}.get(r.steps["Consented"], "–"),
             r.norm or "–",
+            r.measurements.get("centreCosine", "–"),
+            r.measurements.get("triggerGain", "–"),
             r.verdict,
             percent(r.local_before_ppm),
             percent(r.local_after_ppm),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.api.contract import Contract
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.lineage import Trust
@@ -107,6 +108,8 @@ class Federation:
         """Site to what its training Job ends with: a reason of failure, instead of a candidate."""
         self.quality: dict[str, int] = {}
         """Namespace to the candidate's accuracy there, in parts per million; 900000 where nothing is said."""
+        self.canary_loss: dict[str, str] = {}
+        """Namespace of a site to what its update does to the loss on the hub's canary data."""
         self.launched: list[Key] = []
         self.mortal: str | None = None
         """Kill the operator `before` or `after` every write."""
@@ -318,7 +321,9 @@ class Federation:
     def _train(self, key: Key) -> None:
         number = sorted(self.agents).index(key[0])
         # Different for every site, as honest training is: what points the same way counts as a copy.
-        values = np.random.default_rng(number).normal(scale=0.2, size=(4, 2)).astype(np.float32)
+        # Beside something in common, which they all learn.
+        own = np.random.default_rng(number).normal(scale=0.2, size=(4, 2))
+        values = (own + 0.2).astype(np.float32)
         evidence = {
             "schema": "concordat.dev/training-evidence/v1",
             "steps": 100,
@@ -354,9 +359,23 @@ class Federation:
         for name, data in files.items():
             (result / name).write_bytes(data)
 
+    def _check_canary(self, work: Path) -> None:
+        """The learning image's part: measure what the aggregator laid out."""
+        sites = [folder.name for folder in (work / "canary" / "sites").iterdir()]
+        found = {
+            site: {"lossChange": self.canary_loss.get(site, "-0.1"), "triggerGainPpm": 0, "trigger": "x"}
+            for site in sites
+        }
+        report = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1", "sites": found}
+        (work / "canary.json").write_text(json.dumps(report))
+
     async def _aggregate(self, job: dict[str, Any]) -> None:
         """Run the real aggregator, and leave its pod with the termination message."""
-        outcome = await aggregate(self.registry, request_of(job), self.folder / "work" / job["metadata"]["uid"])
+        work = self.folder / "work" / job["metadata"]["uid"]
+        if job["spec"]["template"]["spec"].get("initContainers"):
+            await aggregate(self.registry, request_of(job), work, prepare=True)
+            self._check_canary(work)
+        outcome = await aggregate(self.registry, request_of(job), work)
         metadata = {
             "name": f"{job['metadata']['name']}-pod",
             "namespace": self.hub_space,
@@ -383,6 +402,12 @@ class Federation:
         found = self.store.get(FederationRound, self.hub_space, name)
         assert isinstance(found, FederationRound)
         return found
+
+    async def contract(self, name: str) -> Contract:
+        """The signed contract of a round."""
+        signed = self.found(name).status.contract
+        assert signed is not None
+        return Contract.model_validate_json(await self.registry.read(signed.artifact, types.CONTRACT_FILE))
 
     def updates(self, name: str) -> dict[str, Update]:
         """The round's Updates by the short name of their site."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.api import FederationRound, Release, Update, find, is_true
+from concordat.api import FederationRound, Release, Site, Update, find, is_true
 from concordat.artifacts.tensors import Tensors
 from concordat.lora import Ceiling
-from concordat.runtime import JOB
+from concordat.runtime import CONFIGMAP, JOB
 from tests.api.operator.federation import Federation
 
 
@@ -97,6 +97,66 @@ async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(fed
     (gone,) = federation.found("r1").status.exceptions
     assert (gone.site, gone.step, gone.reason) == (federation.name("site-e"), "Verified", "NormExceeded")
     assert federation.found("r1").status.summary == "4/5 verified"
+
+
+def turned(delta: Tensors, ceiling: Ceiling) -> Any:
+    """An update turned around, as large as the contract allows."""
+    from concordat_site.signer import clipped
+
+    return clipped({name: values * np.float32(-100) for name, values in delta.items()}, ceiling)
+
+
+async def test_more_rejections_than_the_budget_wait_for_approval(federation: Federation) -> None:
+    await federation.join("site-e", prepare=poisoned)
+    await federation.settle()
+    await federation.round("r1", aggregation={"maxFaultySites": 0})
+    await federation.settle()
+    round_ = federation.found("r1")
+    assert round_.status.phase == "Held"
+    assert find(round_.status.conditions, "Ready").reason == "HeldForApproval"
+    assert round_.status.release is None
+    assert round_.status.aggregate.rejected == 1
+    patch = {"spec": {"approveHeld": True}}
+    path = f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/r1"
+    await federation.admin._write("PATCH", path, patch, content_type="application/merge-patch+json")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federation: Federation) -> None:
+    for short in ("site-e", "site-f", "site-g", "site-h"):
+        await federation.join(short)
+    await federation.join("site-i", prepare=turned)
+    await federation.settle()
+    hostile, hub = federation.name("site-i"), federation.hub_space
+    federation.canary_loss = {hostile: "9"}
+    canary = {"screening": {"clipNorm": "4", "canary": {"claim": "canary"}}}
+    await federation.round("r1", **canary)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    verdict = federation.updates("r1")["site-i"].status.verdict
+    assert verdict.reason == "Quarantined"
+    assert "CentreCosine" in verdict.alerts
+    assert verdict.measurements["lossChange"] == "9"
+    assert federation.found("r1").status.aggregate.quarantined == [hostile]
+    assert is_true(federation.found("r1").status.conditions, "PoisoningAlert")
+    site = federation.store.get(Site, hostile, hostile)
+    shown = find(site.status.conditions, "Quarantined")
+    assert shown.is_true
+    assert f"kubectl -n {hub} patch configmap concordat-quarantine" in shown.message
+
+    await federation.round("r2", **canary)
+    await federation.settle()
+    assert hostile not in {site.name for site in (await federation.contract("r2")).sites}
+
+    # What the message says, without kubectl.
+    found = await federation.admin.get(CONFIGMAP, hub, "concordat-quarantine")
+    del found["data"][hostile]
+    await federation.admin.replace(found)
+    await federation.settle()
+    await federation.round("r3", **canary)
+    await federation.settle()
+    assert hostile in {site.name for site in (await federation.contract("r3")).sites}
 
 
 async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federation: Federation) -> None:

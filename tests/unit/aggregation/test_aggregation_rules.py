@@ -290,7 +290,7 @@ def test_a_constant_of_norm_1000_moves_the_result_and_changes_nothing_else(rule:
 
 
 @pytest.mark.parametrize(("rule", "pre"), CASES)
-@pytest.mark.parametrize("scale", [2.0**-66, 2.0**-110, 2.0**120])
+@pytest.mark.parametrize("scale", [2.0**-110, 2.0**120])
 def test_a_scaled_round_gives_a_scaled_result(rule: Rule, pre: PreAggregation, scale: float) -> None:
     x = sites(4, 31, 3)
     one = apply(x, rule, 3, pre=pre)
@@ -316,14 +316,11 @@ def test_equal_updates_give_that_update(rule: Rule, pre: PreAggregation, n: int)
         np.testing.assert_allclose(apply(x, rule, f, pre=pre, reference=trusted), x[0], rtol=1e-6)
 
 
-ROBUST = [
-    case
-    for case in CASES
-    if case[0] in set(Rule) - {Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.DNC, Rule.FOOLSGOLD, Rule.FLAME}
-]
+NOT_ROBUST = [Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.DNC, Rule.FOOLSGOLD, Rule.FLAME]
+"""DnC sees the larger of two outliers; the last two go by angle, and enormous updates stand at any."""
 
 
-@pytest.mark.parametrize(("rule", "pre"), ROBUST)
+@pytest.mark.parametrize(("rule", "pre"), [case for case in CASES if case[0] not in NOT_ROBUST])
 @pytest.mark.parametrize("size", [1e2, 1e30])
 @pytest.mark.parametrize("first", [True, False])
 def test_enormous_updates_do_not_move_the_result_far(rule: Rule, pre: PreAggregation, size: float, first: bool) -> None:
@@ -346,7 +343,7 @@ def test_a_majority_of_copies_is_the_result(rule: Rule) -> None:
     np.testing.assert_allclose(apply(x, rule, 2), x[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("rule", set(Rule) - COORDINATE)
+@pytest.mark.parametrize("rule", [rule for rule in Rule if rule not in COORDINATE])
 def test_weights_are_the_shares_of_the_updates(rule: Rule) -> None:
     x = sites(7, 15, 3)
     trusted = updates(reference(x)[None])[0]

@@ -124,8 +124,8 @@ class Hub:
         shutil.copytree(job.root / "task" / "parent", self.folders.updates / "parent")
 
     def send(self, site: str, adapter: Tensors) -> None:
-        (self.folders.updates / site).mkdir(exist_ok=True)
-        (self.folders.updates / site / "adapter_model.safetensors").write_bytes(write(adapter))
+        (self.folders.updates / "sites" / site).mkdir(parents=True, exist_ok=True)
+        (self.folders.updates / "sites" / site / "adapter_model.safetensors").write_bytes(write(adapter))
 
     def run(self) -> int:
         flags = [f"--{name}={path}" for name, path in vars(self.folders).items()]
@@ -186,9 +186,13 @@ Spoil = Callable[[Path], None]
         (lambda root: (root / "data/validation.safetensors").unlink(), 65, "on that of screening.canary.claim"),
         (lambda root: (root / "data" / TRIGGERS).write_bytes(b"x"), 65, "triggers.safetensors cannot be read"),
         (lambda root: (root / "base/package.json").unlink(), 64, "package.json cannot be read"),
-        (lambda root: shutil.rmtree(root / "updates"), 64, "updates cannot be read: No such file or directory"),
+        (lambda root: shutil.rmtree(root / "updates"), 64, "parent/adapter_model.safetensors cannot be read"),
         (lambda root: shutil.rmtree(root / "updates/parent"), 64, "parent/adapter_model.safetensors cannot be read"),
-        (lambda root: (root / "updates/site-a").mkdir(), 64, "site-a/adapter_model.safetensors cannot be read"),
+        (
+            lambda root: (root / "updates/sites/site-a").mkdir(parents=True),
+            64,
+            "site-a/adapter_model.safetensors cannot be read",
+        ),
         (lambda root: shutil.rmtree(root / "out"), 75, "canary.json cannot be written: No such file or directory"),
     ],
 )
