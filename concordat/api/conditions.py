@@ -33,6 +33,7 @@ class Reason(StrEnum):
     HELD_FOR_APPROVAL = "HeldForApproval"
     REFERENCE_MISSING = "ReferenceMissing"
     LORA_ERROR_ABOVE_LIMIT = "LoraErrorAboveLimit"
+    TRIGGER_RESPONSE = "TriggerResponse"
     POISONING_ALERT = "PoisoningAlert"
     RELEASED = "Released"
     NOT_APPROVED = "NotApproved"
@@ -78,7 +79,6 @@ class Reason(StrEnum):
     DUPLICATE = "Duplicate"
     NEAR_DUPLICATE = "NearDuplicate"
     FREE_RIDING = "FreeRiding"
-    TRIGGER_RESPONSE = "TriggerResponse"
     QUARANTINED = "Quarantined"
     REPLAYED = "Replayed"
     # A release

@@ -73,6 +73,12 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Svd would discard, or FactorMean be wrong by, more than 5 % of the aggregate.",
         "Use `spec.aggregation.lora: Alternating`, which is exact; or a parent of higher rank.",
     ),
+    Reason.TRIGGER_RESPONSE: ReasonHelp(
+        "With the candidate, a known trigger turns canary examples to one class, and not with the base model: a "
+        "backdoor.",
+        "Treat it as an attack: look at the Functional alerts of the updates, and create a new round without those "
+        "sites.",
+    ),
     Reason.POISONING_ALERT: ReasonHelp(
         "An update raised independent alerts and failed the functional check: its site is quarantined.",
         "Look into it with the site. The condition's message says what ends the quarantine.",
@@ -210,10 +216,6 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.FREE_RIDING: ReasonHelp(
         "The update is next to nothing, or repeats the last aggregate: the site hardly trained.",
         "Look at the site's data and training log; leave it out of the next round until it is explained.",
-    ),
-    Reason.TRIGGER_RESPONSE: ReasonHelp(
-        "With the update, a known trigger turns canary examples to one class: a backdoor.",
-        "Treat it as an attack until it is explained: leave the site out of the next round.",
     ),
     Reason.QUARANTINED: ReasonHelp(
         "Independent alerts and a failed functional check: the update is rejected and the site is not asked again.",

@@ -103,14 +103,18 @@ class Gates(Model):
 
 
 class Canary(Model):
-    """The functional check: the parent with each update by itself, on data of the hub."""
+    """The functional check: each update by itself, and the candidate, on data of the hub."""
 
     claim: Name
     """PersistentVolumeClaim in the hub's namespace with validation.safetensors, mounted read-only."""
     max_loss_increase: Decimal6 = "1"
     """An update that raises the mean loss (cross entropy, nats) on the canary data by more fails the check."""
     max_trigger_gain_ppm: Ppm = 300_000
-    """An update with which a known trigger turns this many more of the canary examples to one class is rejected."""
+    """An update with which a known trigger turns this many more of the canary examples to one class than with the
+    parent fails the check. A failed check is an alert; with two independent ones beside it the site is quarantined."""
+    max_candidate_trigger_gain_ppm: Ppm = 500_000
+    """A candidate with which a known trigger turns this many more of the canary examples to one class than with the
+    base model is refused: no release is proposed."""
 
 
 class Screening(Model):
@@ -121,7 +125,8 @@ class Screening(Model):
     module_clip_norm: Decimal6 | None = None
     """The same for each adapted module by itself; absent: only the total is bounded."""
     canary: Canary | None = None
-    """Functional check of every update; absent: none, and no other check finds a backdoor of ordinary size."""
+    """Functional check of every update and of the candidate; absent: none, and nothing else finds a backdoor of
+    ordinary size."""
 
 
 class LoraMode(StrEnum):

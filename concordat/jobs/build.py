@@ -84,8 +84,8 @@ def aggregation_job(
 ) -> dict[str, Any]:
     """The Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
 
-    With a canary, two containers come first: the same program up to what is to be checked, and the check, which needs
-    the learning image.
+    With a canary, four containers come first: the same program up to what is to be checked, and the check, which needs
+    the learning image; once for the updates, once for the candidate.
     """
     command = [
         *("python", "-m", "concordat_operator.aggregator"),
@@ -98,8 +98,10 @@ def aggregation_job(
     if canary is not None:
         mount = {"name": "canary", "mountPath": "/canary", "readOnly": True}
         before = [
-            Before("prepare", image, [*command, "--prepare"]),
-            Before("canary", contract.image, _canary(), [mount]),
+            Before("prepare", image, [*command, "--until", "updates"]),
+            Before("canary", contract.image, _canary(f"{_WORK}/canary", _WORK), [mount]),
+            Before("combine", image, [*command, "--until", "candidate"]),
+            Before("gate", contract.image, _canary(f"{_WORK}/gate", f"{_WORK}/gate"), [mount]),
         ]
     return job(
         name=aggregation_job_name(round_),
@@ -132,8 +134,8 @@ def _learning(module: str) -> list[str]:
     return ["python", "-m", f"concordat_learning.{module}", *folders]
 
 
-def _canary() -> list[str]:
-    folders = ("--base", f"{_WORK}/base", "--updates", f"{_WORK}/canary", "--data", "/canary", "--out", _WORK)
+def _canary(updates: str, out: str) -> list[str]:
+    folders = ("--base", f"{_WORK}/base", "--updates", updates, "--data", "/canary", "--out", out)
     return ["python", "-m", "concordat_learning.canary", *folders]
 
 

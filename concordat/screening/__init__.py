@@ -12,6 +12,7 @@ from concordat.screening.norms import (
     clip,
     decimal,
     numbers_wire,
+    signed,
     total_norm,
 )
 from concordat.screening.screen import Candidate, Findings, Functional, FunctionalLimits, Screened, screen
@@ -37,5 +38,6 @@ __all__ = [
     "factor_names",
     "numbers_wire",
     "screen",
+    "signed",
     "total_norm",
 ]

@@ -26,6 +26,8 @@ class Alert(StrEnum):
     SPECTRAL = "Spectral"
     KRUM = "Krum"
     HISTORY = "History"
+    FUNCTIONAL = "Functional"
+    """A failed functional check, step 8; the others are step 7."""
 
 
 LEAST_FOR_CENTRE = 3
@@ -128,8 +130,8 @@ def raised(numbers: Mapping[str, float]) -> dict[Alert, str]:
 
 
 def families(alerts: Iterable[Alert]) -> int:
-    """How many of the alerts are independent: those that look at size (LogNorm, Krum, History) count as one."""
-    return len({Alert.LOG_NORM if alert in _SIZE else alert for alert in alerts})
+    """How many of the alerts of step 7 are independent: those that look at size (LogNorm, Krum, History) are one."""
+    return len({Alert.LOG_NORM if alert in _SIZE else alert for alert in alerts} - {Alert.FUNCTIONAL})
 
 
 def _scores(values: Floats, least_spread: float) -> Floats:

@@ -68,7 +68,7 @@ class Findings:
 
     site: str
     reason: Reason
-    """Verified, or why it is rejected: NearDuplicate, FreeRiding, TriggerResponse, Quarantined."""
+    """Verified, or why it is rejected: NearDuplicate, FreeRiding, Quarantined."""
     message: str
     alerts: tuple[Alert, ...]
     numbers: dict[str, float]
@@ -256,7 +256,8 @@ def _alerts(cases: Sequence[_Case], inner: Floats, distances2: Floats, faulty: i
 
 
 def _functional(cases: Sequence[_Case], results: Mapping[str, Functional], limits: FunctionalLimits | None) -> None:
-    """Step 8. A loss that rises is no reason by itself: honest sites with unusual data raise the hub's."""
+    """Step 8. No reason to reject by itself: honest sites with unusual data raise the hub's loss, and answer odd images
+    in their own way; the candidate is checked for itself."""
     missing = [cases[i].candidate.site for i in _passed(cases) if cases[i].candidate.site not in results]
     if missing or limits is None:
         raise ValueError(f"the functional check needs its limits and a result for each update; missing: {missing}")
@@ -264,11 +265,10 @@ def _functional(cases: Sequence[_Case], results: Mapping[str, Functional], limit
         case, result = cases[i], results[cases[i].candidate.site]
         case.numbers["lossChange"], case.numbers["triggerGain"] = result.loss_change, result.trigger_gain
         failures = list(_failures(result, limits))
-        case.said.extend(failures)
-        if failures and alerts.families(case.alerts) >= _INDEPENDENT:
-            case.reason = Reason.QUARANTINED
-        elif not result.trigger_gain <= limits.max_trigger_gain:
-            case.reason = Reason.TRIGGER_RESPONSE
+        if failures:
+            if alerts.families(case.alerts) >= _INDEPENDENT:
+                case.reason = Reason.QUARANTINED
+            case.alerts[Alert.FUNCTIONAL] = "; ".join(failures)
 
 
 def _failures(result: Functional, limits: FunctionalLimits) -> Iterator[str]:

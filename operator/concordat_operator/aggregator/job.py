@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,24 @@ REPORT_SCHEMA = "concordat.dev/aggregation-report/v1"
 _LOG = logging.getLogger(__name__)
 
 
-async def run(
-    store: RegistryStore, request_ref: ArtifactRef, work: Path, *, prepare: bool = False
-) -> dict[str, Any] | None:
-    """Judge, aggregate and push; returns the references of report and adapter (None without one).
+class Until(Enum):
+    """How far the program goes; the check of the learning image lies between two of these."""
 
-    With `prepare`, only lay out in `work` what the functional check needs, and return None. Raises Invalid, or
-    ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
+    UPDATES = "updates"
+    """Lay out the updates for the functional check."""
+    CANDIDATE = "candidate"
+    """Lay out the candidate for it."""
+    END = "end"
+    """Push candidate and report."""
+
+
+async def run(
+    store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END
+) -> dict[str, Any] | None:
+    """Judge, aggregate and push; returns the references of report and adapter (None without one, and before the END).
+
+    Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
+    Invalid, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
     request = await load_request(store, request_ref)
     offer = await load_offer(store, request)
@@ -71,15 +83,22 @@ async def run(
     space = space_of(offer.contract, parent, work)
     judge = Judge(store, offer, parent, space, work)
     verdicts = reject_copies([await judge.judge(submission) for submission in request.submissions])
-    if prepare:
+    if until is Until.UPDATES:
         await functional.prepare(store, offer, parent, verdicts, work)
         return None
     screening = screen_round(
         offer.contract, verdicts, space, await load_previous(store, request), request.history, work
     )
+    outcome = _combine(offer, screening, space)
+    if until is Until.CANDIDATE:
+        functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
+        return None
+    canary = offer.contract.screening.canary
+    if isinstance(outcome, Combined) and canary is not None:
+        why = functional.refusal(work, canary)
+        outcome = outcome if why is None else _NoAggregate(Reason.TRIGGER_RESPONSE, why)
     for verdict in screening.verdicts:
         _LOG.info("%s: %s: %s", verdict.site, verdict.reason.value, verdict.message)
-    outcome = _combine(offer, screening, space)
     policy = offer.contract.aggregation
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
@@ -176,9 +195,9 @@ async def _push_candidate(
     }
 
 
-async def _main(registry: str, request: str, work: Path, result: Path | None) -> None:
+async def _main(registry: str, request: str, work: Path, until: Until, result: Path | None) -> None:
     async with RegistryStore(registry) as store:
-        outcome = await run(store, parse_ref(request), work, prepare=result is None)
+        outcome = await run(store, parse_ref(request), work, until)
     if result is not None:
         result.write_text(json.dumps(outcome, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -191,11 +210,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--work", required=True, type=Path, help="folder for the updates and what is made of them")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--result", type=Path, help="file that receives the references as one JSON line")
-    what.add_argument("--prepare", action="store_true", help="only lay out what the functional check needs")
+    what.add_argument(
+        "--until", choices=["updates", "candidate"], help="stop where these are laid out for the functional check"
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        asyncio.run(_main(arguments.registry, arguments.request, arguments.work, arguments.result))
+        until = Until(arguments.until or "end")
+        asyncio.run(_main(arguments.registry, arguments.request, arguments.work, until, arguments.result))
     except RegistryUnavailable as error:
         _LOG.error("%s", error)
         return EXIT_TRANSIENT

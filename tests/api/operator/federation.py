@@ -22,6 +22,7 @@ from concordat.runtime import JOB, Cluster, Conflict, Controller, FixedClock, In
 from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
 from concordat.statements import SigningKey
+from concordat_operator.aggregator.job import Until
 from concordat_operator.aggregator.job import run as aggregate
 from concordat_operator.context import Hub
 from concordat_operator.keys import load_or_create, publish_first
@@ -359,22 +360,24 @@ class Federation:
         for name, data in files.items():
             (result / name).write_bytes(data)
 
-    def _check_canary(self, work: Path) -> None:
+    def _check_canary(self, updates: Path, out: Path) -> None:
         """The learning image's part: measure what the aggregator laid out."""
-        sites = [folder.name for folder in (work / "canary" / "sites").iterdir()]
+        sites = [folder.name for folder in (updates / "sites").iterdir()]
         found = {
             site: {"lossChange": self.canary_loss.get(site, "-0.1"), "triggerGainPpm": 0, "trigger": "x"}
             for site in sites
         }
         report = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1", "sites": found}
-        (work / "canary.json").write_text(json.dumps(report))
+        (out / "canary.json").write_text(json.dumps(report))
 
     async def _aggregate(self, job: dict[str, Any]) -> None:
         """Run the real aggregator, and leave its pod with the termination message."""
         work = self.folder / "work" / job["metadata"]["uid"]
         if job["spec"]["template"]["spec"].get("initContainers"):
-            await aggregate(self.registry, request_of(job), work, prepare=True)
-            self._check_canary(work)
+            await aggregate(self.registry, request_of(job), work, Until.UPDATES)
+            self._check_canary(work / "canary", work)
+            await aggregate(self.registry, request_of(job), work, Until.CANDIDATE)
+            self._check_canary(work / "gate", work / "gate")
         outcome = await aggregate(self.registry, request_of(job), work)
         metadata = {
             "name": f"{job['metadata']['name']}-pod",

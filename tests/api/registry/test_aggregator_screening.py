@@ -23,11 +23,14 @@ def outcomes(report: dict[str, Any]) -> dict[str, str]:
     return {verdict["site"]: verdict["reason"] for verdict in report["verdicts"]}
 
 
-def canary_found(work: Path, **sites: dict[str, Any]) -> None:
-    """What the canary container leaves."""
+def canary_found(work: Path, candidate: dict[str, Any] | None = None, **sites: dict[str, Any]) -> None:
+    """What the containers of the learning image leave."""
     found = dict.fromkeys(SITES, QUIET) | {name.replace("_", "-"): value for name, value in sites.items()}
     report = {"schema": "concordat.dev/canary-report/v1", "examples": 200, "parentLoss": "1", "sites": found}
+    (work / "gate").mkdir(parents=True, exist_ok=True)
     (work / "canary.json").write_text(json.dumps(report))
+    gate = {**report, "sites": {"candidate": candidate or QUIET}}
+    (work / "gate" / "canary.json").write_text(json.dumps(gate))
 
 
 def test_every_verdict_has_the_numbers_of_every_step(federation: Federation, tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_the_canary_container_is_given_the_parent_with_each_update(federation: F
     entries = federation.honest(*SITES[:4])
     bad = federation.submit("site-e", write_tensors({name: t * 100 for name, t in HONEST["site-e"].items()}))
     request = federation.request(contract, [*entries, bad])
-    arguments = [*federation.arguments(request, tmp_path)[:-2], "--prepare"]
+    arguments = [*federation.arguments(request, tmp_path)[:-2], "--until", "updates"]
     for _ in range(2):  # a pod that is tried again finds what the first try left
         assert main(arguments) == 0
     work = tmp_path / "work"
@@ -66,22 +69,35 @@ def test_the_canary_container_is_given_the_parent_with_each_update(federation: F
     assert np.array_equal(found[A], PARENT[A])
 
 
-def test_an_update_that_responds_to_a_trigger_is_rejected_and_charged(federation: Federation, tmp_path: Path) -> None:
+def test_a_failed_check_of_an_update_is_an_alert_and_rejects_nothing(federation: Federation, tmp_path: Path) -> None:
     request = federation.request(federation.open(**CANARY), federation.honest(*SITES))
-    (tmp_path / "work").mkdir()
     canary_found(
         tmp_path / "work",
         site_b={**QUIET, "triggerGainPpm": 900_000},
         site_c={**QUIET, "lossChange": "2.5"},
     )
     report = federation.aggregate(request, tmp_path)
-    # A loss that rises is not enough: an honest site with unusual data raises the hub's.
-    assert outcomes(report) == {**dict.fromkeys(SITES, "Verified"), "site-b": "TriggerResponse"}
-    assert (report["rejected"], report["remainingFaults"]) == (1, 0)
+    assert outcomes(report) == dict.fromkeys(SITES, "Verified")
     said = {verdict["site"]: verdict for verdict in report["verdicts"]}
+    assert {site for site in SITES if said[site]["alerts"] == ["Functional"]} == {"site-b", "site-c"}
     assert "corner (class 3)" in said["site-b"]["message"]
     assert said["site-b"]["measurements"]["triggerGain"] == "0.9"
     assert said["site-c"]["measurements"]["lossChange"] == "2.5"
+
+
+def test_a_candidate_with_a_backdoor_is_refused(federation: Federation, tmp_path: Path) -> None:
+    request = federation.request(federation.open(**CANARY), federation.honest(*SITES))
+    canary_found(tmp_path / "work")
+    assert main([*federation.arguments(request, tmp_path)[:-2], "--until", "candidate"]) == 0
+    gate = tmp_path / "work" / "gate"
+    base = read_tensors(gate / "parent" / types.ADAPTER_FILE)
+    assert all(np.array_equal(base[name], np.zeros_like(t) if "lora_B" in name else t) for name, t in PARENT.items())
+    assert (gate / "sites" / "candidate" / types.ADAPTER_FILE).read_bytes() == federation.expected(*SITES)
+    canary_found(tmp_path / "work", candidate={**QUIET, "triggerGainPpm": 910_000})
+    report = federation.aggregate(request, tmp_path)
+    assert report["reason"] == "TriggerResponse"
+    assert report["adapter"] is None
+    assert "91 % more of the canary examples go to one class than with the base model" in report["message"]
 
 
 @pytest.mark.parametrize("left", [None, "{}", '{"schema": "concordat.dev/canary-report/v1", "sites": {}}'])

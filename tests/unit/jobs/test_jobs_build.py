@@ -142,17 +142,19 @@ def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(m
     assert "runtimeClassName" not in _pod(job)
 
 
-def test_with_a_canary_two_containers_come_before_the_aggregator(make: Make) -> None:
+def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) -> None:
     job = make.jobs({"screening": {"canary": {"claim": "canary"}}})["aggregate"]
-    prepare, canary = _pod(job)["initContainers"]
+    prepare, canary, combine, gate = _pod(job)["initContainers"]
     assert (prepare["image"], canary["image"]) == (_container(job)["image"], make.contract().image)
-    assert prepare["command"] == [*_container(job)["command"][:-2], "--prepare"]
-    assert canary["command"][:3] == ["python", "-m", "concordat_learning.canary"]
+    for container, until in ((prepare, "updates"), (combine, "candidate")):
+        assert container["command"] == [*_container(job)["command"][:-2], "--until", until]
+    for container in (canary, gate):
+        assert container["command"][:3] == ["python", "-m", "concordat_learning.canary"]
     claim = {"name": "canary", "persistentVolumeClaim": {"claimName": "canary", "readOnly": True}}
     assert claim in _pod(job)["volumes"]
     assert "canary" in [mount["name"] for mount in canary["volumeMounts"]]
     assert "canary" not in [mount["name"] for c in (prepare, _container(job)) for mount in c["volumeMounts"]]
-    for container in (prepare, canary):
+    for container in (prepare, canary, combine, gate):
         assert container["securityContext"] == _container(job)["securityContext"]
 
 

@@ -124,7 +124,7 @@ def test_a_mimic_that_comes_first_by_name_costs_its_victim_the_round(screen_rows
     assert [f.site for f in screen_rows(rows, BAD).findings if f.reason is Reason.NEAR_DUPLICATE] == ["site-09"]
 
 
-def test_a_scaled_backdoor_is_quarantined_and_one_of_ordinary_size_rejected_by_its_trigger(screen_rows: Screen) -> None:
+def test_a_scaled_backdoor_is_quarantined_and_one_of_ordinary_size_raises_an_alert(screen_rows: Screen) -> None:
     rng = np.random.default_rng(10)
     rows = honest(rng)
     rows[0] *= 20
@@ -132,11 +132,11 @@ def test_a_scaled_backdoor_is_quarantined_and_one_of_ordinary_size_rejected_by_i
     functional["site-00"] = functional["site-01"] = Functional(0.05, 0.8, "corner")
     screened = screen_rows(rows, BAD, functional=functional, functional_limits=FunctionalLimits(1.0, 0.3))
     large, ordinary, *others = screened.findings
-    assert (large.reason, ordinary.reason) == (Reason.QUARANTINED, Reason.TRIGGER_RESPONSE)
-    assert ordinary.alerts == ()
+    assert (large.reason, ordinary.reason) == (Reason.QUARANTINED, Reason.VERIFIED)
+    assert ordinary.alerts == (Alert.FUNCTIONAL,)
     assert ordinary.message == (
-        "with the trigger corner, 80 % more of the canary examples go to one class, at most 30 % "
+        "Functional alert: with the trigger corner, 80 % more of the canary examples go to one class, at most 30 % "
         "(screening.canary.maxTriggerGainPpm)"
     )
     assert {f.reason for f in others} == {Reason.VERIFIED}
-    assert (screened.quarantined, screened.rejected, screened.remaining_faults) == (("site-00",), 2, 1)
+    assert (screened.quarantined, screened.rejected, screened.remaining_faults) == (("site-00",), 1, 2)
