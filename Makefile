@@ -65,6 +65,24 @@ e2e: setup prerequisites ## Whole rounds on a real node
 bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and centralized training
 	@$(BIN)/python bench/demo_seeds.py
 
+.venv-bench/.ready: requirements/bench.txt .venv/.ready
+	@echo "Installing ByzFL, Flower and what they need (a few minutes; they do not fit beside our own packages)"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bench
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements/bench.txt
+	@touch $@
+
+BENCH := PYTHONPATH=.:learning .venv-bench/bin/python -m
+
+.PHONY: bench-attacks bench-speed bench-agreement
+bench-attacks: .venv-bench/.ready ## Attacks on every rule, beside ByzFL and Flower: docs/benchmarks/attacks.md (25 minutes)
+	@$(BENCH) bench.attacks
+
+bench-speed: .venv-bench/.ready ## Speed and memory of the engine beside ByzFL and Flower: docs/benchmarks/speed.md
+	@$(BENCH) bench.speed
+
+bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Flower's, and why not elsewhere
+	@$(BENCH) bench.agreement
+
 .PHONY: prerequisites
 prerequisites: setup
 	@$(BIN)/concordat cluster prerequisites --tests
@@ -72,6 +90,7 @@ prerequisites: setup
 lock: setup ## Pin the newest compatible packages anew
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras -o requirements/dev.txt
 	@for e in operator site learning; do $(BIN)/uv pip compile pyproject.toml $(LOCK) --extra $$e -c requirements/dev.txt -o requirements/$$e.txt; done
+	@$(BIN)/uv pip compile pyproject.toml requirements/bench.in $(LOCK) -o requirements/bench.txt
 	@echo uv | $(BIN)/uv pip compile - $(LOCK) -c requirements/dev.txt -o requirements/uv.txt
 
 LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11

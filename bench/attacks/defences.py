@@ -99,10 +99,21 @@ class Screened:
             functional=dict(zip((NAMES[i] for i in inside), measured, strict=True)) if by_update else None,
             functional_limits=LIMITS if by_update else None,
         )
+        # The product only raises an alert: here is what it would cost to reject.
+        responding = [
+            position
+            for position, (finding, result) in enumerate(zip(decision.findings, measured, strict=True))
+            if by_update and finding.reason is Reason.VERIFIED and result.trigger_gain > LIMITS.max_trigger_gain
+        ]
+        rejected = decision.rejected + len(responding)
+        held = rejected > HOSTILE
         kept = []
         for position, finding in enumerate(decision.findings):
             site = NAMES.index(finding.site)
-            if finding.reason is Reason.VERIFIED:
+            if position in responding:
+                self._count(Reason.TRIGGER_RESPONSE.value, site)
+                self._count("rejected", site)
+            elif finding.reason is Reason.VERIFIED:
                 kept.append(position)
                 self._history[finding.site].append(finding.numbers["relativeNorm"])
             else:
@@ -111,17 +122,17 @@ class Screened:
             for alert in finding.alerts:
                 self._count(f"{alert.value} alert", site)
         step = np.zeros_like(at.parent)
-        if not decision.held:
+        if not held:
             mixed = aggregate(
                 rows.select(kept),
                 Rule.TRIMMED_MEAN,
-                decision.remaining_faults,
+                max(HOSTILE - rejected, 0),
                 pre=PreAggregation.NNM,
                 gram=products.select(kept),
             )
             step = flat(mixed.tensors)
         refused = self.check is Check.CANDIDATE and self._responds(at.parent + step, at.federation)
-        self.held += decision.held or refused
+        self.held += held or refused
         return np.zeros_like(step) if refused else step
 
     def _responds(self, candidate: Floats, federation: Federation) -> bool:

@@ -160,7 +160,8 @@ def _reading(runs: Runs) -> list[str]:
         *table(["backdoor", "least", "mean", RECOMMENDED, FUNCTIONAL, CANDIDATE], backdoors),
         "Rules, norms and angles tell where an update lies, and a backdoor of ordinary size lies where sites with "
         "unusual data lie. The functional check looks at what they do, with the triggers that the hub knows: of each "
-        f"update against the parent (rejects above a gain of {LIMITS.max_trigger_gain}), or of the candidate against "
+        f"update against the parent (here it rejects above a gain of {LIMITS.max_trigger_gain}; the product raises an "
+        "alert, because of what that costs honest sites), or of the candidate against "
         f"the base (refuses the round above {MAX_CANDIDATE_GAIN}). What it finds, misses and wrongly rejects stands in "
         "the last tables.",
         "",

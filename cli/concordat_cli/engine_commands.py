@@ -98,7 +98,9 @@ def aggregate(
     out = [update.name for i, update in enumerate(found) if i not in kept]
     lost = f"; above --max-norm: {', '.join(out)}" if out else ""
     Console(stderr=True).print(
-        f"{len(kept)} of {len(found)} updates to {output} by {before.value} and {rule.value}{lost}", highlight=False
+        f"{len(kept)} of {len(found)} updates to {output} by {before.value} and {rule.value}{lost}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -1,0 +1,103 @@
+"""`concordat aggregate` and `concordat screen` on plain files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat_cli.main import main
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls the entry point; the exit code and what was printed."""
+
+    def call(*args: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["concordat", *map(str, args)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else bool(ended.code)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return call
+
+
+@pytest.fixture
+def updates(tmp_path: Path) -> list[Path]:
+    """Five honest updates of norm about 1 and a sixth ten times as long."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(6):
+        values = (0.2 + 0.1 * rng.normal(size=(4, 5))).astype(np.float32)
+        path = tmp_path / f"u{number}.safetensors"
+        path.write_bytes(write_tensors({"x": -10 * values if number == 5 else values}))
+        paths.append(path)
+    return paths
+
+
+def test_the_default_rule_withstands_a_liar(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    code, said = run("aggregate", *updates, "-o", tmp_path / "out", "--report", tmp_path / "report.json")
+    assert code == 0, said
+    assert "6 of 6 updates" in said
+    assert "NNM and TrimmedMean" in said
+    found = read_tensors(tmp_path / "out")["x"]
+    honest = np.mean([read_tensors(path)["x"] for path in updates[:5]], axis=0)
+    assert np.abs(found - honest).max() < 0.1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["rule"], report["remainingFaults"]) == ("TrimmedMean", 1)
+    assert len(report["updates"]) == 6
+
+
+def test_what_is_too_long_is_rejected_and_charged(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    code, said = run("aggregate", *updates, "-o", tmp_path / "out", "--max-norm", 2, "--rule", "GeometricMedian")
+    assert code == 0, said
+    assert "5 of 6 updates" in said
+    assert f"above --max-norm: {updates[5]}" in said.replace("\n", "")
+
+
+def test_too_few_for_the_rule_is_told_with_the_arithmetic(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    code, said = run("aggregate", *updates, "-o", tmp_path / "out", "--rule", "Bulyan", "--max-faulty", 1)
+    assert code == 1
+    assert "needs 4 * 1 + 3 = 7 updates; there are 6" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_screen_shows_a_table_and_its_exit_code_tells(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    code, said = run("screen", *updates[:5], "--max-norm", 2)
+    assert code == 0, said
+    code, said = run("screen", *updates, "--max-norm", 2, "--report", tmp_path / "report.json")
+    assert code == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    reasons = {row["name"]: row["reason"] for row in report["updates"]}
+    assert reasons == {**dict.fromkeys(map(str, updates[:5]), "Verified"), str(updates[5]): "NormExceeded"}
+    assert (report["rejected"], report["remainingFaults"]) == (1, 0)
+
+
+def test_an_aggregate_sent_back_is_free_riding(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    code, said = run("screen", *updates[:5], "--max-norm", 2, "--previous", updates[0], "--report", tmp_path / "r")
+    assert code == 1, said
+    assert json.loads((tmp_path / "r").read_text())["updates"][0]["reason"] == "FreeRiding"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"), [(None, "cannot be read"), (b"PK\x03\x04", "pickled or zipped"), (b"\xff" * 9, "truncated?")]
+)
+def test_a_file_that_is_no_safetensors_is_named(run: Run, tmp_path: Path, data: bytes | None, says: str) -> None:
+    path = tmp_path / "bad"
+    if data is not None:
+        path.write_bytes(data)
+    code, said = run("screen", path, "--max-norm", 1)
+    assert code == 2
+    assert str(path) in said.replace("\n", "")
+    assert says in said.replace("\n", " ")
