@@ -6,6 +6,7 @@ product that is never formed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from concordat.lora import Whitening
 from concordat_operator.aggregator.inputs import Invalid, Parent
 
 Named = Mapping[str, NDArray[Any]]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class OneFactor:
             reference=None if reference is None else self._update(reference),
             seed=seed,
             gram=products,
+            progress=_Progress(),
         )
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(made.tensors))
         return Combined(candidate, _norm(made.tensors), made.weights, 0.0)
@@ -118,6 +121,19 @@ class OneFactor:
         mark = f".lora_{self._factor.value}."
         moved = {name: parent[name] - tensor for name, tensor in previous.items() if mark in name}
         return self._whitening.whiten(moved) if any(np.any(tensor) for tensor in moved.values()) else None
+
+
+class _Progress:
+    """Every tenth of the columns as a line of the Job's log."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def __call__(self, done: int, size: int) -> None:
+        tenths = 10 * done // size
+        if tenths > self._tenths:
+            self._tenths = tenths
+            _LOG.info("aggregating: %d of %d columns", done, size)
 
 
 def _norm(tensors: Named) -> float:
