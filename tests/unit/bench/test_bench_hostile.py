@@ -65,6 +65,8 @@ views = st.builds(
         (13, 3, 0.0966),
         # n = 5: s = 3 − 1 = 2, Φ⁻¹(2/4).
         (4, 1, 0.0),
+        # A hostile majority: s would be 0 and z infinite; s = 1, Φ⁻¹(1/2).
+        (2, 3, 0.0),
     ],
 )
 def test_alie_z(honest: int, hostile: int, z: float) -> None:
