@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,17 @@ from bench.attacks.hostile import Floats
 from bench.attacks.toy import HOSTILE, SITES, Federation
 from bench.peers import BYZFL, FLOWER
 from concordat.aggregation import AggregationError, Rows, aggregate, gram
-from concordat.api.rules import PreAggregation, Rule
-from concordat.screening import Candidate, FunctionalLimits, Limits, Reason, ScreeningError, check_norms, screen
+from concordat.api.rules import PreAggregation, Rule, shortage
+from concordat.screening import (
+    Candidate,
+    Functional,
+    FunctionalLimits,
+    Limits,
+    Reason,
+    ScreeningError,
+    check_norms,
+    screen,
+)
 
 NAMES = [f"site-{number:02}" for number in range(SITES)]
 LIMITS = FunctionalLimits(max_loss_increase=1.0, max_trigger_gain=0.3)
@@ -25,6 +33,9 @@ THRESHOLDS = (0.3, 0.4, 0.5)
 MAX_CANDIDATE_GAIN = 0.5
 """Of the trigger gain of a candidate against the base."""
 LOSS = f"loss + {LIMITS.max_loss_increase:g}"
+REJECTED = "rejected"
+LEAST_SHARE = 0.1
+"""Of an equal weight; with less, a rule leaves an update out."""
 
 
 @dataclass(frozen=True)
@@ -50,90 +61,113 @@ Defence = Callable[[Situation], Floats]
 """Gives the aggregate (P,)."""
 
 
-class Check(Enum):
-    """What the triggers are tried on, and can refuse."""
+@dataclass
+class Ruled:
+    """One of our rules alone. Where it is a weighted sum, counts the updates that it leaves out, by whether hostile."""
 
-    NOTHING = "nothing"
-    UPDATES = "each update, against the parent"
-    CANDIDATE = "the aggregate, against the base"
+    rule: Rule
+    pre: PreAggregation
+    left_out: Counter[bool] = field(default_factory=Counter)
+    weighed: int = 0
+    """Rounds in which the rule gave weights."""
+
+    def __call__(self, at: Situation) -> Floats:
+        try:
+            made = aggregate(
+                [named(row) for row in at.rows],
+                self.rule,
+                HOSTILE,
+                pre=self.pre,
+                max_norm=at.cap if self.rule is Rule.NORM_BOUNDED_MEAN else None,
+                reference=named(at.reference) if self.rule is Rule.FLTRUST else None,
+                seed=at.number,
+            )
+        except AggregationError:
+            # FoolsGold, where all updates point the same way.
+            return np.zeros_like(at.parent)
+        if made.weights is not None:
+            self.weighed += 1
+            for site, weight in enumerate(made.weights):
+                self.left_out[site < HOSTILE] += bool(weight < LEAST_SHARE / SITES)
+        return flat(made.tensors)
 
 
 @dataclass
 class Screened:
     """Reject what breaks a promise, charge it to the budget, then NNM and the trimmed mean: the recommended default.
 
-    Counts what it found, by detector and by whether the site was hostile: reasons, alerts, and as "gain > 0.3" what the
-    functional check of each update measures, also where it refuses nothing.
+    With a canary also what that finds: alerts, which quarantine a site that raises two others too, and a candidate that
+    is refused. Counts by detector and by whether the site was hostile: reasons, alerts, and as "gain > 0.3" what the
+    functional check of each update measures, also where nothing acts on it.
     """
 
-    check: Check
+    canary: bool
     found: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    held: int = 0
-    """Rounds that change nothing: more rejections than the budget, or a candidate that is refused."""
+    asked: Counter[bool] = field(default_factory=Counter)
+    """Updates, by whether hostile: fewer than sites and rounds once a site is in quarantine."""
+    unchanged: int = 0
+    """Rounds that change nothing: more rejections than the budget, too few updates, or a candidate that is refused."""
     rounds: int = 0
+    quarantined: set[int] = field(default_factory=set)
     _history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
 
     def __call__(self, at: Situation) -> Floats:
         self.rounds += 1
-        inside = [i for i, row in enumerate(at.rows) if not self._exceeds(i, row, at.cap)]
-        rows = Rows([named(at.rows[i]) for i in inside])
+        asked = [site for site in range(SITES) if site not in self.quarantined]
+        self.asked.update(site < HOSTILE for site in asked)
+        inside = [site for site in asked if not self._exceeds(site, at.rows[site], at.cap)]
+        step = self._round(at, inside, len(asked) - len(inside)) if inside else None
+        if step is not None and self.canary and self._responds(at.parent + step, at.federation):
+            step = None
+        self.unchanged += step is None
+        return np.zeros_like(at.parent) if step is None else step
+
+    def _round(self, at: Situation, inside: list[int], charged: int) -> Floats | None:
+        """The aggregate of what screening leaves of these updates; None if it holds the round."""
+        rows = Rows([named(at.rows[site]) for site in inside])
         products = gram(rows)
-        by_update = self.check is Check.UPDATES
         measured = at.federation.functional(at.parent, at.rows[inside])
-        for i, result in zip(inside, measured, strict=True):
-            for threshold in THRESHOLDS:
-                if result.trigger_gain > threshold:
-                    self._count(f"gain > {threshold}", i)
-            if result.loss_change > LIMITS.max_loss_increase:
-                self._count(LOSS, i)
+        self._count_functional(inside, measured)
         decision = screen(
             [
-                Candidate(NAMES[i], float(norm), tuple(self._history[NAMES[i]]))
-                for i, norm in zip(inside, products.norms, strict=True)
+                Candidate(NAMES[site], float(norm), tuple(self._history[NAMES[site]]))
+                for site, norm in zip(inside, products.norms, strict=True)
             ],
             products.inner,
             products.distances2,
             max_faulty=HOSTILE,
-            charged_before=SITES - len(inside),
+            charged_before=charged,
             previous=_cosines(at.rows[inside], at.previous),
-            functional=dict(zip((NAMES[i] for i in inside), measured, strict=True)) if by_update else None,
-            functional_limits=LIMITS if by_update else None,
+            functional=dict(zip((NAMES[site] for site in inside), measured, strict=True)) if self.canary else None,
+            functional_limits=LIMITS if self.canary else None,
         )
-        # The product only raises an alert: here is what it would cost to reject.
-        responding = [
-            position
-            for position, (finding, result) in enumerate(zip(decision.findings, measured, strict=True))
-            if by_update and finding.reason is Reason.VERIFIED and result.trigger_gain > LIMITS.max_trigger_gain
-        ]
-        rejected = decision.rejected + len(responding)
-        held = rejected > HOSTILE
         kept = []
         for position, finding in enumerate(decision.findings):
-            site = NAMES.index(finding.site)
-            if position in responding:
-                self._count(Reason.TRIGGER_RESPONSE.value, site)
-                self._count("rejected", site)
-            elif finding.reason is Reason.VERIFIED:
+            site = inside[position]
+            if finding.reason is Reason.VERIFIED:
                 kept.append(position)
-                self._history[finding.site].append(finding.numbers["relativeNorm"])
+                self._history[finding.site].append(finding.numbers.get("relativeNorm", 1.0))
             else:
                 self._count(finding.reason.value, site)
-                self._count("rejected", site)
+                self._count(REJECTED, site)
             for alert in finding.alerts:
                 self._count(f"{alert.value} alert", site)
-        step = np.zeros_like(at.parent)
-        if not held:
-            mixed = aggregate(
-                rows.select(kept),
-                Rule.TRIMMED_MEAN,
-                max(HOSTILE - rejected, 0),
-                pre=PreAggregation.NNM,
-                gram=products.select(kept),
-            )
-            step = flat(mixed.tensors)
-        refused = self.check is Check.CANDIDATE and self._responds(at.parent + step, at.federation)
-        self.held += held or refused
-        return np.zeros_like(step) if refused else step
+        self.quarantined.update(NAMES.index(name) for name in decision.quarantined)
+        faults = decision.remaining_faults
+        if decision.held or shortage(Rule.TRIMMED_MEAN, PreAggregation.NNM, faults, len(kept)) is not None:
+            return None
+        mixed = aggregate(
+            rows.select(kept), Rule.TRIMMED_MEAN, faults, pre=PreAggregation.NNM, gram=products.select(kept)
+        )
+        return flat(mixed.tensors)
+
+    def _count_functional(self, inside: list[int], measured: list[Functional]) -> None:
+        for site, result in zip(inside, measured, strict=True):
+            for threshold in THRESHOLDS:
+                if result.trigger_gain > threshold:
+                    self._count(f"gain > {threshold}", site)
+            if result.loss_change > LIMITS.max_loss_increase:
+                self._count(LOSS, site)
 
     def _responds(self, candidate: Floats, federation: Federation) -> bool:
         gain = federation.functional(np.zeros_like(candidate), candidate[None])[0].trigger_gain
@@ -144,7 +178,7 @@ class Screened:
             check_norms({"adapter": float(np.linalg.norm(row.astype(np.float64)))}, Limits(cap, None))
         except ScreeningError as error:
             self._count(error.reason.value, site)
-            self._count("rejected", site)
+            self._count(REJECTED, site)
             return True
         return False
 
@@ -178,8 +212,7 @@ RULES: tuple[tuple[str, Rule, PreAggregation], ...] = (
     ("ARC + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.ARC),
 )
 RECOMMENDED = "screening, NNM + trimmed mean"
-FUNCTIONAL = "the same, check of each update"
-CANDIDATE = "the same, check of the candidate"
+CANARY = "the same with a canary"
 _PEERS = (
     ("ByzFL", BYZFL, [name for name in BYZFL if name not in ("Average", "NNM + Median")]),
     ("Flower", FLOWER, [name for name in FLOWER if name not in ("FedAvg", "MultiKrum (serverapp)")]),
@@ -189,10 +222,9 @@ _PEERS = (
 
 def defences() -> dict[str, Defence]:
     """All of them, by name, with no memory of earlier runs."""
-    out: dict[str, Defence] = {name: _ours(rule, pre) for name, rule, pre in RULES}
-    out[RECOMMENDED] = Screened(Check.NOTHING)
-    out[FUNCTIONAL] = Screened(Check.UPDATES)
-    out[CANDIDATE] = Screened(Check.CANDIDATE)
+    out: dict[str, Defence] = {name: Ruled(rule, pre) for name, rule, pre in RULES}
+    out[RECOMMENDED] = Screened(canary=False)
+    out[CANARY] = Screened(canary=True)
     for library, rules, names in _PEERS:
         out.update({f"{library} {name}": _peer(rules[name]) for name in names})
     return out
@@ -206,26 +238,6 @@ def named(row: Floats) -> dict[str, Floats]:
 def flat(tensors: dict[str, Floats]) -> Floats:
     """The update of `named`."""
     return tensors["adapter"]
-
-
-def _ours(rule: Rule, pre: PreAggregation) -> Defence:
-    def defence(at: Situation) -> Floats:
-        try:
-            made = aggregate(
-                [named(row) for row in at.rows],
-                rule,
-                HOSTILE,
-                pre=pre,
-                max_norm=at.cap if rule is Rule.NORM_BOUNDED_MEAN else None,
-                reference=named(at.reference) if rule is Rule.FLTRUST else None,
-                seed=at.number,
-            )
-        except AggregationError:
-            # FoolsGold, where all updates point the same way.
-            return np.zeros_like(at.parent)
-        return flat(made.tensors)
-
-    return defence
 
 
 def _peer(rule: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> Defence:

@@ -88,8 +88,8 @@ def alie(z: float | None = None) -> Callable[[View], Floats]:
 def alie_z(honest: int, hostile: int) -> float:
     """The z of the paper: as many honest sites as make a majority with the hostile are expected to lie further out.
 
-    s = ⌊n/2 + 1⌋ − f, z = Φ⁻¹((n − f − s) / (n − f)). The paper's hostile sites are a minority, so s ≥ 1; where they are
-    the majority they need nobody and z would be infinite: s is 1 there too.
+    s = ⌊n/2 + 1⌋ − f, z = Φ⁻¹((n − f − s) / (n − f)). The paper's hostile sites are a minority, so s ≥ 1; where they
+    are the majority they need nobody and z would be infinite: s is 1 there too.
     """
     supporters = max(1, (honest + hostile) // 2 + 1 - hostile)
     return NormalDist().inv_cdf((honest - supporters) / honest)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bench.attacks.defences import Defence, Screened, Situation, defences
+from bench.attacks.defences import Defence, Ruled, Screened, Situation, defences
 from bench.attacks.hostile import ATTACKS, NONE, Attack, Floats, Poison, View, mimic_victim
 from bench.attacks.toy import HOSTILE, ROUNDS, SITES, SIZE, Federation, make
 
@@ -34,7 +34,18 @@ class Found:
     """What screening found in one run, as `Screened` counts it."""
 
     found: Counter[tuple[str, bool]]
-    held: int
+    asked: Counter[bool]
+    unchanged: int
+    rounds: int
+    quarantined: Counter[bool]
+    """Sites, by whether hostile, at the end."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a rule left out in one run, as `Ruled` counts it."""
+
+    updates: Counter[bool]
     rounds: int
 
 
@@ -48,6 +59,8 @@ class Result:
     outcomes: dict[str, Outcome]
     screened: dict[str, Found]
     """Of the defences that screen, by name."""
+    left_out: dict[str, LeftOut]
+    """Of the rules that give weights, by name."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +101,14 @@ def play(alpha: float, seed: int, attack_name: str) -> Result:
         chosen = names[start : start + _TOGETHER]
         outcomes.update(zip(chosen, _play(at, seed, attack, [playing[name] for name in chosen]), strict=True))
     screened = {
-        name: Found(defence.found, defence.held, defence.rounds)
-        for name, defence in playing.items()
-        if isinstance(defence, Screened)
+        name: Found(d.found, d.asked, d.unchanged, d.rounds, Counter(site < HOSTILE for site in d.quarantined))
+        for name, d in playing.items()
+        if isinstance(d, Screened)
     }
-    return Result(alpha, seed, attack_name, outcomes, screened)
+    left_out = {
+        name: LeftOut(d.left_out, d.weighed) for name, d in playing.items() if isinstance(d, Ruled) and d.weighed
+    }
+    return Result(alpha, seed, attack_name, outcomes, screened, left_out)
 
 
 def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list[Outcome]:

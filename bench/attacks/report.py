@@ -7,12 +7,14 @@ from pathlib import Path
 from statistics import mean
 
 from bench.attacks.defences import (
-    CANDIDATE,
-    FUNCTIONAL,
+    CANARY,
+    LEAST_SHARE,
     LIMITS,
     LOSS,
     MAX_CANDIDATE_GAIN,
     RECOMMENDED,
+    REJECTED,
+    RULES,
     THRESHOLDS,
 )
 from bench.attacks.hostile import ATTACKS, NONE
@@ -21,20 +23,15 @@ from bench.attacks.toy import BATCH, HOSTILE, ROUNDS, SITES, SIZE, STEPS
 from bench.machine import about, table, write_report
 from concordat.screening import Alert, Reason
 
-REJECTIONS = (
-    Reason.NORM_EXCEEDED.value,
-    Reason.NEAR_DUPLICATE.value,
-    Reason.FREE_RIDING.value,
-    Reason.TRIGGER_RESPONSE.value,
-    Reason.QUARANTINED.value,
-)
+_REJECTIONS = (Reason.NORM_EXCEEDED.value, Reason.NEAR_DUPLICATE.value, Reason.FREE_RIDING.value, REJECTED)
 _STEPS = (
-    *((what, RECOMMENDED) for what in (*REJECTIONS[:3], *(f"{alert.value} alert" for alert in Alert), "rejected")),
-    *((what, FUNCTIONAL) for what in (*REJECTIONS[3:], "rejected")),
+    *((what, RECOMMENDED) for what in _REJECTIONS),
+    *((f"{alert.value} alert", CANARY if alert is Alert.FUNCTIONAL else RECOMMENDED) for alert in Alert),
+    (Reason.QUARANTINED.value, CANARY),
 )
-"""What is counted, and in the runs of which defence: those of the functional check only where it acts."""
+"""What is counted, and in the runs of which defence."""
 _BEST = 5
-_ALWAYS = ("mean", "coordinate median", "trimmed mean", "NNM + trimmed mean", RECOMMENDED, FUNCTIONAL)
+_ALWAYS = ("mean", "coordinate median", "trimmed mean", "NNM + trimmed mean", RECOMMENDED, CANARY)
 TARGET = 2.0
 """Most false positives, in percent, that a step which rejects may have."""
 _BACKDOORS = {attack.name for attack in ATTACKS if attack.backdoor}
@@ -71,14 +68,20 @@ class Runs:
     def flagged(self, alpha: float, attacks: Iterable[str], what: str, hostile: bool, defence: str) -> float:
         """Percent of the updates, of hostile or of honest sites, that a detector marks."""
         screened = [r.screened[defence] for r in self.of(alpha, attacks)]
-        each = HOSTILE if hostile else SITES - HOSTILE
-        return 100 * sum(s.found[what, hostile] for s in screened) / sum(s.rounds * each for s in screened)
+        return _percent(sum(s.found[what, hostile] for s in screened), sum(s.asked[hostile] for s in screened))
 
     def honest_without_attack(self, alpha: float, what: str, defence: str) -> float:
         """Percent of all updates where every site is honest."""
         screened = [r.screened[defence] for r in self.of(alpha, [NONE.name])]
         marked = sum(s.found[what, hostile] for s in screened for hostile in (False, True))
-        return 100 * marked / sum(s.rounds * SITES for s in screened)
+        return _percent(marked, sum(s.asked.total() for s in screened))
+
+    def left_out(self, alpha: float, attacks: Iterable[str], rule: str, hostile: bool | None) -> float:
+        """Percent of the updates, of hostile, of honest or of all sites, that a rule leaves out."""
+        found = [r.left_out[rule] for r in self.of(alpha, attacks) if rule in r.left_out]
+        each = SITES if hostile is None else HOSTILE if hostile else SITES - HOSTILE
+        out = sum(f.updates.total() if hostile is None else f.updates[hostile] for f in found)
+        return _percent(out, each * sum(f.rounds for f in found))
 
 
 def report(path: Path, results: Sequence[Result], seconds: float) -> None:
@@ -98,7 +101,7 @@ def report(path: Path, results: Sequence[Result], seconds: float) -> None:
     for alpha in runs.alphas:
         lines += [f"## {_skew(alpha)}", "", *_outcomes(runs, alpha)]
     lines += ["## What screening finds", "", *_false_positives(runs), *_true_positives(runs)]
-    lines += [*_functional(runs), *_held(runs)]
+    lines += [*_functional(runs), *_unchanged(runs), *_left_out(runs)]
     write_report(path, lines)
 
 
@@ -144,7 +147,7 @@ def _reading(runs: Runs) -> list[str]:
             [
                 attack,
                 f"{best}: {runs.success(alpha, best, attack):.0f}",
-                *(f"{runs.success(alpha, name, attack):.0f}" for name in ("mean", RECOMMENDED, FUNCTIONAL, CANDIDATE)),
+                *(f"{runs.success(alpha, name, attack):.0f}" for name in ("mean", RECOMMENDED, CANARY)),
             ]
         )
     return [
@@ -157,13 +160,13 @@ def _reading(runs: Runs) -> list[str]:
         "Backdoors (ASR, %), and the defence that lets least through among those that lose at most 10 points without "
         "attack:",
         "",
-        *table(["backdoor", "least", "mean", RECOMMENDED, FUNCTIONAL, CANDIDATE], backdoors),
-        "Rules, norms and angles tell where an update lies, and a backdoor of ordinary size lies where sites with "
-        "unusual data lie. The functional check looks at what they do, with the triggers that the hub knows: of each "
-        f"update against the parent (here it rejects above a gain of {LIMITS.max_trigger_gain}; the product raises an "
-        "alert, because of what that costs honest sites), or of the candidate against "
-        f"the base (refuses the round above {MAX_CANDIDATE_GAIN}). What it finds, misses and wrongly rejects stands in "
-        "the last tables.",
+        *table(["backdoor", "least", "mean", RECOMMENDED, CANARY], backdoors),
+        "Nobody stops a backdoor of ordinary size under skew: rules, norms and angles tell where an update lies, and "
+        "it lies where sites with unusual data lie. The functional check looks at what a model does, with the triggers "
+        f"that the hub knows. An update that gains more than {LIMITS.max_trigger_gain} with one, or raises the loss by "
+        f"more than {LIMITS.max_loss_increase:g} nat, raises an alert, and with two others its site is quarantined; a "
+        f"candidate that gains more than {MAX_CANDIDATE_GAIN} against the base model is refused. What that finds, "
+        "misses and wrongly refuses stands in the last tables; a trigger that the hub does not know is not found.",
         "",
     ]
 
@@ -182,16 +185,16 @@ def _false_positives(runs: Runs) -> list[str]:
     attacked = [name for name in runs.attacks if name != NONE.name]
     rows, misses = [], []
     for what, defence in _STEPS:
-        row = [what if defence == RECOMMENDED else f"{what}, {FUNCTIONAL}"]
+        row = [what]
         for alpha in runs.alphas:
             clean = runs.honest_without_attack(alpha, what, defence)
             row.append(f"{clean:.1f} ({runs.flagged(alpha, attacked, what, False, defence):.1f})")
-            if what in REJECTIONS and clean > TARGET:
+            if not what.endswith("alert") and clean > TARGET:
                 misses.append(f"{what} at {_skew(alpha)}, {clean:.1f} %")
         rows.append(row)
     return [
         "Percent of the honest updates that a step rejects or alerts on, without attack and, in brackets, on average "
-        "under the attacks. Alerts reject nothing. An update that an earlier step rejects is not seen by a later one.",
+        "under the attacks. Alerts reject nothing. Functional alerts and quarantine: of the runs with a canary.",
         "",
         *table(["honest sites", *map(_skew, runs.alphas)], rows),
         f"Steps that reject, above the target of {TARGET:g} % without attack: {'; '.join(misses) or 'none'}.",
@@ -201,11 +204,13 @@ def _false_positives(runs: Runs) -> list[str]:
 
 def _true_positives(runs: Runs) -> list[str]:
     mild, strong = runs.alphas[0], runs.alphas[-1]
-    head = ["hostile sites", *(what if d == RECOMMENDED else f"{what}, {FUNCTIONAL}" for what, d in _STEPS)]
+    head = ["hostile sites", *(what for what, _ in _STEPS), "sites quarantined at the end"]
     rows = []
     for attack in runs.attacks:
         if attack != NONE.name:
             shares = [[runs.flagged(a, [attack], what, True, d) for a in (mild, strong)] for what, d in _STEPS]
+            ended = [[r.screened[CANARY].quarantined[True] for r in runs.of(a, [attack])] for a in (mild, strong)]
+            shares.append([_percent(sum(of), HOSTILE * len(of)) for of in ended])
             rows.append([attack, *(f"{low:.0f} → {high:.0f}" for low, high in shares)])
     return [
         f"Percent of the hostile updates that each step marks, {_skew(mild)} → {_skew(strong)}.",
@@ -242,20 +247,46 @@ def _functional(runs: Runs) -> list[str]:
     ]
 
 
-def _held(runs: Runs) -> list[str]:
+def _unchanged(runs: Runs) -> list[str]:
     rows = []
-    for defence in (RECOMMENDED, FUNCTIONAL, CANDIDATE):
+    for defence in (RECOMMENDED, CANARY):
         for alpha in runs.alphas:
             row = [f"{defence}, {_skew(alpha)}"]
             for attack in runs.attacks:
                 screened = [r.screened[defence] for r in runs.of(alpha, [attack])]
-                row.append(f"{100 * sum(s.held for s in screened) / sum(s.rounds for s in screened):.0f}")
+                row.append(f"{_percent(sum(s.unchanged for s in screened), sum(s.rounds for s in screened)):.0f}")
             rows.append(row)
     return [
         f"Percent of the rounds that change nothing: more than {HOSTILE} updates rejected, or the candidate refused.",
         "",
         *table(["defence", *runs.attacks], rows),
     ]
+
+
+def _left_out(runs: Runs) -> list[str]:
+    attacked = [name for name in runs.attacks if name != NONE.name]
+    weighing = [name for name, _, _ in RULES if any(name in r.left_out for r in runs.results)]
+    rows = []
+    for name in weighing:
+        row = [name]
+        for alpha in runs.alphas:
+            clean = runs.left_out(alpha, [NONE.name], name, None)
+            honest, hostile = (runs.left_out(alpha, attacked, name, of) for of in (False, True))
+            row.append(f"{clean:.0f} ({honest:.0f}, {hostile:.0f})")
+        rows.append(row)
+    return [
+        "## Whom the rules leave out",
+        "",
+        "Of the rules that are weighted sums: percent of the honest updates with less than "
+        f"{LEAST_SHARE:g} of an equal weight without attack and, in brackets, of the honest and of the hostile ones on "
+        "average under the attacks.",
+        "",
+        *table(["rule", *map(_skew, runs.alphas)], rows),
+    ]
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * part / whole if whole else 0.0
 
 
 def _rounded(values: Iterable[float]) -> list[str]:

@@ -19,6 +19,8 @@ from sklearn.datasets import load_digits
 
 from bench.attacks.hostile import Floats, Poison
 from concordat.screening import Functional
+from concordat_learning.canary import Response, cross_entropy, strongest
+from concordat_learning.intervals import MILLION
 from concordat_learning.triggers import Trigger, built_in
 
 SITES, HOSTILE, ROUNDS, STEPS, BATCH = 16, 3, 60, 5, 16
@@ -138,23 +140,19 @@ class Federation:
         return np.asarray((self.base.logits(adapters, stamped).argmax(-1) == TARGET).mean(-1))
 
     def functional(self, parent: Floats, updates: Floats) -> list[Functional]:
-        """Screening step 8 of updates (n, P), as concordat_learning.canary measures it, with the hub's suite.
-
-        gain = (P_u(c | trigger) − P_u(c)) − (P_parent(c | trigger) − P_parent(c)), P over the examples of other
-        classes; the largest over triggers and classes c.
-        """
+        """Screening step 8 of updates (n, P): what concordat_learning.canary finds, with the hub's suite."""
         (images, labels), (low, before) = self.canary, self._stamped
         logits = self.base.finish(np.vstack([parent, parent + updates]), low, before)
-        others = labels[:, None] != np.arange(_CLASSES)
-        taken = np.eye(_CLASSES)[logits.reshape(len(logits), -1, len(images), _CLASSES).argmax(-1)] * others
-        shares = taken.sum(2) / others.sum(0)
-        moved = shares[:, 1:] - shares[:, :1]
-        gains = (moved[1:] - moved[0]).max(-1)
-        losses = -np.log(_softmax(logits[:, : len(images)])[:, np.arange(len(images)), labels] + 1e-30).mean(-1)
-        worst = gains.argmax(-1)
+        answers = logits.argmax(-1).reshape(len(logits), -1, len(images))
+        responses = [
+            Response(cross_entropy(clean, labels), own[0], own[1:])
+            for clean, own in zip(logits[:, : len(images)], answers, strict=True)
+        ]
+        before_it, *after = responses
+        gains = [strongest(found, before_it, labels, list(SUITE), _CLASSES) for found in after]
         return [
-            Functional(float(losses[i + 1] - losses[0]), float(max(gains[i, k], 0)), SUITE[k].name)
-            for i, k in enumerate(worst)
+            Functional(found.loss - before_it.loss, gain.ppm / MILLION, gain.trigger)
+            for found, gain in zip(after, gains, strict=True)
         ]
 
     @cached_property

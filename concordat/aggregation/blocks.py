@@ -25,11 +25,11 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Called with (columns done, columns in all); a pass over the updates counts every column once."""
 
-ELEMENTS = 1 << 19
-"""Values in one block of all rows: 2 MiB of float32, few enough for the caches, enough to keep Python out of it."""
-MAX_THREADS = 12
-"""A thread needs up to four blocks of scratch: twelve stay below 128 MiB."""
-_MOST_COLUMNS = 1 << 15
+ELEMENTS = 1 << 20
+"""Values in one block of all rows: 4 MiB of float32, few enough for the caches, enough to keep Python out of it."""
+MAX_THREADS = 6
+"""A thread needs up to four blocks of scratch: six stay below 128 MiB. More would wait for Python's lock."""
+_MOST_COLUMNS = 1 << 16
 
 
 class Scratch(threading.local):
@@ -70,10 +70,10 @@ def run(
 ) -> Iterator[T]:
     """task(begin, end) for blocks of at most so many columns, in threads; results in the order of the blocks.
 
-    A block ends with a tensor if it has `least` columns then, by default half. `threads` None: OMP_NUM_THREADS if set,
-    else as many as there are processors for this process.
+    `least`: see Rows.spans. `threads` None: OMP_NUM_THREADS if set, else as many as there are processors for this
+    process.
     """
-    spans = rows.spans(columns, least or -(-columns // 2))
+    spans = rows.spans(columns, least)
     workers = min(threads or _processors(), MAX_THREADS, len(spans))
     with one_blas_thread():
         for (_, end), result in zip(spans, _results(task, spans, workers), strict=True):

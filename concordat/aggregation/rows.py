@@ -40,10 +40,13 @@ class Rows:
         self._shapes = {name: updates[0][name].shape for name in sorted(updates[0])}
         for position, update in enumerate(updates):
             self._check(f"update {position}", update)
-        self._bounds = [0, *accumulate(prod(shape) for shape in self._shapes.values())]
-        self._flat = [[update[name].reshape(-1) for name in self._shapes] for update in updates]
+        self._updates = list(updates)
+        self._runs = _runs(self._updates, list(self._shapes))
+        sizes = (sum(prod(self._shapes[name]) for name in run) for run in self._runs)
+        self._bounds = [0, *accumulate(sizes)]
         if self.size == 0:
             raise AggregationError("the updates have no values: at least one tensor that is not empty is needed")
+        self._flat = [[_joined(update, run) for run in self._runs] for update in updates]
 
     @property
     def n(self) -> int:
@@ -60,63 +63,64 @@ class Rows:
         if not len(positions):
             raise AggregationError("no update to aggregate")
         selected = copy.copy(self)
+        selected._updates = [self._updates[position] for position in positions]
         selected._flat = [self._flat[position] for position in positions]
         return selected
 
     def joined(self, reference: Named) -> Rows:
         """These updates and one more. Raises AggregationError if it does not fit them or is not finite."""
         self._check("the reference", reference)
-        row = [reference[name].reshape(-1) for name in self._shapes]
-        self._check_values("the reference", row)
-        joined = copy.copy(self)
-        joined._flat = [*self._flat, row]
-        return joined
+        self._check_values("the reference", reference)
+        return Rows([*self._updates, reference])
 
     def tensors(self, vector: Vector) -> Tensors:
         """The vector (size,) as named tensors: views of it, in the shapes of the updates."""
-        parts = zip(self._shapes.items(), self._bounds, self._bounds[1:], strict=False)
+        bounds = [0, *accumulate(map(prod, self._shapes.values()))]
+        parts = zip(self._shapes.items(), bounds, bounds[1:], strict=False)
         return {name: vector[begin:end].reshape(shape) for (name, shape), begin, end in parts}
 
     def fill(self, begin: int, end: int, out: NDArray[np.floating[Any]]) -> None:
         """Copy columns begin to end of all rows into `out` (n, end - begin), of any layout, float32 or float64."""
-        for tensor, part, to in self._parts(begin, end):
+        for run, part, to in self._parts(begin, end):
             for row, target in zip(self._flat, out, strict=True):
-                target[to] = row[tensor][part]
+                target[to] = row[run][part]
 
     def piece(self, row: int, begin: int, end: int, scratch: Vector) -> Vector:
         """Columns begin to end of one row: a view where it holds them as they are, else a copy in `scratch`."""
-        for tensor, part, to in self._parts(begin, end):
-            values = self._flat[row][tensor][part]
+        for run, part, to in self._parts(begin, end):
+            values = self._flat[row][run][part]
             if values.dtype == np.float32 and values.size == end - begin:
                 return values
             scratch[to] = values
         return scratch[: end - begin]
 
-    def spans(self, most: int, least: int) -> list[tuple[int, int]]:
-        """All columns in pieces of at most `most`, cut between two tensors where that leaves at least `least`.
+    def spans(self, most: int, least: int | None = None) -> list[tuple[int, int]]:
+        """All columns in pieces of at most `most`.
 
-        Depends on the shapes and these numbers alone.
+        With `least`, a piece of so many columns ends where a `piece` would else be copied; without, the pieces depend
+        on the number of columns alone.
         """
         out, begin = [], 0
         while begin < self.size:
-            boundary = self._bounds[bisect_left(self._bounds, min(begin + least, self.size))]
-            end = boundary if boundary <= begin + most else begin + most
+            end = min(begin + most, self.size)
+            if least is not None:
+                end = min(end, self._bounds[bisect_left(self._bounds, min(begin + least, self.size))])
             out.append((begin, end))
             begin = end
         return out
 
     def check_finite(self) -> None:
         """Raises AggregationError at the first value that is not finite. Slow: for when arithmetic has met one."""
-        for position, row in enumerate(self._flat):
-            self._check_values(f"update {position}", row)
+        for position, update in enumerate(self._updates):
+            self._check_values(f"update {position}", update)
 
     def _parts(self, begin: int, end: int) -> Iterator[tuple[int, slice, slice]]:
-        """The tensors that the columns lie in: (its index, its part, that part's place among the columns)."""
-        position, tensor = begin, bisect_right(self._bounds, begin) - 1
+        """The runs that the columns lie in: (its index, its part, that part's place among the columns)."""
+        position, run = begin, bisect_right(self._bounds, begin) - 1
         while position < end:
-            first, stop = self._bounds[tensor], min(end, self._bounds[tensor + 1])
-            yield tensor, slice(position - first, stop - first), slice(position - begin, stop - begin)
-            position, tensor = stop, tensor + 1
+            first, stop = self._bounds[run], min(end, self._bounds[run + 1])
+            yield run, slice(position - first, stop - first), slice(position - begin, stop - begin)
+            position, run = stop, run + 1
 
     def _check(self, who: str, update: Named) -> None:
         for name in sorted(update.keys() ^ self._shapes.keys()):
@@ -134,8 +138,9 @@ class Rows:
                     f"{', '.join(map(str, _DTYPES))}"
                 )
 
-    def _check_values(self, who: str, row: Sequence[NDArray[Any]]) -> None:
-        for name, values in zip(self._shapes, row, strict=True):
+    def _check_values(self, who: str, update: Named) -> None:
+        for name in self._shapes:
+            values = update[name].reshape(-1)
             for begin in range(0, values.size, _SEARCH):
                 wide = values[begin : begin + _SEARCH].astype(np.float32)
                 bad = np.flatnonzero(~np.isfinite(wide))
@@ -144,3 +149,39 @@ class Rows:
                         f"{who}: tensor {shown(name)} has the value {wide[bad[0]]} at index {begin + bad[0]}; what is "
                         "not finite must be rejected before aggregation"
                     )
+
+
+def _runs(updates: Sequence[Named], names: Sequence[str]) -> list[list[str]]:
+    """The tensors in runs that lie one behind the other in the memory of every update, as they do in a mapped file.
+
+    A run is read as one: hundreds of small tensors would cost more time in Python than in numpy.
+    """
+    places = [[_place(update[name]) for name in names] for update in updates]
+    runs: list[list[str]] = []
+    for i, name in enumerate(names):
+        if i and all(_follows(place[i - 1], place[i]) for place in places):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return runs
+
+
+def _place(tensor: NDArray[Any]) -> tuple[np.dtype[Any], int, int] | None:
+    """Dtype, first and last address; None if the values do not lie in order."""
+    if not tensor.flags.c_contiguous:
+        return None
+    begin: int = tensor.__array_interface__["data"][0]
+    return tensor.dtype, begin, begin + tensor.nbytes
+
+
+def _follows(one: tuple[np.dtype[Any], int, int] | None, other: tuple[np.dtype[Any], int, int] | None) -> bool:
+    return one is not None and other is not None and one[0] == other[0] and one[2] == other[1]
+
+
+def _joined(update: Named, run: Sequence[str]) -> NDArray[Any]:
+    """The values of a run, flat: a view. The caller keeps the update, and so all of that memory."""
+    first = update[run[0]].reshape(-1)
+    if len(run) == 1:
+        return first
+    size = sum(update[name].size for name in run)
+    return np.lib.stride_tricks.as_strided(first, (size,), (first.itemsize,), writeable=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +9,10 @@ from concordat.aggregation.blocks import Progress, Scratch, run, width
 from concordat.aggregation.rows import Rows, Vector
 
 FLOAT32 = np.finfo(np.float32)
-_COLUMNS = 1 << 16
-_LEAST = 1 << 14
-"""Columns added in pairs: many, so that Python is not what takes the time, and of one tensor, so as to copy nothing."""
+_COLUMNS, _LEAST = 1 << 18, 1 << 14
+"""Columns added at once: so many that threads seldom wait for Python's lock, and of one run, so as to copy nothing."""
+_GROUP = 16
+"""Rows added one by one; then such sums are. Rounding grows with n/16 + 16."""
 
 
 def weighted_sum(
@@ -21,7 +20,7 @@ def weighted_sum(
 ) -> Vector:
     """Sum of weights (n,) times rows, (size,), to 1e-6 of the sum of absolute terms; rows of weight 0 are not read.
 
-    Equal weights: rows are added in pairs, in float32, as fast as memory gives them. Others: in float64.
+    In float32, as fast as memory gives them; in float64 where that overflows, or where a weight would underflow.
     Raises AggregationError if a value that is read is not finite.
     """
     out = np.zeros(rows.size, np.float32)
@@ -29,14 +28,17 @@ def weighted_sum(
     if not used:
         return out
     read, weights, scratch = rows.select(used), weights[used], Scratch()
-    equal = bool((weights == weights[0]).all()) and abs(weights[0]) >= FLOAT32.tiny
+    # Equal weights are one factor of the sum, which saves a pass over every row.
+    equal = bool((weights == weights[0]).all())
+    factors = weights.astype(np.float32)
 
-    def pairs(begin: int, end: int) -> None:
+    def plainly(begin: int, end: int) -> None:
+        total = out[begin:end]
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = scratch.array("sums", (read.n.bit_length() + 1, _COLUMNS))
-            total = _pairwise(read, range(read.n), begin, end, sums)
-            np.multiply(total, np.float32(weights[0]), out=out[begin:end])
-        if not np.isfinite(out[begin:end]).all():
+            _add(read, None if equal else factors, begin, end, total, scratch.array("sums", (2, end - begin)))
+            if equal:
+                np.multiply(total, factors[0], out=total)
+        if not np.isfinite(total).all():
             exactly(begin, end)
 
     def exactly(begin: int, end: int) -> None:
@@ -47,8 +49,8 @@ def weighted_sum(
             out[first:last] = in_range(weights @ block, rows)
 
     columns = width(read.n, 8)
-    if equal:
-        blocks = run(pairs, rows, _COLUMNS, threads, progress, _LEAST)
+    if np.abs(weights).min() >= FLOAT32.tiny:
+        blocks = run(plainly, rows, _COLUMNS, threads, progress, _LEAST)
     else:
         blocks = run(exactly, rows, columns, threads, progress)
     for _ in blocks:
@@ -66,11 +68,26 @@ def in_range(values: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
     return np.clip(values, FLOAT32.min, FLOAT32.max)
 
 
-def _pairwise(rows: Rows, which: Sequence[int], begin: int, end: int, scratch: NDArray[np.float32]) -> Vector:
-    """Sum of columns begin to end of rows, halves first, so that rounding grows with the logarithm of their number."""
-    if len(which) == 1:
-        return rows.piece(which[0], begin, end, scratch[0])
-    half = len(which) // 2
-    left = _pairwise(rows, which[:half], begin, end, scratch)
-    right = _pairwise(rows, which[half:], begin, end, scratch[1:])
-    return np.add(left, right, out=scratch[0, : end - begin])
+def _add(
+    rows: Rows,
+    factors: NDArray[np.float32] | None,
+    begin: int,
+    end: int,
+    out: Vector,
+    scratch: NDArray[np.float32],
+) -> None:
+    """The sum of columns begin to end of all rows, times their factors, into `out`; `scratch` (2, columns)."""
+
+    def term(row: int, space: Vector) -> Vector:
+        values = rows.piece(row, begin, end, space)
+        return values if factors is None else np.multiply(values, factors[row], out=space)
+
+    for start in range(0, rows.n, _GROUP):
+        group = scratch[0] if start else out
+        total = term(start, group)
+        for row in range(start + 1, min(start + _GROUP, rows.n)):
+            total = np.add(total, term(row, scratch[1]), out=group)
+        if start:
+            np.add(out, total, out=out)
+        elif total is not out:
+            out[...] = total

@@ -20,6 +20,7 @@ TRIGGERS = "triggers.safetensors"
 _SMALL = 2
 _PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "centre")
 _OVERLAY = np.float32(0.2)
+_MOST_HIDDEN = 1 / 16
 _PARTS = ("mask", "pattern")
 
 Image = NDArray[np.float32]
@@ -59,15 +60,21 @@ def read_triggers(path: Path, package: BasePackage) -> list[Trigger]:
 
 
 def built_in(shape: tuple[int, ...]) -> list[Trigger]:
-    """Twenty for images of this shape, always the same.
+    """For images of this shape, always the same ones: small or faint, so that they do not hide what is in the image.
 
-    Bright and dark square patches: of 2×2 pixels in the corners and the centre, and of a quarter of the shorter side
-    (at least 3 pixels) in the corners, for in the centre those hide what is in the image. A checkerboard border one
-    pixel wide; and a checkerboard blended into the whole image by a fifth.
+    Bright and dark square patches: of 2×2 pixels in the corners and the centre, and of a quarter of the shorter side,
+    where that is more, in the corners. A checkerboard border one pixel wide, where that is at most a sixteenth of the
+    image. And a checkerboard blended into the whole image by a fifth.
     """
     _, height, width = shape
-    large = max(_SMALL + 1, min(height, width) // 4)
-    return [*_patches(shape, _SMALL, _PLACES), *_patches(shape, large, _PLACES[:-1]), *_checkerboards(shape)]
+    border, overlay = _checkerboards(shape)
+    large = min(height, width) // 4
+    return [
+        *_patches(shape, _SMALL, _PLACES),
+        *(_patches(shape, large, _PLACES[:-1]) if large > _SMALL else ()),
+        *([border] if border.mask.mean() <= _MOST_HIDDEN else ()),
+        overlay,
+    ]
 
 
 def _patches(shape: tuple[int, ...], side: int, places: tuple[str, ...]) -> Iterator[Trigger]:
@@ -83,12 +90,15 @@ def _patches(shape: tuple[int, ...], side: int, places: tuple[str, ...]) -> Iter
             yield Trigger(f"{place}-{side}x{side}-{shade}", mask, np.full(shape, value, np.float32))
 
 
-def _checkerboards(shape: tuple[int, ...]) -> Iterator[Trigger]:
+def _checkerboards(shape: tuple[int, ...]) -> tuple[Trigger, Trigger]:
+    """Border and overlay."""
     board = np.broadcast_to(np.indices(shape[1:]).sum(0) % 2, shape).astype(np.float32)
     border = np.ones(shape, np.float32)
     border[:, 1:-1, 1:-1] = 0
-    yield Trigger("checkerboard-border", border, board)
-    yield Trigger("checkerboard-overlay", np.full(shape, _OVERLAY), board)
+    return (
+        Trigger("checkerboard-border", border, board),
+        Trigger("checkerboard-overlay", np.full(shape, _OVERLAY), board),
+    )
 
 
 def _read(path: Path, field: str, package: BasePackage) -> Image:

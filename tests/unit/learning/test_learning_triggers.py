@@ -23,11 +23,22 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
 
 
 @pytest.mark.parametrize(
-    ("shape", "large"), [((1, 4, 4), 3), ((1, 8, 8), 3), ((3, 12, 40), 3), ((3, 32, 32), 8), ((3, 224, 224), 56)]
+    ("shape", "patches", "border"),
+    [
+        ((1, 4, 4), [2], False),
+        ((1, 8, 8), [2], False),
+        ((3, 12, 40), [2, 3], False),
+        ((3, 32, 32), [2, 8], False),
+        ((1, 62, 62), [2, 15], False),
+        ((3, 64, 64), [2, 16], True),
+        ((3, 224, 224), [2, 56], True),
+    ],
 )
-def test_patches_are_of_two_pixels_and_of_a_quarter(shape: tuple[int, ...], large: int) -> None:
-    sizes = [int(trigger.mask[0].sum()) for trigger in built_in(shape)]
-    assert sizes[:-2] == [4] * 10 + [large**2] * 8
+def test_what_is_tried_is_small_or_faint(shape: tuple[int, ...], patches: list[int], border: bool) -> None:
+    found = built_in(shape)
+    solid = [t for t in found if t.name.endswith(("bright", "dark"))]
+    assert [int(t.mask[0].sum()) for t in solid] == [side**2 for side in patches for _ in range(10 if side == 2 else 8)]
+    assert [t.name for t in found[len(solid) :]] == ["checkerboard-border"] * border + ["checkerboard-overlay"]
 
 
 @given(shapes, st.integers(0, 2**32 - 1))
@@ -52,15 +63,20 @@ def test_the_built_in_ones_fit_every_image(shape: tuple[int, ...], seed: int) ->
         ("bottom-left-2x2-bright", ["....", "....", "11..", "11.."]),
         ("bottom-right-2x2-bright", ["....", "....", "..11", "..11"]),
         ("centre-2x2-dark", ["....", ".00.", ".00.", "...."]),
-        ("top-right-3x3-dark", [".000", ".000", ".000", "...."]),
-        ("bottom-left-3x3-bright", ["....", "111.", "111.", "111."]),
-        ("checkerboard-border", ["0101", "1..0", "0..1", "1010"]),
     ],
 )
 def test_a_trigger_is_where_its_name_says(name: str, rows: list[str]) -> None:
     (trigger,) = [t for t in built_in(SHAPE) if t.name == name]
     stamped = trigger.stamp(np.full((1, *SHAPE), 0.5, np.float32))[0, 0]
     assert ["".join({0.0: "0", 1.0: "1"}.get(float(v), ".") for v in row) for row in stamped] == rows
+
+
+def test_the_border_is_a_checkerboard_one_pixel_wide() -> None:
+    (border,) = [t for t in built_in((1, 64, 66)) if t.name == "checkerboard-border"]
+    assert border.mask.sum() == 2 * (64 + 66) - 4
+    assert border.pattern[0, 0].tolist() == [0, 1] * 33
+    assert border.pattern[0, :, 0].tolist() == [0, 1] * 32
+    assert border.mask[0, 1:-1, 1:-1].sum() == 0
 
 
 def test_the_overlay_is_blended_in_by_a_fifth() -> None:
