@@ -26,7 +26,7 @@ from concordat.screening import (
 )
 
 NAMES = [f"site-{number:02}" for number in range(SITES)]
-LIMITS = FunctionalLimits(max_loss_increase=1.0, max_trigger_gain=0.3)
+LIMITS = FunctionalLimits(max_loss_increase=3.0, max_trigger_gain=0.3)
 """The defaults of screening.canary."""
 THRESHOLDS = (0.3, 0.4, 0.5)
 """Of the trigger gain, which are compared."""

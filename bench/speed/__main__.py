@@ -73,7 +73,7 @@ def _run(name: str, folder: Path, n: int, operations: list[str], once: bool) -> 
             if not line.startswith("{"):
                 continue
             said = json.loads(line)
-            cell = Cell(said["seconds"], said["extra"])
+            cell = Cell(said["seconds"], said["extra"], said["beside"])
             found[name, said["operation"], n] = cell
             print(f"N = {n:3} {name:16} {said['operation']:20} {median(cell.seconds):8.3f} s", flush=True)
     if process.returncode:

@@ -32,7 +32,6 @@ def machine(updates: list[Update]) -> Operations:
     """The bounds: reading every value once with two threads, and sgemm X·Yᵀ of blocks of n rows."""
     from threadpoolctl import threadpool_limits
 
-    tensors = [tensor for update in updates for tensor in update.values()]
     pool = ThreadPoolExecutor(2)
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal((len(updates), SGEMM_COLUMNS), dtype=np.float32) for _ in range(2))
@@ -44,10 +43,17 @@ def machine(updates: list[Update]) -> Operations:
             return list(pool.map(lambda block: block[0] @ block[1].T, blocks))
 
     return {
-        READ: lambda: list(pool.map(lambda start: [tensor.sum() for tensor in tensors[start::2]], range(2))),
+        READ: reading(updates),
         SGEMM: lambda: left @ right.T,
         SGEMM_BLOCKS: by_blocks,
     }
+
+
+def reading(updates: list[Update]) -> Callable[[], Any]:
+    """Every value once, with two threads."""
+    tensors = [tensor for update in updates for tensor in update.values()]
+    pool = ThreadPoolExecutor(2)
+    return lambda: list(pool.map(lambda start: [tensor.sum() for tensor in tensors[start::2]], range(2)))
 
 
 def concordat(updates: list[Update]) -> Operations:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.speed.inputs import read, touch
-from bench.speed.operations import IMPLEMENTATIONS
+from bench.speed.operations import IMPLEMENTATIONS, OURS, reading
 
 REPEATS, MOST, SECONDS = 5, 30, 2.0
 """At least so many timed calls, and for fast operations more, up to so many in all, until they took so long."""
@@ -21,14 +21,22 @@ _SLOW = 5.0
 """A first call that takes so many seconds is counted; of faster operations it warms up and is not."""
 
 
-def measure(operation: Callable[[], Any], once: bool) -> dict[str, Any]:
-    """Seconds of each timed call, and the largest memory in bytes beyond what the process held before the call."""
+def measure(operation: Callable[[], Any], once: bool, beside: Callable[[], Any] | None = None) -> dict[str, Any]:
+    """Seconds of each timed call, and the largest memory in bytes beyond what the process held before the call.
+
+    `beside` is called before each, and timed as well: for a ratio of the two that the machine's moods do not change.
+    """
     seconds: list[float] = []
     extra: list[int] = []
+    others: list[float] = []
     while not _enough(seconds, once):
         gc.collect()
         # Give freed memory back, so that its use by the operation counts.
         ctypes.CDLL(None).malloc_trim(0)
+        if beside:
+            started = time.perf_counter()
+            beside()
+            others.append(time.perf_counter() - started)
         Path("/proc/self/clear_refs").write_text("5")
         before, started = _resident("VmRSS"), time.perf_counter()
         result = operation()
@@ -36,8 +44,8 @@ def measure(operation: Callable[[], Any], once: bool) -> dict[str, Any]:
         extra.append(_resident("VmHWM") - before)
         del result
     if not once and seconds[0] < _SLOW:
-        del seconds[0], extra[0]
-    return {"seconds": seconds, "extra": max(extra)}
+        del seconds[0], extra[0], others[:1]
+    return {"seconds": seconds, "extra": max(extra), "beside": others}
 
 
 def _enough(seconds: list[float], once: bool) -> bool:
@@ -65,9 +73,11 @@ def main() -> None:
     updates = read(flags.folder, flags.updates)
     operations = IMPLEMENTATIONS[flags.implementation](updates)
     touch(updates)
+    beside = reading(updates) if flags.implementation == OURS and not flags.once else None
     for name in flags.operations:
         if name in operations:
-            print(json.dumps({"operation": name, **measure(operations[name], flags.once)}), flush=True)
+            found = measure(operations[name], flags.once, beside)
+            print(json.dumps({"operation": name, **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Canary(Model):
 
     claim: Name
     """PersistentVolumeClaim in the hub's namespace with validation.safetensors, mounted read-only."""
-    max_loss_increase: Decimal6 = "1"
+    max_loss_increase: Decimal6 = "3"
     """An update that raises the mean loss (cross entropy, nats) on the canary data by more fails the check."""
     max_trigger_gain_ppm: Ppm = 300_000
     """An update with which a known trigger turns this many more of the canary examples to one class than with the
