@@ -1,19 +1,17 @@
-"""What is sent and what is refused: difference, norm and clipping; the check of one delta; the screening of a round."""
+"""What is sent and what is refused: difference and form of an update, its norms, and the screening of a round."""
 
 from concordat.api.conditions import Reason
 from concordat.artifacts.tensors import Tensors
 from concordat.screening.alerts import Alert
-from concordat.screening.delta import check_delta, check_schema, difference, factor_names
+from concordat.screening.delta import check_schema, difference, factor_names
 from concordat.screening.errors import ScreeningError
 from concordat.screening.norms import (
     NORM_TOLERANCE,
     Limits,
     check_norms,
-    clip,
     decimal,
     numbers_wire,
     signed,
-    total_norm,
 )
 from concordat.screening.screen import Candidate, Findings, Functional, FunctionalLimits, Screened, screen
 
@@ -29,15 +27,12 @@ __all__ = [
     "Screened",
     "ScreeningError",
     "Tensors",
-    "check_delta",
     "check_norms",
     "check_schema",
-    "clip",
     "decimal",
     "difference",
     "factor_names",
     "numbers_wire",
     "screen",
     "signed",
-    "total_norm",
 ]

@@ -12,7 +12,7 @@ from concordat.api.conditions import Reason
 from concordat.api.round import Factor
 from concordat.artifacts.tensors import Tensors, shown
 from concordat.screening.errors import ScreeningError
-from concordat.screening.norms import NORM_TOLERANCE, Named, decimal, total_norm
+from concordat.screening.norms import Named
 
 
 def factor_names(names: Iterable[str], factor: Factor) -> list[str]:
@@ -25,7 +25,7 @@ def difference(candidate: Named, parent: Named, factor: Factor) -> Tensors:
     """candidate − parent on the trained factor, in float32.
 
     Raises ScreeningError if the tensor sets or shapes differ, or if anything but the trained factor moved. The values
-    may be infinite or not a number; `clip` refuses those.
+    may be infinite or not a number; `concordat.lora.Ceiling` refuses those.
     """
     _check_names(candidate, parent)
     trained = set(factor_names(parent, factor))
@@ -55,23 +55,6 @@ def check_schema(delta: Named, parent: Named, factor: Factor) -> None:
     for name in wanted:
         if not np.isfinite(delta[name]).all():
             raise ScreeningError(Reason.NOT_FINITE, f"{shown(name)} has a value that is not finite")
-
-
-def check_delta(delta: Named, parent: Named, factor: Factor, clip_norm: float) -> float:
-    """Check a submitted delta against the contract; returns its norm.
-
-    First its form, then norm ≤ C(1 + 1e-3). Raises ScreeningError. A norm that is too large is refused, never clipped:
-    clipping at the hub would turn a caught attack into a harmless-looking update.
-    """
-    check_schema(delta, parent, factor)
-    norm = total_norm(delta)
-    if norm > clip_norm * (1 + NORM_TOLERANCE):
-        raise ScreeningError(
-            Reason.NORM_EXCEEDED,
-            f"the norm is {decimal(norm)}, screening.clipNorm of the contract is {decimal(clip_norm)}",
-            norm,
-        )
-    return norm
 
 
 def _check_names(found: Iterable[str], wanted: Iterable[str]) -> None:

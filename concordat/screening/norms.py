@@ -1,4 +1,4 @@
-"""Norms: total, clipping at the site, the limits of the contract at the hub, and how numbers are written."""
+"""Norms: the limits of the contract, and how numbers are written."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.artifacts.tensors import Tensors, shown
+from concordat.artifacts.tensors import shown
 from concordat.screening.errors import ScreeningError
 
 Named = Mapping[str, NDArray[Any]]
 
 NORM_TOLERANCE = 1e-3
 """Relative slack of the norm check: the site rounds what it clipped to float32."""
-_BLOCK = 1 << 16
 _LARGEST = 999_999
 
 
@@ -30,26 +28,6 @@ class Limits:
     """screening.clipNorm: over all modules."""
     module_clip_norm: float | None
     """screening.moduleClipNorm: of each module by itself; None: not bounded."""
-
-
-def total_norm(delta: Named) -> float:
-    """Frobenius norm over all tensors, accumulated in float64; not finite if a value is not."""
-    return math.sqrt(sum(_square_sum(delta[name]) for name in sorted(delta)))
-
-
-def clip(delta: Named, norm: float) -> tuple[Tensors, float, bool]:
-    """Scale the delta so that its total norm is at most `norm`; returns (delta, norm before, whether it was cut).
-
-    Raises ScreeningError if a value is not finite.
-    """
-    before = total_norm(delta)
-    if not math.isfinite(before):
-        raise ScreeningError(Reason.NOT_FINITE, "the update has a value that is not finite; nothing can be clipped")
-    if before <= norm:
-        return {name: np.array(t, dtype=np.float32) for name, t in delta.items()}, before, False
-    # In float64: for a huge norm the factor itself would lose its digits as a float32.
-    scale = norm / before
-    return {name: np.multiply(t, scale, dtype=np.float64).astype(np.float32) for name, t in delta.items()}, before, True
 
 
 def check_norms(norms: Mapping[str, float], limits: Limits) -> float:
@@ -99,10 +77,3 @@ def _check_limit(what: str, norm: float, field: str, limit: float, total: float)
             "before it signs",
             total,
         )
-
-
-def _square_sum(tensor: NDArray[Any]) -> float:
-    # In blocks, so that the float64 copy stays small.
-    flat = tensor.reshape(-1)
-    blocks = (flat[i : i + _BLOCK].astype(np.float64) for i in range(0, flat.size, _BLOCK))
-    return math.fsum(float(np.square(block).sum()) for block in blocks)

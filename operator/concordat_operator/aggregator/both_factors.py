@@ -13,10 +13,10 @@ from concordat.aggregation import AggregationError, Gram, mixing, shares
 from concordat.api.contract import Contract
 from concordat.api.round import Factor, LoraMode
 from concordat.api.rules import PreAggregation, Rule, shortage
-from concordat.artifacts.tensors import Tensors, map_tensors, write_tensors
+from concordat.artifacts.tensors import Tensors
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat_operator.aggregator.inputs import Invalid, Parent
-from concordat_operator.aggregator.space import Combined, Named, OneFactor, Space
+from concordat_operator.aggregator.space import Combined, Kept, Named, OneFactor, Space
 
 
 def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
@@ -35,8 +35,7 @@ class BothFactors:
     def __init__(self, contract: Contract, parent: Parent, work: Path) -> None:
         self._contract = contract
         self._adapter = parent.adapter
-        self._rows = work / "rows"
-        self._rows.mkdir(parents=True, exist_ok=True)
+        self._kept = Kept(work)
 
     def norms(self, delta: Named) -> dict[str, float]:
         """See Space."""
@@ -44,19 +43,19 @@ class BothFactors:
 
     def admit(self, site: str, delta: Named) -> None:
         """See Space."""
-        self._file(site).write_bytes(write_tensors(delta))
+        self._kept.add(site, delta)
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Space. The last aggregate is a product of other factors, and not compared with."""
         if not sites:
             return Gram.empty(), None
-        return Gram(*product_gram(self._updates(sites), self._adapter)), None
+        return Gram(*product_gram(self._kept.all(sites), self._adapter)), None
 
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
     ) -> Combined:
         """See Space."""
-        policy, updates = self._contract.aggregation, self._updates(sites)
+        policy, updates = self._contract.aggregation, self._kept.all(sites)
         lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
         if lack is not None:
             raise AggregationError(lack)
@@ -85,9 +84,3 @@ class BothFactors:
     def _combined(self, candidate: Tensors, weights: NDArray[np.float64] | None, error: float) -> Combined:
         moved = {name: candidate[name] - tensor for name, tensor in self._adapter.tensors().items()}
         return Combined(candidate, math.hypot(*product_norms(moved, self._adapter).values()), weights, error)
-
-    def _updates(self, sites: Sequence[str]) -> list[Named]:
-        return [map_tensors(self._file(site)) for site in sites]
-
-    def _file(self, site: str) -> Path:
-        return self._rows / f"{site}.safetensors"

@@ -57,6 +57,25 @@ class Space(Protocol):
         """One candidate from these sites' updates. Raises AggregationError, LoraError."""
 
 
+class Kept:
+    """The updates that passed their own checks, by site, on the disk."""
+
+    def __init__(self, work: Path) -> None:
+        self._folder = work / "rows"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, site: str, update: Named) -> None:
+        """Keep one."""
+        self._file(site).write_bytes(write_tensors(update))
+
+    def all(self, sites: Sequence[str]) -> list[Named]:
+        """Those of these sites, memory-mapped."""
+        return [map_tensors(self._file(site)) for site in sites]
+
+    def _file(self, site: str) -> Path:
+        return self._folder / f"{site}.safetensors"
+
+
 class OneFactor:
     """Alternating and FrozenA: the mean of the trained factor is the mean of the weight changes, exactly."""
 
@@ -65,8 +84,7 @@ class OneFactor:
         self._parent = parent
         self._factor: Factor = contract.recipe.train_factor
         self._whitening = Whitening.of(parent.adapter, self._factor)
-        self._rows = work / "rows"
-        self._rows.mkdir(parents=True, exist_ok=True)
+        self._kept = Kept(work)
 
     def norms(self, delta: Named) -> dict[str, float]:
         """See Space."""
@@ -74,12 +92,12 @@ class OneFactor:
 
     def admit(self, site: str, delta: Named) -> None:
         """See Space."""
-        self._file(site).write_bytes(write_tensors(self._whitening.whiten(delta)))
+        self._kept.add(site, self._whitening.whiten(delta))
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Space."""
         last = None if previous is None else self._change(previous)
-        updates: list[Named] = [self._update(site) for site in sites]
+        updates = self._kept.all(sites)
         if last is None or not updates:
             return gram(Rows(updates)) if updates else Gram.empty(), None
         whole = gram(Rows([*updates, last]))
@@ -94,24 +112,18 @@ class OneFactor:
         """See Space."""
         policy = self._contract.aggregation
         made = aggregate(
-            Rows([self._update(site) for site in sites]),
+            Rows(self._kept.all(sites)),
             policy.rule,
             faults,
             pre=policy.pre_aggregation,
             max_norm=float(self._contract.screening.clip_norm),
-            reference=None if reference is None else self._update(reference),
+            reference=None if reference is None else self._kept.all([reference])[0],
             seed=seed,
             gram=products,
             progress=_Progress(),
         )
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(made.tensors))
         return Combined(candidate, _norm(made.tensors), made.weights, 0.0)
-
-    def _update(self, site: str) -> Named:
-        return map_tensors(self._file(site))
-
-    def _file(self, site: str) -> Path:
-        return self._rows / f"{site}.safetensors"
 
     def _change(self, previous: Tensors) -> Tensors | None:
         """What the last round did to this factor; None if it did nothing, as when it trained the other one."""

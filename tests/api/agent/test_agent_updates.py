@@ -17,7 +17,7 @@ from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.jobs import training_job
 from concordat.lora import Ceiling
 from concordat.runtime import LEASE
-from concordat.screening import Tensors, total_norm
+from concordat.screening import Tensors
 from concordat.statements import SigningKey, open_bundle, sha256_digest
 from concordat.statements.readers import read_summary, read_update
 from concordat_site.context import MANAGER, Agent
@@ -95,7 +95,7 @@ async def test_consent_stage_submit(world: World) -> None:
     delta = await world.registry.read(submission.artifact, types.DELTA_FILE)
     tensors = read_tensors(delta)
     assert list(tensors) == [B]
-    assert total_norm(tensors) == pytest.approx(2.0, rel=1e-6)
+    assert float(np.linalg.norm(tensors[B])) == pytest.approx(2.0, rel=1e-6)
     consent = read_summary(
         open_bundle(
             await world.registry.read(update.status.consent.statement, types.STATEMENT_FILE), [world.key.public]
