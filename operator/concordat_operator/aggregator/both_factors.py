@@ -16,7 +16,7 @@ from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.artifacts.tensors import Tensors
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat_operator.aggregator.inputs import Invalid, Parent
-from concordat_operator.aggregator.space import Combined, Kept, Named, OneFactor, Space
+from concordat_operator.aggregator.space import Combined, Kept, Named, OneFactor, Space, step_back, without_last
 
 
 def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
@@ -46,10 +46,14 @@ class BothFactors:
         self._kept.add(site, delta)
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
-        """See Space. The last aggregate is a product of other factors, and not compared with."""
-        if not sites:
-            return Gram.empty(), None
-        return Gram(*product_gram(self._kept.all(sites), self._adapter)), None
+        """See Space."""
+        updates = self._kept.all(sites)
+        # From the parent, the step back is an update of both factors like any other, and minus the last aggregate.
+        back = {} if previous is None else step_back(self._adapter.tensors(), previous)
+        if not updates or not any(np.any(tensor) for tensor in back.values()):
+            return Gram(*product_gram(updates, self._adapter)) if updates else Gram.empty(), None
+        products, cosines = without_last(Gram(*product_gram([*updates, back], self._adapter)))
+        return products, -cosines
 
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int

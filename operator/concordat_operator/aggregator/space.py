@@ -100,11 +100,7 @@ class OneFactor:
         updates = self._kept.all(sites)
         if last is None or not updates:
             return gram(Rows(updates)) if updates else Gram.empty(), None
-        whole = gram(Rows([*updates, last]))
-        norms = whole.norms
-        scale = norms[:-1] * norms[-1]
-        cosines = np.divide(whole.inner[:-1, -1], scale, out=np.zeros(len(sites)), where=scale > 0)
-        return whole.select(range(len(sites))), cosines
+        return without_last(gram(Rows([*updates, last])))
 
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
@@ -127,12 +123,23 @@ class OneFactor:
 
     def _change(self, previous: Tensors) -> Tensors | None:
         """What the last round did to this factor; None if it did nothing, as when it trained the other one."""
-        parent = self._parent.tensors
-        if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
-            raise Invalid("previous is an adapter of another shape than the parent")
-        mark = f".lora_{self._factor.value}."
-        moved = {name: parent[name] - tensor for name, tensor in previous.items() if mark in name}
+        back, mark = step_back(self._parent.tensors, previous), f".lora_{self._factor.value}."
+        moved = {name: -tensor for name, tensor in back.items() if mark in name}
         return self._whitening.whiten(moved) if any(np.any(tensor) for tensor in moved.values()) else None
+
+
+def step_back(parent: Named, previous: Named) -> Tensors:
+    """What leads from the parent to the adapter before it. Raises Invalid if that has another shape."""
+    if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
+        raise Invalid("previous is an adapter of another shape than the parent")
+    return {name: tensor - parent[name] for name, tensor in previous.items()}
+
+
+def without_last(whole: Gram) -> tuple[Gram, NDArray[np.float64]]:
+    """The Gram of all but the last, and the cosine of each of them to the last; 0 where one of the two is 0."""
+    norms, n = whole.norms, whole.n - 1
+    scale = norms[:-1] * norms[-1]
+    return whole.select(range(n)), np.divide(whole.inner[:-1, -1], scale, out=np.zeros(n), where=scale > 0)
 
 
 class _Progress:

@@ -11,7 +11,8 @@ import pytest
 from concordat.artifacts import RegistryStore
 from concordat.runtime import AlreadyExists, Cluster
 from concordat_devcluster.control_plane import ControlPlane
-from tests.api.operator.federation import EVALUATOR, Federation, MortalCluster
+from tests.api.operator.faults import MortalCluster
+from tests.api.operator.federation import EVALUATOR, Federation
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from concordat.api.contract import Contract
 from concordat.artifacts import RegistryStore, types
 from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.lineage import Trust
-from concordat.runtime import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, Store
+from concordat.runtime import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound
 from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
 from concordat.statements import SigningKey
@@ -35,6 +35,7 @@ from concordat_site.main import controllers as agent_controllers
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import Prepare, Signer, clipped
 from concordat_site.workspace import Workspace
+from tests.api.operator.faults import Killed, MortalCluster, NodeStore
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -43,53 +44,6 @@ CONFIG = b'{"r": 2, "lora_alpha": 2}'
 KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB)
 EVALUATOR = "evaluator"
 Key = tuple[str, str]
-
-
-class Killed(BaseException):
-    """The process died at this write."""
-
-
-class MortalCluster(Cluster):
-    """The operator's connection. Its process can be killed before or after each write that it makes first."""
-
-    moment: str | None = None
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._seen: set[str] = set()
-
-    async def _request(self, method: str, path: str, query: Any = None, body: Any = None, *more: Any) -> dict[str, Any]:
-        write = json.dumps([method, path, body], sort_keys=True, default=str)
-        fatal = self.moment if method != "GET" and write not in self._seen else None
-        if fatal is not None:
-            self._seen.add(write)
-        if fatal == "before":
-            raise Killed(path)
-        answer = await super()._request(method, path, query, body, *more)
-        if fatal == "after":
-            raise Killed(path)
-        return answer
-
-
-class NodeStore(Store):
-    """The store, in which Jobs that the test ended have the status that the Job controller would write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: dict[str, dict[str, Any]] = {}
-
-    def get(self, kind: Any, namespace: str, name: str) -> Any:  # type: ignore[override]
-        """As the store has it; Jobs with their end."""
-        return self._end(kind, super().get(kind, namespace, name))
-
-    def list(self, kind: Any, namespace: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
-        """As the store has it; Jobs with their end."""
-        return [self._end(kind, obj) for obj in super().list(kind, namespace, labels)]
-
-    def _end(self, kind: Any, obj: Any) -> Any:
-        if kind is not JOB or obj is None:
-            return obj
-        return {**obj, "status": self.ended.get(obj["metadata"]["uid"], {})}
 
 
 class Federation:

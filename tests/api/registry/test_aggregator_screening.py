@@ -74,7 +74,7 @@ def test_a_failed_check_of_an_update_is_an_alert_and_rejects_nothing(federation:
     canary_found(
         tmp_path / "work",
         site_b={**QUIET, "triggerGainPpm": 900_000},
-        site_c={**QUIET, "lossChange": "2.5"},
+        site_c={**QUIET, "lossChange": "3.5"},
     )
     report = federation.aggregate(request, tmp_path)
     assert outcomes(report) == dict.fromkeys(SITES, "Verified")
@@ -82,7 +82,7 @@ def test_a_failed_check_of_an_update_is_an_alert_and_rejects_nothing(federation:
     assert {site for site in SITES if said[site]["alerts"] == ["Functional"]} == {"site-b", "site-c"}
     assert "corner (class 3)" in said["site-b"]["message"]
     assert said["site-b"]["measurements"]["triggerGain"] == "0.9"
-    assert said["site-c"]["measurements"]["lossChange"] == "2.5"
+    assert said["site-c"]["measurements"]["lossChange"] == "3.5"
 
 
 def test_a_candidate_with_a_backdoor_is_refused(federation: Federation, tmp_path: Path) -> None:
@@ -180,6 +180,24 @@ def test_both_factors_average_as_products(federation: Federation, tmp_path: Path
         for (a, b), change in moved.items():
             mean = np.mean([HONEST[site][b] for site in SITES], axis=0) @ PARENT[a]
             np.testing.assert_allclose(change, mean, atol=1e-5)
+
+
+def test_the_last_aggregate_sent_back_is_found_where_both_factors_are_trained(
+    federation: Federation, tmp_path: Path
+) -> None:
+    contract = federation.open(recipe=BOTH, aggregation={"lora": "Svd", "maxFaultySites": 1})
+    rng = np.random.default_rng(1)
+    sent = {
+        site: {name: rng.normal(scale=0.05, size=t.shape).astype(np.float32) for name, t in PARENT.items()}
+        for site in SITES
+    }
+    before = {name: t - sent["site-e"][name] for name, t in PARENT.items()}
+    previous = federation.push("digits/adapters", types.ADAPTER, {types.ADAPTER_FILE: write_tensors(before)})
+    entries = [federation.submit(site, write_tensors(delta)) for site, delta in sent.items()]
+    report = federation.aggregate(federation.request(contract, entries, previous=previous.wire()), tmp_path)
+    assert outcomes(report) == {**dict.fromkeys(SITES[:4], "Verified"), "site-e": "FreeRiding"}
+    cosines = [float(verdict["measurements"]["previousCosine"]) for verdict in report["verdicts"]]
+    assert cosines[4] > 0.98 > 0.9 > max(map(abs, cosines[:4]))
 
 
 def test_factors_that_do_not_average_are_refused(federation: Federation, tmp_path: Path) -> None:
