@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -16,8 +17,11 @@ from concordat.aggregation import AggregationError, Rows
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 _shapes = st.dictionaries(
-    st.text("abc", min_size=1, max_size=3), hnp.array_shapes(min_dims=0, max_dims=3, max_side=5), min_size=1, max_size=6
-)
+    st.text("abc", min_size=1, max_size=3),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
+    min_size=1,
+    max_size=6,
+).filter(lambda shapes: any(math.prod(shape) for shape in shapes.values()))
 
 
 @st.composite
@@ -25,7 +29,22 @@ def _updates(draw: st.DrawFn) -> list[dict[str, NDArray[Any]]]:
     shapes, n = draw(_shapes), draw(st.integers(1, 4))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     dtypes = {name: draw(st.sampled_from(DTYPES)) for name in shapes}
-    return [{name: random.normal(size=shape).astype(dtypes[name]) for name, shape in shapes.items()} for _ in range(n)]
+    updates = [
+        {name: random.normal(size=shape).astype(dtypes[name]) for name, shape in shapes.items()} for _ in range(n)
+    ]
+    return [_in_one_buffer(update, draw(st.booleans())) if draw(st.booleans()) else update for update in updates]
+
+
+def _in_one_buffer(update: dict[str, NDArray[Any]], ordered: bool) -> dict[str, NDArray[Any]]:
+    """The same values one behind the other, as in a mapped file: in the order of the names, or against it."""
+    names = sorted(update, reverse=not ordered)
+    # Half precision first would leave float32 at odd places, which is allowed too.
+    buffer, at, out = bytearray(b"".join(update[name].tobytes() for name in names)), 0, {}
+    for name in names:
+        tensor = update[name]
+        out[name] = np.ndarray(tensor.shape, tensor.dtype, buffer, at)
+        at += tensor.nbytes
+    return out
 
 
 def _matrix(updates: list[dict[str, NDArray[Any]]]) -> NDArray[np.float32]:
@@ -81,6 +100,14 @@ def test_nothing_is_copied_that_lies_in_order() -> None:
     x = np.ones((3, 4), np.float32)
     piece = Rows([{"x": x}]).piece(0, 2, 9, np.empty(12, np.float32))
     assert np.shares_memory(piece, x)
+
+
+def test_tensors_one_behind_the_other_are_read_as_one_and_only_where_all_updates_have_them_so() -> None:
+    apart = {"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float32)}
+    rows = Rows([_in_one_buffer(apart, ordered=True) for _ in range(2)])
+    space = np.empty(17, np.float32)
+    assert not np.shares_memory(rows.piece(1, 2, 17, space), space)
+    assert np.shares_memory(Rows([_in_one_buffer(apart, ordered=True), apart]).piece(0, 2, 17, space), space)
 
 
 def test_a_transposed_tensor_is_read_in_the_order_of_its_shape() -> None:
