@@ -74,10 +74,10 @@ bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and cen
 BENCH := PYTHONPATH=.:learning .venv-bench/bin/python -m
 
 .PHONY: bench-attacks bench-speed bench-agreement
-bench-attacks: .venv-bench/.ready ## Attacks on every rule, beside ByzFL and Flower: docs/benchmarks/attacks.md (25 minutes)
+bench-attacks: .venv-bench/.ready ## Attacks on every rule, beside ByzFL and Flower: docs/benchmarks/attacks.md (7 minutes)
 	@$(BENCH) bench.attacks
 
-bench-speed: .venv-bench/.ready ## Speed and memory of the engine beside ByzFL and Flower: docs/benchmarks/speed.md
+bench-speed: .venv-bench/.ready ## Speed and memory of the engine beside ByzFL and Flower: docs/benchmarks/speed.md (30 minutes)
 	@$(BENCH) bench.speed
 
 bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Flower's, and why not elsewhere
