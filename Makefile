@@ -65,6 +65,10 @@ e2e: setup prerequisites ## Whole rounds on a real node
 bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and centralized training
 	@$(BIN)/python bench/demo_seeds.py
 
+.PHONY: bench-canary
+bench-canary: setup ## What the canary check finds on the demo's model, and what it misses
+	@PYTHONPATH=. $(BIN)/python bench/demo_canary.py
+
 .venv-bench/.ready: requirements/bench.txt .venv/.ready
 	@echo "Installing ByzFL, Flower and what they need (a few minutes; they do not fit beside our own packages)"
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bench
