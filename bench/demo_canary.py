@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from bench.demo_seeds import CONFIG, ROUND, SEEDS
 from concordat.aggregation import apply_delta
 from concordat.api import FederationRound
 from concordat.api.round import Canary, Factor
@@ -32,13 +32,9 @@ from concordat_learning.entry import prepare_environment
 from concordat_learning.intervals import MILLION
 from concordat_learning.triggers import Trigger, built_in
 
-ROUND = Path(__file__).resolve().parents[1] / "examples" / "demo" / "round.yaml"
-CONFIG = {"r": 8, "lora_alpha": 16}
-"""As concordat_learning.demo_model makes the adapter."""
 TARGET = 0
 EFFECTIVE = 0.5
 """Of the hold-out examples of other classes, the share that a backdoor must turn to TARGET to count."""
-SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
