@@ -34,7 +34,7 @@ from concordat_learning.triggers import Trigger, built_in
 
 TARGET = 0
 EFFECTIVE = 0.5
-"""Of the hold-out examples of other classes, the share that a backdoor must turn to TARGET to count."""
+"""The `success` from which on a backdoor works."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,9 @@ class Screened:
             site = inside[position]
             if finding.reason is Reason.VERIFIED:
                 kept.append(position)
-                self._history[finding.site].append(finding.numbers.get("relativeNorm", 1.0))
+                # Fewer than three updates have none.
+                if "relativeNorm" in finding.numbers:
+                    self._history[finding.site].append(finding.numbers["relativeNorm"])
             else:
                 self._count(finding.reason.value, site)
                 self._count(REJECTED, site)

@@ -35,7 +35,10 @@ class MortalCluster(Cluster):
 
 
 class NodeStore(Store):
-    """The store, in which Jobs that the test ended have the status that the Job controller would write."""
+    """The store, in which Jobs that the test ended have the status that the Job controller would write.
+
+    Store's get and list are overloaded by kind; here any kind passes through, which mypy takes for another signature.
+    """
 
     def __init__(self) -> None:
         super().__init__()
