@@ -58,8 +58,7 @@ COPY --from=tools registry /usr/local/bin/registry
 USER 65532:65532
 ENTRYPOINT ["registry"]
 
-# For the embedded cluster: holds a pod's namespaces, and runs local-path-provisioner's shell scripts, for which it starts
-# as root when told to. Its base must have busybox-static.
+# For the embedded cluster: holds a pod's namespaces. Its base must have busybox-static.
 FROM scratch AS pause
 COPY --from=base /bin/busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]

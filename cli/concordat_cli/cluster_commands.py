@@ -8,7 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from concordat_cli.round_commands import Output
 from concordat_devcluster import cluster, images, prerequisites
 from concordat_devcluster.cluster import Cluster
 from concordat_devcluster.errors import DevclusterError
+from concordat_devcluster.processes import path_with_sbin
 from concordat_devcluster.records import State
 from concordat_devcluster.tools import ensure_tools
 
@@ -117,19 +119,38 @@ def prerequisites_(
         ensure_tools(steps)
 
 
+@app.command("images")
+def images_() -> None:
+    """Build the project's images, but for those that hold a program of the cluster. Needs root."""
+    with told():
+        images.build(Steps(Console(stderr=True)), images.WITHOUT_TOOLS)
+
+
 def start(name: str, steps: Steps, with_images: bool) -> dict[str, Any]:
     """Everything from a bare machine to a running cluster; as root, or through sudo after asking."""
     ready_machine(steps, f"run the Kubernetes node '{name}' in namespaces of its own")
     if os.geteuid():
-        with told():
+        _as_root("status")  # sudo asks for a password now, not in the middle of the lines that follow
+        with _meanwhile(lambda: _as_root("images"), with_images), told():
             ensure_tools(steps)  # not as root: Go's caches stay this user's
         flags = ["--images"] if with_images else []
         found: dict[str, Any] = json.loads(_as_root("up", "--name", name, "--output", "json", *flags))
         return found
     with told():
-        running = cluster.up(name, steps)
+        with _meanwhile(lambda: images.build(steps, images.WITHOUT_TOOLS), with_images):
+            running = cluster.up(name, steps)
         pushed = images.push(steps, running.registry_host, node_pid=running.pid) if with_images else {}
     return _told_of(running) | {"images": pushed}
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], object], wanted: bool) -> Iterator[None]:
+    """Do `work`, if wanted, beside the body; leave when both are done. Neither fills two processors all the time."""
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(work) if wanted else None
+        yield
+        if beside is not None:
+            beside.result()
 
 
 def stop(name: str, steps: Steps) -> bool:
@@ -175,7 +196,8 @@ def elevated(arguments: Sequence[str] | None = None) -> list[str]:
     """This program as root, with the settings that matter of this environment. arguments: None: the same ones."""
     # By name, since the address of an index or a proxy may hold a password; but sudo replaces HOME and PATH.
     kept = [key for key in sorted(os.environ) if key.upper() in KEPT_VARIABLES or key.startswith(KEPT_PREFIXES)]
-    again = [f"{key}={os.environ[key]}" for key in ("HOME", "PATH") if key in os.environ]
+    path = path_with_sbin(os.environ.get("PATH", os.defpath))  # a user's lacks the folders where root finds modprobe
+    again = [*(f"{key}={os.environ[key]}" for key in ("HOME",) if key in os.environ), f"PATH={path}"]
     own = ["-c", "from concordat_cli.main import main; main()", *(arguments or [])]
     sudo = ["sudo", f"--preserve-env={','.join(kept)}"] if kept else ["sudo"]
     return [*sudo, "env", *again, sys.executable, *(own if arguments is not None else sys.orig_argv[1:])]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from concordat.api.resource import Resource
 from concordat.api.types import GROUP, VERSION
 from concordat_cli.errors import Exit, UserError
-from kubernetes import client, config
 
 R = TypeVar("R", bound=Resource)
 

@@ -1,7 +1,11 @@
-"""The cluster's own subtree in the control groups, on version 1, hybrid and version 2 hosts."""
+"""The cluster's own subtree in the control groups, on version 1, hybrid and version 2 hosts.
+
+At the top is `name`; below it `name/node` has the node's own programs and `name/pods` what kubelet starts.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -9,23 +13,57 @@ from pathlib import Path
 from concordat_devcluster.errors import DevclusterError
 
 ROOT = Path("/sys/fs/cgroup")
+NODE, PODS = "node", "pods"
 _NEEDED_V2 = ("cpu", "cpuset", "memory", "pids")
-_REMOVE_SECONDS = 10
+_USED_V2 = (*_NEEDED_V2, "hugetlb")
+"""kubelet refuses a group that lacks one of these which the root group has."""
+_OUTSIDE_REMEDY = "run the cluster directly on the host, or use one that you have (demo --context)"
+_REMOVE_SECONDS = 60
 
 
 def create(name: str, root: Path = ROOT) -> None:
-    """Create the group `name` at the top of every hierarchy that kubelet uses."""
-    if _is_unified(root):
-        _enable(root)
-        (root / name).mkdir(exist_ok=True)
-        _enable(root / name)
-        return
-    for hierarchy in _hierarchies(root):
-        group = hierarchy / name
-        group.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):
-            if (hierarchy / setting).is_file():
-                (group / setting).write_text((hierarchy / setting).read_text())
+    """Create the group `name`, with its two parts, at the top of every hierarchy that kubelet uses.
+
+    Raises DevclusterError where this environment may not.
+    """
+    try:
+        if _is_unified(root):
+            for group in (root, root / name):
+                group.mkdir(exist_ok=True)
+                _enable(group)
+            for part in (NODE, PODS):
+                (root / name / part).mkdir(exist_ok=True)
+            # Only a group that has no processes of its own passes controllers on, so not the node's part.
+            _enable(root / name / PODS)
+            return
+        for hierarchy in _hierarchies(root):
+            for part in ("", NODE, PODS):
+                group = hierarchy / name / part
+                group.mkdir(exist_ok=True)
+                for setting in ("cpuset.cpus", "cpuset.mems"):
+                    if (hierarchy / setting).is_file():
+                        (group / setting).write_text((hierarchy / setting).read_text())
+    except OSError as error:
+        raise DevclusterError(
+            f"the control groups at {root} cannot be set up for the node ({error.strerror}: {error.filename}). In a "
+            f"container they must be writable: start it with --privileged --cgroupns=private; or {_OUTSIDE_REMEDY}"
+        ) from None
+
+
+def enter(name: str, pid: int, root: Path = ROOT) -> None:
+    """Move a process, and so all that it will start, to the node's part of the group: out of its login session.
+
+    Raises DevclusterError.
+    """
+    hierarchies = [root] if _is_unified(root) else _hierarchies(root)
+    for hierarchy in hierarchies:
+        try:
+            (hierarchy / name / NODE / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            raise DevclusterError(
+                f"process {pid}, the node, cannot enter the control group {hierarchy / name / NODE} "
+                f"({error.strerror}): {_OUTSIDE_REMEDY}"
+            ) from None
 
 
 def remove(name: str, root: Path = ROOT) -> None:
@@ -35,7 +73,9 @@ def remove(name: str, root: Path = ROOT) -> None:
     left = [hierarchy / name for hierarchy in hierarchies]
     while left := [group for group in left if group.is_dir() and not _remove(group)]:
         if time.monotonic() > deadline:
-            raise DevclusterError(f"{left[0]} still has processes: end those in its cgroup.procs files")
+            raise DevclusterError(
+                f"{left[0]} still has processes after {_REMOVE_SECONDS} s: end those in its cgroup.procs files"
+            )
         time.sleep(0.05)
 
 
@@ -54,9 +94,28 @@ def _enable(group: Path) -> None:
     if missing:
         raise DevclusterError(
             f"{group} offers no control group controllers {', '.join(missing)}: delegate them to this "
-            "environment, or run the cluster directly on the host"
+            f"environment, or {_OUTSIDE_REMEDY}"
         )
-    (group / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in _NEEDED_V2))
+    wanted = " ".join(f"+{controller}" for controller in _USED_V2 if controller in available)
+    try:
+        (group / "cgroup.subtree_control").write_text(wanted)
+    except OSError as error:
+        # A file that the machine's real root group has not: this is the root of a container.
+        if error.errno != errno.EBUSY or not (group / "cgroup.type").is_file():
+            raise
+        _move_aside(group)
+        (group / "cgroup.subtree_control").write_text(wanted)
+
+
+def _move_aside(group: Path) -> None:
+    """Move a group's own processes to a child: one with processes cannot pass controllers on."""
+    aside = group / "init"
+    aside.mkdir(exist_ok=True)
+    for pid in (group / "cgroup.procs").read_text().split():
+        try:
+            (aside / "cgroup.procs").write_text(pid)
+        except ProcessLookupError:
+            continue  # It has ended meanwhile.
 
 
 def _remove(group: Path) -> bool:

@@ -9,7 +9,6 @@ from concordat_devcluster.layout import (
     CONTAINERD_SOCKET,
     ETCD_SOCKET,
     RUNTIME,
-    STORAGE_NAMESPACE,
     Layout,
 )
 from concordat_devcluster.processes import answers
@@ -47,11 +46,7 @@ def components(layout: Layout) -> list[Component]:
         ),
         Component("kube-proxy", run("kube-proxy", f"--config={config}/kube-proxy.yaml"), ready),
         Component("coredns", run("coredns", "-conf", f"{config}/Corefile"), ready),
-        Component(
-            "local-path-provisioner",
-            run("local-path-provisioner", *_provisioner(layout)),
-            lambda: ready() and layout.helper_pod.exists(),
-        ),
+        Component("storage", run("storage", str(layout.identity_kubeconfig("storage")), str(layout.volumes)), ready),
     ]
 
 
@@ -132,15 +127,4 @@ def _kubelet(layout: Layout) -> list[str]:
         f"--hostname-override={layout.node_name}",
         f"--node-ip={layout.network.node_address}",
         f"--cert-dir={layout.pki}/kubelet",
-    ]
-
-
-def _provisioner(layout: Layout) -> list[str]:
-    return [
-        "start",
-        f"--kubeconfig={layout.identity_kubeconfig('local-path-provisioner')}",
-        f"--config={layout.config}/provisioner.json",
-        f"--helper-pod-file={layout.helper_pod}",
-        f"--namespace={STORAGE_NAMESPACE}",
-        "--service-account-name=default",
     ]

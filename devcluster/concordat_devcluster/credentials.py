@@ -29,7 +29,7 @@ def issue(layout: Layout, now: datetime) -> None:
         "kube-proxy": pki.KUBE_PROXY,
         "kubelet": pki.kubelet(layout.node_name),
         "coredns": pki.COREDNS,
-        "local-path-provisioner": pki.PROVISIONER,
+        "storage": pki.STORAGE,
     }
 
     def write_kubeconfig(path: Path, server: str, identity: pki.Identity) -> None:

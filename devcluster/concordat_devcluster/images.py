@@ -21,6 +21,8 @@ from concordat_devcluster.tools import ensure_tools, locked
 
 IMAGES = ("pause", "operator", "site", "learning", "registry", "hostile")
 """What is pushed; `hostile` is the demo's lying participant."""
+WITHOUT_TOOLS = tuple(name for name in IMAGES if name != "registry")
+"""Those that can be built before the node's programs are."""
 HOSTILE = REPOSITORY / "examples/demo/hostile"
 _PUSH_REMEDY = "Is the registry running, has its disk space, and may you push to it (`buildah login REGISTRY`)?"
 _SECONDS = {"base": 60, "operator-deps": 30, "site-deps": 30, "learning-deps": 120}

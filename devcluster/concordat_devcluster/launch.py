@@ -24,12 +24,14 @@ from concordat_devcluster.errors import DevclusterError, log_tail
 from concordat_devcluster.layout import DNS_READY_PORT, REGISTRY_PORT, Layout
 from concordat_devcluster.manifests import manifests
 from concordat_devcluster.paths import MODULES
-from concordat_devcluster.processes import answers, wait_for
+from concordat_devcluster.processes import answers, find_program, wait_for
 from concordat_devcluster.records import Run
 
-READY_SECONDS = 120.0
-STOP_SECONDS = 20.0
-_GONE_SECONDS = 5.0
+READY_SECONDS = 900.0
+"""Long enough for a machine a tenth as fast: a node that died is noticed at once."""
+STOP_SECONDS = 60.0
+_GONE_SECONDS = 30.0
+_ANSWER_SECONDS = 20.0
 _LINE = b"linked\n"
 
 
@@ -49,7 +51,6 @@ def start(layout: Layout, push_pause: Callable[[int], str]) -> None:
 
     wait("the image registry", "registry", lambda: _registry_listens(run.pid))
     pause = push_pause(run.pid)
-    _write(layout.helper_pod, node_config.helper_pod(pause))
     _write(layout.containerd_config, node_config.containerd(layout, pause))
     wait("the API server", "kube-apiserver", lambda: api_answers(layout))
     _apply(layout, manifests())
@@ -134,6 +135,7 @@ def _spawn(layout: Layout) -> Run:
         if not pid:
             raise DevclusterError(f"the node could not leave the host's namespaces; {log}:{log_tail(log)}")
         run = Run.of(int(pid), layout.tools)
+        cgroups.enter(layout.cgroup, run.pid)
         network.connect(layout.network, run.pid)
         records.write_run(layout.state, run)
         starter.stdin.write(_LINE)
@@ -160,7 +162,7 @@ def _get(layout: Layout, path: str) -> dict[str, Any]:
     context = ssl.create_default_context(cafile=str(layout.authority))
     context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
     try:
-        with urllib.request.urlopen(layout.api_url + path, timeout=2, context=context) as answer:  # noqa: S310
+        with urllib.request.urlopen(layout.api_url + path, timeout=_ANSWER_SECONDS, context=context) as answer:  # noqa: S310
             found: dict[str, Any] = json.load(answer)
             return found
     except OSError:
@@ -170,12 +172,19 @@ def _get(layout: Layout, path: str) -> dict[str, Any]:
 def _kernel_module(name: str, evidence: Path) -> None:
     if evidence.exists():
         return
-    done = subprocess.run(["modprobe", name], capture_output=True, text=True, check=False)
+    program = find_program("modprobe")
+    if program is None:
+        raise DevclusterError(f"modprobe, which loads the kernel's module {name}, is not installed: install kmod")
+    done = subprocess.run([program, name], capture_output=True, text=True, check=False)
     if done.returncode or not evidence.exists():
         raise DevclusterError(
             f"this kernel has no {name} ({done.stderr.strip() or f'{evidence} is missing'}): the node's network needs "
             "it. Load it on the host, or use a kernel that has it"
         )
+    # Loaded, it has the bridges of the host (libvirt's, LXD's) pass the host's filters. The node wants that for its own
+    # alone, and says so in its network namespace.
+    for setting in evidence.glob("bridge-nf-call-*tables"):
+        setting.write_text("0")
 
 
 def _within(seconds: float, true: Callable[[], bool]) -> bool:

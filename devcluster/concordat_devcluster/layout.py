@@ -19,7 +19,6 @@ REGISTRY_HOST = "registry.concordat.internal"
 CLUSTER_DOMAIN = "cluster.local"
 RUNTIME_CLASS = "concordat-isolated"
 ISOLATED_HANDLER = "isolated"
-STORAGE_NAMESPACE = "local-path-storage"
 _FOLDERS = (
     *("config", "containerd", "etcd", "kubelet", "kubelet-plugins", "logs"),
     *("opt", "pki", "pod-logs", "registry", "volumes"),
@@ -80,9 +79,9 @@ class Layout:
         return self.config / "containerd.toml"
 
     @property
-    def helper_pod(self) -> Path:
-        """The pod that makes and removes the folders of volumes; written with containerd's configuration."""
-        return self.config / "helper-pod.yaml"
+    def volumes(self) -> Path:
+        """Folder with a folder of each volume."""
+        return self.state / "volumes"
 
     @property
     def api_url(self) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from concordat_devcluster import pki
-from concordat_devcluster.layout import ISOLATED_HANDLER, RUNTIME_CLASS, STORAGE_NAMESPACE
+from concordat_devcluster.layout import ISOLATED_HANDLER, RUNTIME_CLASS
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 _WRITE = [*_READ, "create", "patch", "update", "delete"]
-STORAGE_CLASS = "local-path"
+STORAGE_CLASS = "standard"
+PROVISIONER = "concordat.dev/folders"
+"""As in programs/storage/main.go."""
 
 
 def manifests() -> list[dict[str, Any]]:
     """The objects, for `kubectl apply`."""
     kubelet_clients = {"kind": "Group", "name": pki.API_SERVER_TO_KUBELET.groups[0], "apiGroup": _RBAC}
     return [
-        _namespace(),
         _binding("concordat:kubelet-clients", "system:kubelet-api-admin", kubelet_clients),
         *_rights(
             pki.COREDNS.user,
@@ -25,13 +26,12 @@ def manifests() -> list[dict[str, Any]]:
             _rule(["endpointslices"], ["list", "watch"], "discovery.k8s.io"),
         ),
         *_rights(
-            pki.PROVISIONER.user,
-            _rule(["nodes", "persistentvolumeclaims", "configmaps", "pods", "pods/log"], _READ),
+            pki.STORAGE.user,
+            _rule(["nodes", "persistentvolumeclaims"], _READ),
             _rule(["persistentvolumes"], _WRITE),
             _rule(["events"], ["create", "patch"]),
             _rule(["storageclasses"], _READ, "storage.k8s.io"),
         ),
-        *_helper_pods(),
         _storage_class(),
         {
             "apiVersion": "node.k8s.io/v1",
@@ -40,12 +40,6 @@ def manifests() -> list[dict[str, Any]]:
             "handler": ISOLATED_HANDLER,
         },
     ]
-
-
-def _namespace() -> dict[str, Any]:
-    # The pods that make folders of volumes are privileged.
-    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": STORAGE_NAMESPACE, "labels": labels}}
 
 
 def _rule(resources: list[str], verbs: list[str], group: str = "") -> dict[str, Any]:
@@ -67,42 +61,12 @@ def _binding(name: str, role: str, subject: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _helper_pods() -> list[dict[str, Any]]:
-    name = "local-path-provisioner"
-    metadata = {"name": name, "namespace": STORAGE_NAMESPACE}
-    scripts = {
-        "setup": 'set -eu\nmkdir -m 0777 -p "$VOL_DIR"\n',
-        "teardown": 'set -eu\nrm -rf "$VOL_DIR"\n',
-    }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "local-path-config", "namespace": STORAGE_NAMESPACE},
-            "data": scripts,
-        },
-        {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [_rule(["pods"], _WRITE)]},
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
-            "subjects": [{"kind": "User", "name": pki.PROVISIONER.user, "apiGroup": _RBAC}],
-        },
-    ]
-
-
 def _storage_class() -> dict[str, Any]:
-    annotations = {
-        "storageclass.kubernetes.io/is-default-class": "true",
-        # Volumes of type hostPath ignore fsGroup.
-        "defaultVolumeType": "local",
-    }
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": STORAGE_CLASS, "annotations": annotations},
-        "provisioner": "rancher.io/local-path",
+        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": PROVISIONER,
         "volumeBindingMode": "WaitForFirstConsumer",
         "reclaimPolicy": "Delete",
     }

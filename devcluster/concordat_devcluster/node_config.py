@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from concordat_devcluster import cgroups
 from concordat_devcluster.layout import (
     CLUSTER_DOMAIN,
     CONTAINERD_SOCKET,
@@ -28,7 +29,6 @@ def render(layout: Layout) -> dict[str, str]:
         "kubelet.yaml": _yaml(_kubelet(layout)),
         "kube-proxy.yaml": _yaml(_kube_proxy(layout)),
         "registry.yaml": _yaml(_registry(layout)),
-        "provisioner.json": _json(_provisioner(layout)),
         "Corefile": _corefile(layout),
     }
 
@@ -79,14 +79,6 @@ def containerd(layout: Layout, sandbox_image: str) -> str:
             "plugins": plugins,
         }
     )
-
-
-def helper_pod(image: str) -> str:
-    """The pod that local-path-provisioner runs to make and remove the folder of a volume."""
-    container = {"name": "helper", "image": image, "imagePullPolicy": "IfNotPresent"}
-    root = {"runAsUser": 0, "runAsGroup": 0}
-    spec = {"priorityClassName": "system-node-critical", "securityContext": root, "containers": [container]}
-    return _yaml({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "helper-pod"}, "spec": spec})
 
 
 def toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
@@ -148,7 +140,7 @@ def _kubelet(layout: Layout) -> dict[str, Any]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{layout.cgroup}",
+        "cgroupRoot": f"/{layout.cgroup}/{cgroups.PODS}",
         "enforceNodeAllocatable": [],
         "clusterDomain": CLUSTER_DOMAIN,
         "clusterDNS": [layout.network.node_address],
@@ -188,11 +180,6 @@ def _registry(layout: Layout) -> dict[str, Any]:
         "storage": {"filesystem": {"rootdirectory": f"{layout.state}/registry"}, "delete": {"enabled": True}},
         "http": {"addr": f"127.0.0.1:{REGISTRY_PORT}"},
     }
-
-
-def _provisioner(layout: Layout) -> dict[str, Any]:
-    paths = [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [f"{layout.state}/volumes"]}]
-    return {"nodePathMap": paths}
 
 
 def _corefile(layout: Layout) -> str:

@@ -36,7 +36,7 @@ SCHEDULER = Identity("system:kube-scheduler")
 KUBE_PROXY = Identity("system:kube-proxy")
 API_SERVER_TO_KUBELET = Identity("kube-apiserver-kubelet-client", ("concordat:kubelet-clients",))
 COREDNS = Identity("concordat:coredns")
-PROVISIONER = Identity("concordat:local-path-provisioner")
+STORAGE = Identity("concordat:storage")
 
 
 def kubelet(node: str) -> Identity:

@@ -8,13 +8,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the steps of long work, in order, never nested. A step that fails is started and not done."""
+    """Receives the steps of long work, from several threads at once. A step that fails is started and not done."""
 
     def start(self, step: str, usual_seconds: float) -> None:
         """Work on `step` begins; it usually takes `usual_seconds` on two cores."""
 
     def done(self, step: str) -> None:
-        """The step that was started last is complete."""
+        """A step that was started is complete."""
 
 
 class Silent:

@@ -22,56 +22,50 @@ from concordat_devcluster.progress import Progress, Silent, step
 
 @dataclass(frozen=True)
 class Module:
-    """A Go module whose `tool` directives are programs of the cluster."""
+    """A Go module whose `tool` directives, and whose own folders with a main package, are programs of the cluster."""
 
     name: str
     usual_seconds: float
     tags: str = ""
     cgo: bool = False
-    stamps: Mapping[str, str] = field(default_factory=dict)
-    """Go variable → template of its value, filled from the version of the module `stamped`."""
-    stamped: str = ""
+    own: tuple[str, ...] = ()
+    """Main packages of ours, each a folder of the module."""
+    stamps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Module that go.mod requires → Go variable → template of its value, filled from that module's version."""
     renames: Mapping[str, str] = field(default_factory=dict)
 
 
-_KUBERNETES_STAMPS = {
-    f"k8s.io/{package}/version.{variable}": value
-    for package in ("component-base", "client-go/pkg")
-    for variable, value in (("gitVersion", "{version}"), ("gitMajor", "{major}"), ("gitMinor", "{minor}"))
-}
+_KUBERNETES_VERSION = {"gitVersion": "{version}", "gitMajor": "{major}", "gitMinor": "{minor}", "gitTreeState": "clean"}
+_HELM_CAPABILITIES = {"k8sVersionMajor": "{major}", "k8sVersionMinor": "{minor}"}
 
-KUBERNETES = Module(
-    "kubernetes",
-    usual_seconds=340,
+PROGRAMS = Module(
+    "programs",
+    usual_seconds=400,
     tags="selinux,notest,grpcnotrace",
-    stamps=_KUBERNETES_STAMPS | {"k8s.io/component-base/version.gitTreeState": "clean"},
-    stamped="k8s.io/kubernetes",
+    own=("coredns", "registry", "storage"),
+    stamps={
+        "k8s.io/kubernetes": {
+            f"{package}.{variable}": template
+            for packages, variables in (
+                (("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"), _KUBERNETES_VERSION),
+                (("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"), _HELM_CAPABILITIES),
+            )
+            for package in packages
+            for variable, template in variables.items()
+        },
+        "helm.sh/helm/v3": {"helm.sh/helm/v3/internal/version.version": "{version}"},
+    },
     renames={"server": "etcd"},
 )
-MODULES_OF_A_NODE = (
-    KUBERNETES,
-    Module("node", usual_seconds=60, tags="no_btrfs,no_zfs,no_devmapper"),
-    Module("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True),
-    Module(
-        "addons",
-        usual_seconds=165,
-        tags="remove_all_sd",
-        stamps={
-            "helm.sh/helm/v3/internal/version.version": "{version}",
-            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
-            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": "36",
-            "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor": "1",
-            "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor": "36",
-        },
-        stamped="helm.sh/helm/v3",
-    ),
-    Module("storage", usual_seconds=60),
-)
+"""One module, so that what the programs share is downloaded and compiled once."""
+NODE = Module("node", usual_seconds=50, tags="no_btrfs,no_zfs,no_devmapper")
+"""Apart, because containerd does not build with what the kubelet of this release needs."""
+RUNC = Module("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True)
 
 
 def control_plane_tools(progress: Progress | None = None) -> Path:
     """Folder with etcd, kube-apiserver, kube-controller-manager, kubectl and the rest of that module."""
-    return _ensure(KUBERNETES, find_go(), progress or Silent())
+    return _ensure(PROGRAMS, find_go(), progress or Silent())
 
 
 def ensure_tools(progress: Progress | None = None) -> Path:
@@ -80,7 +74,7 @@ def ensure_tools(progress: Progress | None = None) -> Path:
     Raises DevclusterError when no suitable Go is found or a build fails.
     """
     go = find_go()
-    folders = [_ensure(module, go, progress or Silent()) for module in MODULES_OF_A_NODE]
+    folders = [_ensure(module, go, progress or Silent()) for module in (PROGRAMS, NODE, RUNC)]
     union = hashlib.sha256("\n".join(folder.name for folder in folders).encode()).hexdigest()[:16]
     return _once(f"all-{union}", lambda target: _link(folders, target))
 
@@ -88,12 +82,12 @@ def ensure_tools(progress: Progress | None = None) -> Path:
 def ldflags(module: Module, go_mod: str) -> str:
     """The linker flags that strip the programs and stamp them with the version that go.mod pins."""
     flags = ["-s", "-w"]
-    if module.stamps:
-        pinned = re.search(rf"^\s*(?:require )?{re.escape(module.stamped)} (v(\d+)\.(\d+)\S*)", go_mod, re.MULTILINE)
+    for stamped, variables in module.stamps.items():
+        pinned = re.search(rf"^\s*(?:require )?{re.escape(stamped)} (v(\d+)\.(\d+)\S*)", go_mod, re.MULTILINE)
         if pinned is None:
-            raise DevclusterError(f"{module.name}/go.mod does not require {module.stamped}: restore the file")
+            raise DevclusterError(f"{module.name}/go.mod does not require {stamped}: restore the file")
         version, major, minor = pinned.groups()
-        for variable, template in module.stamps.items():
+        for variable, template in variables.items():
             flags += ["-X", f"{variable}={template.format(version=version, major=major, minor=minor)}"]
     return " ".join(flags)
 
@@ -104,13 +98,18 @@ def build_command(module: Module, go_mod: str) -> list[str]:
     return ["build", "-trimpath", *tags, "-ldflags", ldflags(module, go_mod)]
 
 
+def _sources(module: Module) -> list[str]:
+    return [file.read_text() for name in module.own for file in sorted((MODULES / module.name / name).glob("*.go"))]
+
+
 def _ensure(module: Module, go: Go, progress: Progress) -> Path:
     source = MODULES / module.name
     go_mod, go_sum = (source / "go.mod").read_text(), (source / "go.sum").read_text()
     toolchain = go.toolchain(required_version(go_mod))
     command = build_command(module, go_mod)
     builder = dotted(go.version) if toolchain == "local" else toolchain
-    key = hashlib.sha256("\0".join([go_mod, go_sum, *command, str(module.cgo), builder]).encode()).hexdigest()
+    parts = [go_mod, go_sum, *_sources(module), *command, str(module.cgo), builder]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def build(target: Path) -> None:
         environment = os.environ | {
@@ -119,7 +118,7 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
             "GOFLAGS": "-mod=readonly",
             "GOWORK": "off",
         }
-        arguments = [str(go.command), *command, "-o", f"{target}/", "tool"]
+        arguments = [str(go.command), *command, "-o", f"{target}/", "tool", *(f"./{name}" for name in module.own)]
         built = subprocess.run(arguments, cwd=source, env=environment, capture_output=True, text=True, check=False)
         if built.returncode:
             raise DevclusterError(

@@ -101,6 +101,21 @@ def _left_on_the_host(layout: Layout) -> list[str]:
     return found
 
 
+def _pid_namespace(process: Path) -> str:
+    try:
+        return os.readlink(process / "ns/pid")
+    except OSError:
+        return ""
+
+
+def _is_mounted(line: str) -> bool:
+    """Whether the hierarchy of a line of /proc/PID/cgroup has a folder below /sys/fs/cgroup."""
+    number, names, _ = line.split(":", 2)
+    if number != "0":
+        return Path("/sys/fs/cgroup", names.removeprefix("name=")).is_dir()
+    return any(Path("/sys/fs/cgroup", place, "cgroup.procs").is_file() for place in ("", "unified"))
+
+
 @pytest.fixture(scope="module")
 def folders_before() -> dict[str, list[str]]:
     return _folders()
@@ -152,6 +167,19 @@ def test_it_is_ready_when_up_returns(node: Node) -> None:
     assert cluster.up(NAME) == node.cluster
     status = cluster.status(NAME)
     assert (status.state, status.answers) == (State.RUNNING, True)
+
+
+def test_no_program_of_the_node_stays_in_the_session_that_started_it(node: Node) -> None:
+    """Whoever logs out, or whose desktop's service stops, would otherwise end the node."""
+    group = f"/{_layout(NAME).cgroup}/"
+    namespace = os.readlink(f"/proc/{node.cluster.pid}/ns/pid")
+    programs = [p for p in Path("/proc").glob("[0-9]*") if _pid_namespace(p) == namespace]
+    assert len(programs) > 10
+    for program in programs:
+        for line in (program / "cgroup").read_text().splitlines():
+            path = line.split(":", 2)[2]
+            # A hierarchy that is mounted nowhere has no groups of ours.
+            assert path.startswith(group) or not _is_mounted(line), f"{(program / 'comm').read_text()}: {line}"
 
 
 def test_a_restricted_pod_is_reached_by_the_name_of_its_service(node: Node) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kubernetes import config
+
 from concordat.api import KINDS, FederationRound, Release, ReleaseChannel, Resource, Site, Update
 from concordat.api.crdgen import root_schema
-from kubernetes import config
 
 Schema = dict[str, Any]
 Obj = dict[str, Any]

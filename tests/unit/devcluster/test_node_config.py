@@ -10,9 +10,10 @@ from pathlib import Path
 import yaml
 
 from concordat_devcluster import components, node_config
-from concordat_devcluster.layout import RUNTIME_CLASS, STORAGE_NAMESPACE, Layout
+from concordat_devcluster.layout import RUNTIME_CLASS, Layout
 from concordat_devcluster.manifests import manifests
 from concordat_devcluster.network import SLOTS, Network
+from concordat_devcluster.paths import MODULES
 
 LAYOUT = Layout(Path("/cache/clusters/demo"), Path("/tools"), Network(3))
 
@@ -50,7 +51,7 @@ def test_kubelet_asks_the_api_who_may_do_what_and_counts_the_disk() -> None:
     assert kubelet["authorization"] == {"mode": "Webhook"}
     assert kubelet["localStorageCapacityIsolation"] is True
     assert kubelet["podPidsLimit"] == 1024
-    assert kubelet["cgroupRoot"] == "/concordat-3"
+    assert kubelet["cgroupRoot"] == "/concordat-3/pods"
     assert kubelet["clusterDNS"] == [LAYOUT.network.node_address]
 
 
@@ -61,7 +62,7 @@ def test_the_image_registry_listens_on_loopback_only() -> None:
 def test_every_file_that_a_program_is_given_is_written(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "demo", Path("/tools"), Network(0))
     written = {str(layout.config / name) for name in node_config.render(layout)}
-    written |= {str(layout.containerd_config), str(layout.helper_pod)}
+    written.add(str(layout.containerd_config))
     for program in components.components(layout):
         for word in program.command:
             value = word.rpartition("=")[2]
@@ -79,11 +80,7 @@ def test_clusters_do_not_share_addresses() -> None:
             seen.append(part)
 
 
-def test_volumes_belong_to_the_group_of_their_pod() -> None:
+def test_claims_get_volumes_unless_they_say_otherwise() -> None:
     storage = next(m for m in manifests() if m["kind"] == "StorageClass")
-    # A hostPath volume, the provisioner's default, ignores fsGroup.
-    assert storage["metadata"]["annotations"]["defaultVolumeType"] == "local"
     assert storage["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
-    privileged = [m["metadata"]["name"] for m in manifests() if m["kind"] == "Namespace"]
-    assert privileged == [STORAGE_NAMESPACE]
-    assert yaml.safe_load(node_config.helper_pod("i"))["spec"]["securityContext"]["runAsUser"] == 0
+    assert f'"{storage["provisioner"]}"' in (MODULES / "programs/storage/main.go").read_text()
