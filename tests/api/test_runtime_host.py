@@ -29,6 +29,7 @@ from concordat.runtime import (
     run,
     write_status,
 )
+from concordat.runtime.leader import Leader
 from concordat_devcluster.control_plane import ControlPlane
 from tests.waiting import no_hang
 
@@ -359,3 +360,33 @@ async def test_background_work_runs_with_the_reconciles_and_its_failure_ends_the
     with pytest.raises(RuntimeError, match="the heart stopped"):
         async with program.running([namespace], background=[heartbeat]) as task:
             await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_holder_that_stood_still_asks_who_leads_before_it_gives_up(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """As a process does that was stopped, or got no processor, for longer than renew_deadline."""
+    leader = Leader(cluster, LeaderConfig(namespace, "lock", "one"), SystemClock())
+    await leader.acquire()
+    acquired = (await cluster.get(LEASE, namespace, "lock"))["spec"]["renewTime"]
+    holding = asyncio.create_task(leader.hold())
+    await asyncio.sleep(0)
+    if taken:
+        metadata = {"namespace": namespace, "name": "lock"}
+        lease = {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": metadata}
+        await cluster.apply({**lease, "spec": {"holderIdentity": "two"}}, "two")
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + 12)
+
+    async def renewed() -> bool:
+        return bool((await cluster.get(LEASE, namespace, "lock"))["spec"]["renewTime"] != acquired)
+
+    async with no_hang(lambda: "a renewal, or the loss of the Lease"):
+        while not (holding.done() or await renewed()):
+            pass  # The request lets the holder work.
+    assert holding.done() == taken
+    holding.cancel()
+    with pytest.raises(LeadershipLost if taken else asyncio.CancelledError):
+        await holding
