@@ -75,6 +75,7 @@ class Proxy:
         self.drop: Callable[[dict[str, Any]], bool] = lambda _: False
         self.expire = asyncio.Event()
         self.broken = False
+        self.watched = asyncio.Event()
         self._under_way = 0
         self._answered = asyncio.Event()
         self.refused = asyncio.Event()
@@ -128,6 +129,7 @@ class Proxy:
     async def _stream(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
+        self.watched.set()
         expired = asyncio.create_task(self.expire.wait())
         try:
             while True:
@@ -224,6 +226,8 @@ async def test_a_deletion_lost_while_the_watch_was_down_is_found_after_the_next_
             await admin.create(channel(namespace, "stays"))
             await watcher.knows(goes=True, stays=True)
             proxy.drop = lambda event: event["type"] == "DELETED"
+            async with no_hang(lambda: "a watch"):
+                await proxy.watched.wait()
             # Otherwise the list after the start might find it, on a machine so busy that it comes this late.
             await proxy.shut()
             await admin.delete(ReleaseChannel, namespace, "goes")
