@@ -51,7 +51,8 @@ class Http:
     async def open(self) -> None:
         """Open the connection pool."""
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, connect=30, sock_connect=10, sock_read=60),
+            # No limit on the wait for one of the connections: the transfers before may be as long as they like.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60),
             connector=aiohttp.TCPConnector(limit=CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             # What is hashed must be the bytes that were stored.

@@ -2,8 +2,8 @@
 
 Clocks are not compared between machines: a holder counts as silent when this process has seen no change of
 the Lease for `duration` seconds of its own monotonic clock (as client-go does it). A holder that cannot renew
-stops before anyone else may start; what still slips through is stopped by resourceVersion and UID
-preconditions.
+stops before anyone else may start. One that stood still for longer asks once: the Lease tells whether it was replaced.
+What still slips through is stopped by resourceVersion and UID preconditions.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class LeaderConfig:
     """Between two tries."""
 
     def __post_init__(self) -> None:
-        if not self.retry < self.renew_deadline < self.duration:
+        if not self.retry < self.renew_deadline < self.duration - self.retry:
             raise ValueError(
                 f"retry {self.retry}, renew_deadline {self.renew_deadline} and duration {self.duration} "
-                "must increase in this order"
+                "must increase in this order, and duration exceed the other two together"
             )
 
 
@@ -80,7 +80,8 @@ class Leader:
             await asyncio.sleep(self._config.retry)
             remaining = last + self._config.renew_deadline - _now()
             try:
-                async with asyncio.timeout(max(0.0, remaining)):
+                # After a standstill of the process nothing remains, though nobody may have taken the Lease.
+                async with asyncio.timeout(max(self._config.retry, remaining)):
                     renewed = await self._try()
             except TimeoutError:
                 renewed = False

@@ -10,6 +10,7 @@ import pytest
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
+from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +38,11 @@ def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "http": {"addr": f"127.0.0.1:{port}", "secret": "test"},
     }
     (folder / "config.yml").write_text(json.dumps(configuration))
-    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], folder / "log")
+    log = folder / "log"
+    process = start([ensure_tools() / "registry", "serve", folder / "config.yml"], log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for("registry", lambda: answers(f"{url}/v2/"), 20, lambda: process.poll() is None, folder / "log")
+        wait_for("registry", lambda: answers(f"{url}/v2/"), HANG_SECONDS, lambda: process.poll() is None, log)
         yield url
     finally:
         stop(process, 3)

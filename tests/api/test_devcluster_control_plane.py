@@ -23,5 +23,5 @@ def test_rbac_is_on(api_server: ControlPlane) -> None:
 
 def test_controllers_run(api_server: ControlPlane) -> None:
     api_server.kubectl("create", "namespace", "controllers-run")
-    api_server.kubectl("wait", "-n", "controllers-run", "--for=create", "serviceaccount/default", "--timeout=20s")
-    api_server.kubectl("delete", "namespace", "controllers-run", "--timeout=20s")
+    api_server.kubectl("wait", "-n", "controllers-run", "--for=create", "serviceaccount/default", "--timeout=300s")
+    api_server.kubectl("delete", "namespace", "controllers-run", "--timeout=300s")

@@ -32,6 +32,7 @@ from concordat.runtime import (
     run,
 )
 from concordat_devcluster.control_plane import ControlPlane
+from tests.waiting import no_hang
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,9 @@ class Proxy:
         self.drop: Callable[[dict[str, Any]], bool] = lambda _: False
         self.expire = asyncio.Event()
         self.broken = False
-        self.watches = 0
+        self.watched = asyncio.Event()
+        self._under_way = 0
+        self._answered = asyncio.Event()
         self.refused = asyncio.Event()
 
     @asynccontextmanager
@@ -91,10 +94,28 @@ class Proxy:
             yield kubeconfig(folder, f"http://127.0.0.1:{port}")
             await runner.cleanup()
 
+    async def shut(self) -> None:
+        """Refuse requests from now on, and return once those under way are answered. Watches go on."""
+        self.broken = True
+        async with no_hang(lambda: f"the answers to {self._under_way} requests"):
+            while self._under_way:
+                self._answered.clear()
+                await self._answered.wait()
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if self.broken:
             self.refused.set()
             return web.Response(status=503, text="the API server is not itself")
+        if "watch=true" in request.query_string:
+            return await self._forward(request)
+        self._under_way += 1
+        try:
+            return await self._forward(request)
+        finally:
+            self._under_way -= 1
+            self._answered.set()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k in ("Content-Type", "Accept")}
         body = await request.read() or None  # Empty bytes would get a content type.
         url = f"{self._upstream}{request.path_qs}"
@@ -108,7 +129,7 @@ class Proxy:
     async def _stream(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
-        self.watches += 1
+        self.watched.set()
         expired = asyncio.create_task(self.expire.wait())
         try:
             while True:
@@ -160,8 +181,8 @@ class Watcher:
         self._progress.set()
         return Result()
 
-    async def knows(self, seconds: float = 30, **channels: bool) -> None:
-        async with asyncio.timeout(seconds):
+    async def knows(self, **channels: bool) -> None:
+        async with no_hang(lambda: f"{channels}, not {self.known}"):
             while {name: self.known.get(name) for name in channels} != channels:
                 self._progress.clear()
                 await self._progress.wait()
@@ -189,7 +210,8 @@ class Watcher:
             yield task
         finally:
             stop.set()
-            await asyncio.wait([task], timeout=20)
+            async with no_hang(lambda: "the program to stop"):
+                await asyncio.wait([task])
         await task
 
 
@@ -204,9 +226,14 @@ async def test_a_deletion_lost_while_the_watch_was_down_is_found_after_the_next_
             await admin.create(channel(namespace, "stays"))
             await watcher.knows(goes=True, stays=True)
             proxy.drop = lambda event: event["type"] == "DELETED"
+            async with no_hang(lambda: "a watch"):
+                await proxy.watched.wait()
+            # Otherwise the list after the start might find it, on a machine so busy that it comes this late.
+            await proxy.shut()
             await admin.delete(ReleaseChannel, namespace, "goes")
             await admin.create(channel(namespace, "marker"))
             await watcher.knows(goes=True, stays=True, marker=True)
+            proxy.broken = False
             proxy.expire.set()
             await watcher.knows(goes=False, stays=True, marker=True)
 
@@ -223,7 +250,8 @@ async def test_an_outage_delays_and_breaks_nothing(
         watcher = Watcher(cluster, namespace)
         await admin.create(channel(namespace, "x"))
         async with watcher.running():
-            await proxy.refused.wait()
+            async with no_hang(lambda: "a refused request"):
+                await proxy.refused.wait()
             assert watcher.known == {}
             proxy.broken = False
             await watcher.knows(x=True)
@@ -267,5 +295,5 @@ async def test_sigterm_ends_the_program_without_an_error(admin: Cluster, namespa
         await admin.create(channel(namespace, "x"))
         await watcher.knows(x=True)
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with no_hang(lambda: "the program to end"):
             await task

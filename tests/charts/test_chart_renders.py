@@ -151,8 +151,11 @@ def test_pods_have_digests_probes_and_resources(objects: Render, profile: str) -
             assert "memory" in container["resources"]["limits"], name
         for container in pod["containers"]:
             ports = {port["name"] for port in container["ports"]}
-            for probe in ("livenessProbe", "readinessProbe"):
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 assert container[probe]["httpGet"]["port"] in ports, name
+                assert container[probe]["timeoutSeconds"] >= 10, f"{name}: {probe} is for a quick node only"
+            start = container["startupProbe"]
+            assert start["periodSeconds"] * start["failureThreshold"] >= 600, name
     assert names, "no pods found"
 
 

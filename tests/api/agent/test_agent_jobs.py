@@ -24,6 +24,7 @@ from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.paths import REPOSITORY
 from concordat_devcluster.processes import wait_for
 from concordat_devcluster.tools import ensure_tools
+from tests.waiting import HANG_SECONDS
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -166,7 +167,7 @@ def place(api_server: ControlPlane) -> Iterator[Place]:
         return False
 
     try:
-        wait_for("the admission policy", enforced, 30, lambda: True, api_server.folder / "kube-apiserver.log")
+        wait_for("the admission policy", enforced, HANG_SECONDS, lambda: True, api_server.folder / "kube-apiserver.log")
         yield place
     finally:
         api_server.kubectl("delete", "-f", "-", stdin=policy)

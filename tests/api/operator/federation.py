@@ -4,7 +4,6 @@ reconcilers. The test plays the scheduler of reconciles, and the node: it ends J
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from concordat_site.policy import SitePolicy
 from concordat_site.signer import Prepare, Signer, clipped
 from concordat_site.workspace import Workspace
 from tests.api.operator.faults import Killed, MortalCluster, NodeStore
+from tests.waiting import no_hang
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -183,7 +183,7 @@ class Federation:
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}}
         probe = {**job, "spec": {"template": {"spec": pod}}}
         path, dry = f"/apis/batch/v1/namespaces/{space}/jobs", {"dryRun": "All"}
-        async with asyncio.timeout(30):
+        async with no_hang(lambda: f"the admission policy {name}"):
             while True:
                 try:
                     await self.admin._request("POST", path, dry, probe)

@@ -14,6 +14,7 @@ import yaml
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import wait_for
 from concordat_devcluster.tools import ensure_tools
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 VALUES = ROOT / "tests" / "charts" / "values"
@@ -111,7 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         wait_for(
             "the admission policy",
             lambda: "ValidatingAdmissionPolicy 'concordat-operator-jobs'" in made.create(operator, probe),
-            30,
+            HANG_SECONDS,
             lambda: True,
             control_plane.folder / "kube-apiserver.log",
         )

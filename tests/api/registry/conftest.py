@@ -14,6 +14,7 @@ from yarl import URL
 
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
+from tests.waiting import HANG_SECONDS
 
 _HOP_BY_HOP = {"Content-Length", "Transfer-Encoding", "Connection"}
 
@@ -40,7 +41,7 @@ class Registry:
         """Start it and wait until it answers."""
         log = self._folder / "registry.log"
         process = self._process = start([ensure_tools() / "registry", "serve", self._config], log)
-        wait_for("registry", lambda: answers(f"{self.url}/v2/"), 30, lambda: process.poll() is None, log)
+        wait_for("registry", lambda: answers(f"{self.url}/v2/"), HANG_SECONDS, lambda: process.poll() is None, log)
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
@@ -124,9 +125,8 @@ async def new_proxy() -> AsyncIterator[Callable[[str], Awaitable[Proxy]]]:
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
             runners.append(runner)
             await runner.setup()
-            port = free_port()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            proxy.url = f"http://127.0.0.1:{port}"
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             return proxy
 
         yield make

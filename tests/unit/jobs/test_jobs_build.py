@@ -81,7 +81,7 @@ def test_the_training_job_is_what_the_contract_says(make: Make) -> None:
     job = training_job(contract, make.update(), make.site())
     container = _container(job)
     assert (job["metadata"]["name"], job["metadata"]["namespace"]) == ("r1-0123abcd", "site-a")
-    assert job["spec"]["activeDeadlineSeconds"] == 720
+    assert job["spec"]["activeDeadlineSeconds"] == 1200
     assert _pod(job)["runtimeClassName"] == "isolated"
     assert _pod(job)["serviceAccountName"] == "concordat-trainer"
     resources = container["resources"]

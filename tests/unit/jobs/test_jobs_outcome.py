@@ -127,12 +127,12 @@ def test_the_deadline_is_told_with_its_length(make: Make) -> None:
     late = {"reason": "DeadlineExceeded", "message": "Job was active longer than specified deadline"}
     reason, says = failure(_job(make, **late), [])
     assert reason is Reason.DEADLINE_EXCEEDED
-    assert says.startswith("The Job took longer than 1920 s")
+    assert says.startswith("The Job took longer than 2400 s")
     assert "raise budget.maxWallSeconds or lower budget.maxSteps" in says
     stuck = _pod(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"})
     assert failure(_job(make, **late), [stuck]) == (
         Reason.DEADLINE_EXCEEDED,
-        "The Job took longer than 1920 s and never ran: ImagePullBackOff: Back-off pulling image.",
+        "The Job took longer than 2400 s and never ran: ImagePullBackOff: Back-off pulling image.",
     )
     assert "budget" not in failure(_job(make, "evaluate", **late), [])[1]
 

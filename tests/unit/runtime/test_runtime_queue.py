@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from concordat.runtime.queue import CAP, Schedule, WorkQueue, backoff
+from tests.waiting import no_hang
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -112,7 +113,7 @@ async def test_every_key_is_worked_on_and_none_twice_at_once() -> None:
     for key in seen:
         queue.add(key)
         queue.add(key)
-    async with asyncio.timeout(10):
+    async with no_hang(lambda: f"two passes per key, not {seen}"):
         await everything.wait()
     for worker in workers:
         worker.cancel()
@@ -126,7 +127,7 @@ async def test_a_sooner_due_time_wakes_a_waiting_worker() -> None:
     taking = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.add("late", 0)
-    async with asyncio.timeout(5):
+    async with no_hang(lambda: "the key"):
         assert await taking == "late"
 
 

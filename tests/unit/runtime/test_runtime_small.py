@@ -137,9 +137,10 @@ def test_a_new_reason_is_a_transition_a_new_message_is_not() -> None:
     assert told([old], [condition("Adopted", "False", Reason.POLICY_REJECTED)]) == [("Adopted", "PolicyRejected", True)]
 
 
-def test_leader_times_must_increase() -> None:
+@pytest.mark.parametrize("duration", [5.0, 12.0])
+def test_leader_times_must_increase(duration: float) -> None:
     with pytest.raises(ValueError, match="must increase"):
-        LeaderConfig("concordat", "operator", "a", duration=5.0, renew_deadline=10.0)
+        LeaderConfig("concordat", "operator", "a", duration=duration, renew_deadline=10.0, retry=2.0)
 
 
 def test_kinds_by_model() -> None:
