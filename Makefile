@@ -62,7 +62,7 @@ e2e: setup prerequisites ## Whole rounds on a real node
 	@$(BIN)/pytest -q -rA --durations=10 tests/e2e
 
 .PHONY: bench-seeds
-bench-seeds: setup ## Does a round learn? Three seeds, beside local-only and centralized training
+bench-seeds: setup ## Does a round learn? Three seeds and two instruction sets, beside training without a federation
 	@$(BIN)/python bench/demo_seeds.py
 
 .PHONY: bench-canary

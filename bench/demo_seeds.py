@@ -3,6 +3,7 @@
 `python bench/demo_seeds.py`: for every seed the base package, five local trainings, what each site sends, what the
 hub refuses and combines, and the accuracy of the result on the evaluator's hold-out data, beside training without a
 federation. The recipe is that of examples/demo/round.yaml, the code that of the Jobs, the agent and the aggregator.
+All of it twice: with the processor's own instruction set, and with another one, because training ends elsewhere there.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from concordat.api.round import Factor
 from concordat.lora import Ceiling, Whitening, read_adapter
 from concordat.screening import NORM_TOLERANCE, Candidate, Tensors, decimal, difference, screen
 from concordat_learning.entry import prepare_environment
+from concordat_learning.processor import another, in_use
 
 ROUND = Path(__file__).resolve().parents[1] / "examples" / "demo" / "round.yaml"
 CONFIG = {"r": 8, "lora_alpha": 16}
@@ -42,6 +45,8 @@ class Figures:
     """One seed: accuracies in parts per million on the hold-out data, and what became of the updates."""
 
     seed: int
+    instructions: str
+    """The instruction set that torch computed with."""
     parent: int
     local_only: dict[str, int]
     """One round of training alone, by site."""
@@ -58,7 +63,9 @@ class Figures:
 def measure(seed: int, rounds: int) -> Figures:
     """Run the federation, and what it is compared with."""
     prepare_environment()
-    # Here, so that only the workers wait for torch.
+    # Here, so that only the workers wait for torch, and import it under the variables of their run.
+    import torch
+
     from concordat_learning.demo_reference import bench, centralized, factor_of
 
     spec = FederationRound.model_validate(yaml.safe_load(ROUND.read_text())).spec
@@ -82,6 +89,7 @@ def measure(seed: int, rounds: int) -> Figures:
         qualities.append(made.quality(parent))
     return Figures(
         seed=seed,
+        instructions=torch.backends.cpu.get_cpu_capability(),
         parent=qualities[0],
         local_only=alone,
         local_only_mean=round(sum(alone.values()) / len(alone)),
@@ -146,6 +154,21 @@ def table(found: Sequence[Figures]) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _percent(ppm: int) -> str:
     return f"{ppm / 10_000:.1f} %"
 
@@ -159,11 +182,18 @@ def main() -> None:
     flags = parser.parse_args()
     # One thread a seed: on models this small, threads wait for each other longer than they work.
     os.environ["OMP_NUM_THREADS"] = "1"
-    started = time.monotonic()
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(measure, flags.seeds, [flags.rounds] * len(flags.seeds)))
-    print(table(found))
-    print(f"{len(found)} seeds, {flags.rounds} round(s): {time.monotonic() - started:.0f} s")
+    own = in_use()
+    found: list[Figures] = []
+    for variables in ({}, another(own)):
+        started = time.monotonic()
+        with environment(variables), ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            figures = list(pool.map(measure, flags.seeds, [flags.rounds] * len(flags.seeds)))
+        named = f" ({' '.join(f'{name}={value}' for name, value in variables.items())})" if variables else ""
+        again = "; the same again: this processor has no other" if variables and figures[0].instructions == own else ""
+        print(f"torch computes with {figures[0].instructions}{named}{again}")
+        print(table(figures))
+        print(f"{len(figures)} seeds, {flags.rounds} round(s): {time.monotonic() - started:.0f} s\n")
+        found += figures
     if flags.json:
         flags.json.write_text(json.dumps([asdict(f) for f in found], indent=2) + "\n")
 

@@ -35,15 +35,7 @@ def prepare(target: Target, seed: int, steps: Steps) -> None:
         install.install_site(kube, install.EVALUATOR, images["site"], trust)
         trust = install.wait_for_trust(kube, evaluator=True)
         install.install_sites(kube, images, trust)
-        kube.run(
-            "kubectl",
-            "rollout",
-            "status",
-            "-n",
-            install.HUB,
-            "statefulset/concordat-registry",
-            "--timeout=180s",
-        )
+        install.wait_for_registry(kube)
         install.publish(kube, model.publish_genesis(kube, install.HUB, base))
         install.wait_for_sites(kube, steps)
 

@@ -21,6 +21,13 @@ from concordat_cli.errors import Exit, UserError
 
 R = TypeVar("R", bound=Resource)
 
+PATIENCE_SECONDS = 1800.0
+"""Longest wait for one step. On two cores of our own none takes more than a minute and a half: this is for a machine a
+tenth as fast, with something to spare. What cannot come true any more is not waited for."""
+_UNPULLED_SECONDS = 180.0
+"""For how long an image may fail to be pulled before a wait gives up: a registry may be starting."""
+_UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
+
 
 @dataclass
 class Kube:
@@ -133,14 +140,33 @@ class Kube:
         got = self._read(lambda: client.CoreV1Api(self.api).read_namespaced_config_map(name, namespace))
         return None if got is None else dict(got.data or {})
 
-    def wait(self, what: str, check: Callable[[], R | bool | None], seconds: float) -> Any:
-        """Poll once a second until `check` returns something true; the error says what was waited for."""
-        deadline = time.monotonic() + seconds
+    def unpulled(self) -> str | None:
+        """Return the first pod, of all namespaces, whose image cannot be pulled, and why; None if there is none."""
+        for pod in self._read(lambda: client.CoreV1Api(self.api).list_pod_for_all_namespaces()).items:
+            status = pod.status
+            for container in [*(status.init_container_statuses or []), *(status.container_statuses or [])]:
+                waiting = container.state.waiting if container.state else None
+                if waiting and waiting.reason in _UNPULLED:
+                    where = f"pod {pod.metadata.name} in {pod.metadata.namespace}"
+                    return f"{where}: {waiting.reason}: {waiting.message or container.image}"
+        return None
+
+    def wait(self, what: str, check: Callable[[], R | bool | None]) -> Any:
+        """Poll once a second until `check` returns something true, and return it.
+
+        Raises UserError, which says what was waited for, after PATIENCE_SECONDS or when an image cannot be pulled.
+        """
+        started = pulled = time.monotonic()
         while True:
             if found := check():
                 return found
-            if time.monotonic() > deadline:
-                raise UserError(f"waited {seconds:.0f} s for {what}; look with: {self.hint('kubectl get pods -A')}")
+            now = time.monotonic()
+            stuck = self.unpulled()
+            pulled = pulled if stuck else now
+            if now > started + PATIENCE_SECONDS or now > pulled + _UNPULLED_SECONDS:
+                why = f" ({stuck})" if stuck else ""
+                look = self.hint("kubectl get pods -A")
+                raise UserError(f"waited {now - started:.0f} s for {what}{why}; look with: {look}")
             time.sleep(1)
 
     def hint(self, command: str) -> str:

@@ -1,17 +1,23 @@
-"""One embedded cluster with the demo federation installed, shared by the tests of whole rounds."""
+"""One embedded cluster with the demo federation installed, shared by the tests of whole rounds.
+
+Training computes with the instruction set that ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA hold this machine to, and one
+round with another one: what a test asserts has to hold on every processor.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
 
-from concordat.api import FederationRound, Release, Site, Update
+from concordat.api import FederationRound, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
 from concordat_cli.demo import rounds
 from concordat_cli.demo.install import HUB
@@ -19,6 +25,14 @@ from concordat_cli.demo.target import Target, embedded
 from concordat_cli.demo_command import prepare
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
+from concordat_devcluster import images, records
+from concordat_devcluster.buildah import Buildah
+from concordat_devcluster.layout import REGISTRY_HOST, REGISTRY_PORT
+from concordat_devcluster.paths import cache
+from concordat_devcluster.tools import locked
+from concordat_learning.processor import VARIABLES, another, in_use
+
+CLUSTER = "e2e"
 
 
 @dataclass
@@ -26,6 +40,8 @@ class Federation:
     """The installed demo federation, and short ways to look at it."""
 
     target: Target
+    other_image: str
+    """The learning image, held to another instruction set."""
 
     @property
     def kube(self) -> Kube:
@@ -61,13 +77,23 @@ class Federation:
         """A release and its copies, by namespace."""
         return {r.metadata.namespace: r for r in self.kube.list(Release) if r.metadata.name == name}
 
-    def until(self, what: str, check: Callable[[], Any], seconds: float = 300) -> Any:
-        """Wait until `check` is true; on failure say what the cluster looks like."""
-        return self.kube.wait(what, check, seconds)
+    def until(self, name: str, what: str, check: Callable[[], Any]) -> None:
+        """Wait until `check` is true; fail at once when the round has ended and it is not."""
 
-    def settle(self, name: str, seconds: float = 600) -> rounds.RoundView:
+        def reached() -> bool:
+            ended = find(self.round(name).status.conditions, "Succeeded")
+            if check():
+                return True
+            assert ended is None or not (ended.is_true or ended.is_false), (
+                f"round {name} ended before {what}: {ended.message}"
+            )
+            return False
+
+        self.kube.wait(f"{what} of round {name}", reached)
+
+    def settle(self, name: str) -> rounds.RoundView:
         """Wait for the round's end and the sites' decisions."""
-        return rounds.follow(self.kube, name, Console(), seconds)
+        return rounds.follow(self.kube, name, Console())
 
     def patch(self, name: str, **spec: Any) -> None:
         """Merge into a round's spec."""
@@ -84,12 +110,38 @@ class Federation:
         )
 
 
+def _held_to(variables: Mapping[str, str]) -> str:
+    """Push a learning image whose pods compute under these variables; return how a pod refers to it."""
+    run = records.read_run(records.state_folder(CLUSTER))
+    assert run is not None
+    buildah, name = Buildah(), "learning-held-to"
+    lines = [f"FROM {images.build(Steps(Console()), ['learning'])['learning']}"]
+    lines += [f"ENV {variable}={value}" for variable, value in sorted(variables.items())]
+    where = f"docker://127.0.0.1:{REGISTRY_PORT}/{name}:{'-'.join(sorted(variables.values()))}"
+    with locked(cache() / "images.lock"), tempfile.TemporaryDirectory() as folder:
+        digest = Path(folder, "digest")
+        Path(folder, "Dockerfile").write_text("\n".join(lines))
+        buildah.build(f"localhost/{name}", Path(folder))
+        # Compressed as the learning image was: layers that the registry has are not sent again.
+        options = ["--tls-verify=false", "--quiet", "--compression-format", "zstd", "--compression-level", "3"]
+        command = ["push", *options, "--digestfile", digest, f"localhost/{name}", where]
+        buildah.run(f"pushing {name}", *command, through=["nsenter", "--target", str(run.pid), "--net", "--"])
+        # An image that another one is made from could not be replaced.
+        buildah.remove([f"localhost/{name}"])
+        return f"{REGISTRY_HOST}/{name}@{digest.read_text().strip()}"
+
+
 @pytest.fixture(scope="session")
 def federation() -> Iterator[Federation]:
     """The demo federation on a cluster of its own; `KEEP_CLUSTER=1` leaves it for a look."""
     steps = Steps(Console())
-    target = embedded(steps, keep=False, name="e2e")
+    target = embedded(steps, keep=False, name=CLUSTER)
+    own, given = in_use(), {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    other = another(own)
+    steps.note(f"torch computes with {own} here {given or ''}; one round with {dict(other)}")
+    if given:
+        target.images["learning"] = _held_to(given)
     prepare(target, 0, steps)
-    yield Federation(target)
+    yield Federation(target, _held_to(other))
     if not os.environ.get("KEEP_CLUSTER"):
         target.remove()

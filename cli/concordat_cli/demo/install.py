@@ -12,7 +12,7 @@ import yaml
 
 from concordat.api import KINDS, Release, ReleaseChannel, Site, is_true
 from concordat_cli.errors import UserError
-from concordat_cli.kube import Kube, documents
+from concordat_cli.kube import PATIENCE_SECONDS, Kube, documents
 from concordat_cli.progress import Steps
 
 HUB = "concordat"
@@ -24,6 +24,8 @@ HOSTILE = "site-d"
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "demo"
 CHARTS = ROOT / "charts"
+_DATA = "metadata.name=demo-data"
+_TIMEOUT = f"--timeout={PATIENCE_SECONDS:.0f}s"
 
 
 def check_checkout() -> None:
@@ -52,7 +54,7 @@ def install_hub(kube: Kube, images: Mapping[str, str], runtime_class: str) -> No
     """The CRDs and the operator with its artifact registry."""
     kube.apply(namespace(HUB, {"app.kubernetes.io/part-of": "concordat"}))
     kube.helm_install("concordat-crds", CHARTS / "concordat-crds", HUB, {})
-    kube.wait("the API server to serve the custom resources", lambda: _crds_established(kube), 60)
+    kube.wait("the API server to serve the custom resources", lambda: _crds_established(kube))
     values = {
         "image": _image(images["operator"]),
         "learningImage": images["learning"],
@@ -66,9 +68,7 @@ def _crds_established(kube: Kube) -> bool:
     # Not `kubectl wait`: it fails on a definition so new that it has no conditions yet.
     selector = "app.kubernetes.io/part-of=concordat"
     found = json.loads(kube.run("kubectl", "get", "crd", "-l", selector, "-o", "json"))["items"]
-    conditions = [(crd.get("status") or {}).get("conditions") or [] for crd in found]
-    ready = [any(c["type"] == "Established" and c["status"] == "True" for c in each) for each in conditions]
-    return len(ready) == len(KINDS) and all(ready)
+    return len(found) == len(KINDS) and all("Established" in _true_conditions(crd) for crd in found)
 
 
 def put_data(kube: Kube, image: str, seed: int) -> None:
@@ -87,14 +87,38 @@ def _put(kube: Kube, words: Mapping[str, str]) -> None:
 
 
 def wait_for_data(kube: Kube) -> None:
-    """Until everybody's data is on its volume."""
-    for name in (*SITES, EVALUATOR, HUB):
-        kube.run("kubectl", "wait", "-n", name, "--for=condition=Complete", "--timeout=300s", "job/demo-data")
+    """Wait until everybody's data is on its volume. Raises UserError when the Job of one of them has failed."""
+
+    def put() -> bool:
+        jobs = json.loads(kube.run("kubectl", "get", "jobs", "-A", "--field-selector", _DATA, "-o", "json"))["items"]
+        ended = {(job["metadata"]["namespace"], state) for job in jobs for state in _true_conditions(job)}
+        for namespace, state in sorted(ended):
+            if state == "Failed":
+                look = kube.hint(f"kubectl logs -n {namespace} job/demo-data")
+                raise UserError(f"the Job that puts the data of {namespace} on its volume failed; look with: {look}")
+        return {namespace for namespace, state in ended if state == "Complete"} >= {*SITES, EVALUATOR, HUB}
+
+    kube.wait("everybody's data to be on its volume", put)
+
+
+def _true_conditions(found: Mapping[str, Any]) -> set[str]:
+    conditions = (found.get("status") or {}).get("conditions") or []
+    return {c["type"] for c in conditions if c["status"] == "True"}
 
 
 def _trust(kube: Kube) -> dict[str, Any] | None:
     data = kube.configmap(HUB, "concordat-trust")
     return json.loads(data["trust.json"]) if data and "trust.json" in data else None
+
+
+def wait_for_registry(kube: Kube) -> None:
+    """Wait until the hub's artifact registry answers."""
+
+    def ready() -> bool:
+        found = json.loads(kube.run("kubectl", "get", "-n", HUB, "statefulset/concordat-registry", "-o", "json"))
+        return bool(found.get("status", {}).get("readyReplicas"))
+
+    kube.wait("the artifact registry to be ready", ready)
 
 
 def wait_for_trust(kube: Kube, evaluator: bool) -> dict[str, Any]:
@@ -105,7 +129,7 @@ def wait_for_trust(kube: Kube, evaluator: bool) -> dict[str, Any]:
         return trust if trust and (trust.get("evaluators") or not evaluator) else None
 
     what = "the evaluator to be accepted" if evaluator else "the operator to publish its keys"
-    found: dict[str, Any] = kube.wait(what, ready, 180)
+    found: dict[str, Any] = kube.wait(what, ready)
     return found
 
 
@@ -137,7 +161,7 @@ def wait_for_sites(kube: Kube, steps: Steps) -> None:
     def ready() -> bool:
         return sum(is_true(s.status.conditions, "Ready") for s in kube.list(Site)) == len(SITES) + 1
 
-    kube.wait("all sites to be Ready", ready, 240)
+    kube.wait("all sites to be Ready", ready)
     steps.note(kube.run("kubectl", "get", "fsite", "-A").rstrip())
 
 
@@ -155,13 +179,13 @@ def publish(kube: Kube, genesis: Mapping[str, Any]) -> None:
         return "; ".join(c.message for c in conditions if not c.is_true)
 
     try:
-        kube.wait("the channel to point to the first release", current, 120)
+        kube.wait("the channel to point to the first release", current)
     except UserError as error:
         raise UserError(f"{error}; {why()}") from None
 
 
 def remove(kube: Kube) -> None:
     """Everything the demo installed, rounds first: their finalizer needs the operator."""
-    kube.run("kubectl", "delete", "federationrounds", "-n", HUB, "--all", "--ignore-not-found", "--timeout=120s")
+    kube.run("kubectl", "delete", "federationrounds", "-n", HUB, "--all", "--ignore-not-found", _TIMEOUT)
     kube.run("helm", "uninstall", "concordat", "-n", HUB, "--ignore-not-found", "--wait")
-    kube.run("kubectl", "delete", "namespace", "--ignore-not-found", "--timeout=300s", HUB, EVALUATOR, *SITES)
+    kube.run("kubectl", "delete", "namespace", "--ignore-not-found", _TIMEOUT, HUB, EVALUATOR, *SITES)

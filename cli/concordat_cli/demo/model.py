@@ -20,15 +20,17 @@ from concordat.artifacts import RegistryStore, types
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_devcluster.paths import cache
+from concordat_learning.processor import VARIABLES
 
 FEDERATION = "digits"
 
 
 def cache_folder() -> Path:
-    """Where the demo keeps what it makes: a folder for each state of the code that makes it."""
+    """Where the demo keeps what it makes: a folder for each state of the code, and instruction set, that makes it."""
     package = Path(concordat_learning.__file__).parent
-    code = hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(package.glob("*.py")))).hexdigest()[:16]
-    return cache() / "demo" / code
+    parts = [file.read_bytes() for file in sorted(package.glob("*.py"))]
+    parts += [os.environ.get(name, "").encode() for name in VARIABLES]
+    return cache() / "demo" / hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _learning(*args: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from concordat_cli.demo.install import HOSTILE, HUB
 from concordat_cli.kube import Kube
-from concordat_cli.round_view import RoundView, percent
+from concordat_cli.round_view import RoundView, own_quality, percent
 
 
 def sites_table(v: RoundView) -> Table:
@@ -24,11 +24,11 @@ def sites_table(v: RoundView) -> Table:
         "to centre",
         "trigger",
         "verdict",
-        "local before",
-        "local after",
+        "own quality",
         "release",
     ):
-        out.add_column(column, justify="right" if column in {"examples", "norm", "to centre", "trigger"} else "left")
+        right = {"examples", "norm", "to centre", "trigger", "own quality"}
+        out.add_column(column, justify="right" if column in right else "left")
     for r in v.sites:
         out.add_row(
             r.site + (" (hostile)" if r.site == HOSTILE else ""),
@@ -38,8 +38,7 @@ def sites_table(v: RoundView) -> Table:
             r.measurements.get("centreCosine", "–"),
             r.measurements.get("triggerGain", "–"),
             r.verdict,
-            percent(r.local_before_ppm),
-            percent(r.local_after_ppm),
+            own_quality(r),
             r.decision,
         )
     return out

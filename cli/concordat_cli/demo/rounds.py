@@ -38,9 +38,14 @@ def settled(v: RoundView) -> bool:
     return v.steps["Succeeded"] == "True" and len(decided) == len(SITES)
 
 
-def follow(kube: Kube, name: str, console: Console, seconds: float = 1200) -> RoundView:
-    """Watch a round until it and its release are settled."""
-    deadline = time.monotonic() + seconds
+FOLLOW_SECONDS = 9000.0
+"""Longest wait for a round and the sites' decisions. The deadlines of examples/demo/round.yaml, and the limits of the
+aggregator's Job and of the sites' evaluation Jobs, of half an hour each, end it before."""
+
+
+def follow(kube: Kube, name: str, console: Console) -> RoundView:
+    """Watch a round until it and its release are settled. Raises UserError after FOLLOW_SECONDS."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
     said: set[tuple[str, str, str]] = set()
     live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
     if live:
@@ -55,7 +60,7 @@ def follow(kube: Kube, name: str, console: Console, seconds: float = 1200) -> Ro
             if settled(now):
                 return now
             if time.monotonic() > deadline:
-                raise UserError(f"round {name} did not settle in {seconds:.0f} s: {now.message}")
+                raise UserError(f"round {name} did not settle in {FOLLOW_SECONDS:.0f} s: {now.message}")
             time.sleep(1)
     finally:
         if live:

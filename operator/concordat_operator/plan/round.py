@@ -19,7 +19,7 @@ from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
 from concordat_operator.plan.select import Finding, Selection
 from concordat_operator.plan.slots import Slot, next_deadline
-from concordat_operator.plan.text import count
+from concordat_operator.plan.text import count, names
 
 LOOK_AGAIN_SECONDS = 30.0
 NO_CHAMPION_TOUCHED = "No champion was touched."
@@ -161,12 +161,13 @@ def _uncollectable(seen: Observed, contract: Contract) -> Finding | None:
             Reason.AGGREGATION_FAILED,
             f"The aggregator Job failed ({ended.message}): see kubectl logs {where}. {NO_CHAMPION_TOUCHED}",
         )
-    left = sum(slot.out is None for slot in seen.slots)
-    if left >= contract.quorum:
+    left = [slot.site for slot in seen.slots if slot.out is None]
+    if len(left) >= contract.quorum:
         return None
+    who = f" ({names(left)})" if left else ""
     return Finding(
         Reason.QUORUM_NOT_REACHED,
-        f"{left} of {count(len(seen.slots), 'site')} left, quorum is {contract.quorum}: {_losses(seen)}. "
+        f"{len(left)} of {count(len(seen.slots), 'site')} left{who}, quorum is {contract.quorum}: {_losses(seen)}. "
         f"{NO_CHAMPION_TOUCHED}",
     )
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat_cli.round_view import percent, render, view
+from concordat_cli.round_view import own_quality, percent, render, view
 
 NOW = "2026-11-24T12:00:00Z"
 DIGEST = "sha256:" + "a" * 64
@@ -56,12 +56,12 @@ def site(name: str) -> Site:
     )
 
 
-def copy(namespace: str, *conditions: dict[str, Any]) -> Release:
+def copy(namespace: str, *conditions: dict[str, Any], **status: Any) -> Release:
     return Release.model_validate(
         {
             "metadata": {"name": "r1-aaaaaaaa", "namespace": namespace},
             "spec": {"federation": "digits", "sequence": 1, "base": REF, "adapter": REF},
-            "status": {"conditions": list(conditions)},
+            "status": {"conditions": list(conditions), **status},
         }
     )
 
@@ -102,6 +102,36 @@ def test_another_rounds_updates_do_not_count() -> None:
 )
 def test_finished(conditions: list[dict[str, Any]], finished: bool) -> None:
     assert view(round_(*conditions), [], [], []).finished is finished
+
+
+def decided(examples: int, parent_ppm: int, candidate_ppm: int) -> dict[str, Any]:
+    figures = {"parentPpm": parent_ppm, "candidatePpm": candidate_ppm, "candidateLowPpm": 0}
+    return {"statement": REF, "evaluation": {"examples": examples, "candidateHighPpm": 1_000_000, **figures}}
+
+
+@pytest.mark.parametrize(
+    ("decision", "says"),
+    [
+        (decided(84, 785_714, 761_905), "66 → 64 of 84"),
+        (decided(999_999, 500_001, 1_000_000), "500000 → 999999 of 999999"),
+        (decided(3_000_000, 500_000, 510_000), "50.0 % → 51.0 %"),
+        (None, "76.0 %"),
+    ],
+)
+def test_the_quality_on_a_sites_own_data_is_counted(decision: dict[str, Any] | None, says: str) -> None:
+    submission = {
+        "artifact": REF,
+        "statement": REF,
+        "norm": "9",
+        "clipped": False,
+        "examples": 125,
+        "parentPpm": 760_000,
+        "candidatePpm": 0,
+    }
+    of_round = round_(release={"name": "r1-aaaaaaaa"})
+    status = {"decision": decision} if decision else {}
+    shown = view(of_round, [update("site-a", submission=submission)], [copy("site-a", **status)], [site("site-a")])
+    assert own_quality(shown.sites[0]) == says
 
 
 def test_percent() -> None:

@@ -148,6 +148,20 @@ def test_below_quorum_the_round_fails_and_names_who_is_missing(make: Make) -> No
     assert find(status.conditions, "Reconciling") is None
 
 
+def test_a_site_that_had_not_answered_when_the_round_failed_is_told_apart(make: Make) -> None:
+    seen = observe(make, {s: {"Consented": "False:PolicyRefused"} for s in SITES[:3]})
+    ended = over(seen)
+    assert ended is not None
+    assert ended.message.startswith("2 of 5 sites left (site-d, site-e), quorum is 3: site-a (Consented: ")
+    assert [lost.site for lost in describe(seen, contract_status(make), make.now).exceptions] == list(SITES[:3])
+
+
+def test_nobody_left_is_not_named(make: Make) -> None:
+    ended = over(observe(make, {s: {"Consented": "False:PolicyRefused"} for s in SITES}))
+    assert ended is not None
+    assert ended.message.startswith("0 of 5 sites left, quorum is 3: site-a (Consented: ")
+
+
 def test_too_few_verified_updates_fail_the_round(make: Make) -> None:
     bad = {s: {**DONE, "Verified": "False:NormExceeded"} for s in SITES[:3]}
     good = {s: {**DONE, "Verified": "True:Verified"} for s in SITES[3:]}
