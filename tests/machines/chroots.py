@@ -147,17 +147,8 @@ def ubuntu_keys(folder: Path) -> Path:
     places = {"Etc::SourceList": "none", "Etc::SourceParts": "sources", "State::Lists": "lists", "Cache": "cache"}
     apt = ["apt-get", "--quiet", *(f"--option=Dir::{name}={folder / place}" for name, place in places.items())]
     output([*apt, "update"])
-    output(
-        [
-            "sh",
-            "-c",
-            'cd "$0" && "$@" && dpkg -x ubuntu-keyring*.deb .',
-            str(folder),
-            *apt,
-            "download",
-            "ubuntu-keyring",
-        ]
-    )
+    output(["sh", "-c", 'cd "$0" && "$@"', str(folder), *apt, "download", "ubuntu-keyring"])
+    output(["dpkg", "-x", str(next(folder.glob("ubuntu-keyring*.deb"))), str(folder)])
     return folder / installed.relative_to("/")
 
 
