@@ -87,6 +87,10 @@ bench-speed: .venv-bench/.ready ## Speed and memory of the engine beside ByzFL a
 bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Flower's, and why not elsewhere
 	@$(BENCH) bench.agreement
 
+.PHONY: chroot-check
+chroot-check: setup ## Prerequisites and images on other distributions, in chroots (needs root)
+	@$(BIN)/python tests/machines/chroots.py
+
 .PHONY: prerequisites
 prerequisites: setup
 	@$(BIN)/concordat cluster prerequisites --tests

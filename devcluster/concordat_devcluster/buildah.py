@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -53,14 +54,27 @@ class Buildah:
         return done.stdout.strip()
 
     def _settings(self) -> Path:
-        """containers.conf: builds use the host's network, so no helper for networks has to be installed.
+        """Write containers.conf, if it is not as it should be, and return its path.
 
-        Left to itself, buildah notes in the store which helper it found first, and fails when that is gone.
+        Builds use the host's network, so no helper for networks has to be installed. But buildah looks for one on
+        every start: left to itself it notes in the store which it found first, and fails when that is gone. Releases
+        since 1.35 know no kind of helper but netavark. So a stub by that name lies in the store.
         """
+        helper = self.store / "helpers/netavark"
+        if not helper.is_file():
+            helper.parent.mkdir(parents=True, exist_ok=True)
+            helper.write_text("#!/bin/sh\nexit 1\n")
+            helper.chmod(0o755)
+        # Releases since 1.36 or so raise the limit on open files, which root in a container may not do.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        text = (
+            f'[containers]\ndefault_ulimits = ["nofile={soft}:{hard}"]\n'
+            f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = {_quoted(self.store / "networks")}\n'
+            f"[engine]\nhelper_binaries_dir = [{_quoted(helper.parent)}]\n"
+        )
         path = self.store / "containers.conf"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text('[network]\nnetwork_backend = "cni"\n')
+        if not path.is_file() or path.read_text() != text:
+            path.write_text(text)
         return path
 
     def images(self) -> set[str]:
@@ -103,3 +117,7 @@ class Buildah:
         """Remove names of images, and the layers that no other image uses."""
         if names:
             self.run("removing old images", "rmi", *names)
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)  # a TOML string has the same escapes

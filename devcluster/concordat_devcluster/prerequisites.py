@@ -14,10 +14,22 @@ from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.golang import find_go
 from concordat_devcluster.paths import cache
 from concordat_devcluster.progress import Progress, step
+from concordat_devcluster.rootfs import KEYRING
 
 FIRST_TIME_GB = 18
 LATER_GB = 2
 _APT_LISTS = Path("/var/lib/apt/lists")
+_APT = ("env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1", "apt-get")
+"""By way of `env`, since sudo keeps little of the environment; a question would wait unseen, as output is captured."""
+_FEDORA_NAMES = {
+    "debian-archive-keyring": "debian-keyring",
+    "iproute2": "iproute",
+    "libc6-dev": "glibc-devel",
+    "libseccomp-dev": "libseccomp-devel",
+    "mount": "util-linux",
+    "pkg-config": "pkgconf-pkg-config",
+}
+"""Debian's name of a package → Fedora's, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,12 @@ def needs() -> list[Need]:
         Need("libseccomp's headers", "runc filters system calls with it", _libseccomp, ("libseccomp-dev",)),
         _command("buildah", "builds the images", "buildah"),
         _command("mmdebstrap", "makes the base of the images", "mmdebstrap"),
+        Need(
+            f"Debian's keys ({KEYRING})",
+            "vouch for the packages in the images",
+            KEYRING.is_file,
+            ("debian-archive-keyring",),
+        ),
         _command("ip", "links the node to this machine", "iproute2"),
         _command("nft", "kube-proxy routes Services with it", "nftables"),
         _command("nsenter", "reaches the node's registry", "util-linux"),
@@ -91,19 +109,23 @@ def has_apt() -> bool:
 
 
 def install_command(names: Sequence[str]) -> list[str]:
-    """The command that installs packages; run as root."""
-    return ["apt-get", "install", "--yes", "--no-install-recommends", *names]
+    """Return the command that installs Debian packages; run as root."""
+    return [*_APT, "install", "--yes", "--no-install-recommends", *names]
 
 
 def message(lacking: Sequence[Need]) -> str:
-    """What is missing, why it is needed, and how to get it."""
+    """Return what is missing, why it is needed, and how to get it, with the package names of this system."""
+    fedora = not has_apt() and shutil.which("dnf") is not None
     lines = [f"this machine lacks {len(lacking)} of the things that the embedded cluster needs:"]
     for need in lacking:
-        how = need.remedy or f"Debian package {' '.join(need.packages)}"
+        names = _fedora_names(need.packages) if fedora else list(need.packages)
+        how = need.remedy or f"{'package' if fedora else 'Debian package'} {' '.join(names)}"
         lines.append(f"  {need.what} ({need.why}): {how}")
     names = packages(lacking)
     if names and has_apt():
         lines.append(f"install the packages with: sudo {' '.join(install_command(names))}")
+    elif names and fedora:
+        lines.append(f"install the packages with: sudo dnf install {' '.join(_fedora_names(names))}")
     elif names:
         lines.append("install those with this system's package manager; their names may differ from Debian's")
     return "\n".join(lines)
@@ -116,13 +138,13 @@ def install(lacking: Sequence[Need], progress: Progress, sudo: Sequence[str] = (
         return
     with step(progress, f"Debian packages: {' '.join(names)}", 30):
         if not any(_APT_LISTS.glob("*_Packages*")):
-            _apt([*sudo, "apt-get", "update"])
+            _run([*sudo, *_APT, "update"])
         try:
-            _apt([*sudo, *install_command(names)])
+            _run([*sudo, *install_command(names)])
         except DevclusterError:
             # Old lists name files that the archive has replaced.
-            _apt([*sudo, "apt-get", "update"])
-            _apt([*sudo, *install_command(names)])
+            _run([*sudo, *_APT, "update"])
+            _run([*sudo, *install_command(names)])
 
 
 def filesystem_of(path: Path, mounts: Sequence[tuple[Path, str]]) -> str:
@@ -137,6 +159,10 @@ def filesystem_of(path: Path, mounts: Sequence[tuple[Path, str]]) -> str:
 
 def _command(name: str, why: str, *names: str) -> Need:
     return Need(name, why, lambda: _which(name), names)
+
+
+def _fedora_names(debian: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(_FEDORA_NAMES.get(name, name) for name in debian))
 
 
 def _which(name: str) -> bool:
@@ -196,9 +222,8 @@ def _mounts() -> list[tuple[Path, str]]:
     return [(Path(fields[1].replace("\\040", " ")), fields[2]) for fields in lines]
 
 
-def _apt(command: Sequence[str]) -> None:
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n    ".join((done.stdout + done.stderr).splitlines()[-15:])
         raise DevclusterError(f"{' '.join(command)} failed:\n    {tail}")

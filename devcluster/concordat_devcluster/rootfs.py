@@ -13,6 +13,8 @@ from concordat_devcluster.errors import DevclusterError
 
 SUITE = "bookworm"
 PACKAGES = ("busybox-static", "ca-certificates", "python3", "python3-venv")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""Debian's public keys; of the package debian-archive-keyring, which a system other than Debian may lack."""
 _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d/debian.sources"))
 _OPTIONS = (
     "--variant=minbase",
@@ -37,6 +39,11 @@ def make(archive: Path) -> None:
         raise DevclusterError(
             "mmdebstrap, which makes the images' base, is not installed: `apt-get install mmdebstrap`"
         )
+    if not _is_debian() and not KEYRING.is_file():
+        raise DevclusterError(
+            f"Debian's keys, {KEYRING}, which vouch for the packages of the images' base, are not installed: "
+            "`apt-get install debian-archive-keyring`, on Fedora `dnf install debian-keyring`"
+        )
     done = subprocess.run(command(archive), capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n    ".join(done.stderr.splitlines()[-20:])
@@ -47,22 +54,41 @@ def make(archive: Path) -> None:
 
 
 def command(archive: Path) -> list[str]:
-    """The command line, with apt's sources where this is the same Debian, and its proxy."""
+    """Return the command line, with apt's sources where this is a Debian, and its proxy.
+
+    The archive's folder gets copies of the sources.
+    """
     return [
         "mmdebstrap",
         *_OPTIONS,
+        # apt on another system trusts that system's keys only.
+        *([] if _is_debian() else [f"--keyring={KEYRING}"]),
         *(f"--aptopt={line}" for line in _apt_settings()),
         SUITE,
         str(archive),
-        *_sources(),
+        *map(str, host_sources(SUITE, archive.parent)),
     ]
 
 
-def _sources() -> list[str]:
-    release = platform.freedesktop_os_release()
-    if (release.get("ID"), release.get("VERSION_CODENAME")) != ("debian", SUITE):
-        return []  # mmdebstrap's own choice: Debian's public archive
-    return [str(path) for path in _HOST_SOURCES if path.is_file() and path.read_text().strip()]
+def host_sources(suite: str, folder: Path) -> list[Path]:
+    """Write copies of this Debian's apt sources, for another of its suites, into a folder and return their paths.
+
+    None where this is no Debian: mmdebstrap then chooses the public archive.
+    """
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    if not _is_debian() or not own:
+        return []
+    copies = []
+    for path in _HOST_SOURCES:
+        text = path.read_text() if path.is_file() else ""
+        if re.search(rf"\b{own}\b", text):
+            copies.append(folder / path.name)
+            copies[-1].write_text(re.sub(rf"\b{own}\b", suite, text))
+    return copies
+
+
+def _is_debian() -> bool:
+    return platform.freedesktop_os_release().get("ID") == "debian"
 
 
 def _apt_settings() -> list[str]:
