@@ -91,6 +91,10 @@ bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Fl
 chroot-check: setup ## Prerequisites and images on other distributions, in chroots (needs root)
 	@$(BIN)/python tests/machines/chroots.py
 
+.PHONY: vm-check
+vm-check: setup prerequisites ## The embedded cluster on virtual Debian 12 and 13; SUITES=bookworm: one of them (needs root, qemu)
+	@$(BIN)/python tests/machines/vm.py $(SUITES)
+
 .PHONY: prerequisites
 prerequisites: setup
 	@$(BIN)/concordat cluster prerequisites --tests

@@ -61,6 +61,7 @@ PROGRAMS = Module(
 NODE = Module("node", usual_seconds=50, tags="no_btrfs,no_zfs,no_devmapper")
 """Apart, because containerd does not build with what the kubelet of this release needs."""
 RUNC = Module("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True)
+MODULES_OF_A_NODE = (PROGRAMS, NODE, RUNC)
 
 
 def control_plane_tools(progress: Progress | None = None) -> Path:
@@ -74,7 +75,7 @@ def ensure_tools(progress: Progress | None = None) -> Path:
     Raises DevclusterError when no suitable Go is found or a build fails.
     """
     go = find_go()
-    folders = [_ensure(module, go, progress or Silent()) for module in (PROGRAMS, NODE, RUNC)]
+    folders = [_ensure(module, go, progress or Silent()) for module in MODULES_OF_A_NODE]
     union = hashlib.sha256("\n".join(folder.name for folder in folders).encode()).hexdigest()[:16]
     return _once(f"all-{union}", lambda target: _link(folders, target))
 
@@ -102,14 +103,22 @@ def _sources(module: Module) -> list[str]:
     return [file.read_text() for name in module.own for file in sorted((MODULES / module.name / name).glob("*.go"))]
 
 
-def _ensure(module: Module, go: Go, progress: Progress) -> Path:
+def folder_name(module: Module, go: Go) -> str:
+    """Return the name of the folder with a module's programs, which changes with all that they are made from."""
     source = MODULES / module.name
     go_mod, go_sum = (source / "go.mod").read_text(), (source / "go.sum").read_text()
     toolchain = go.toolchain(required_version(go_mod))
-    command = build_command(module, go_mod)
     builder = dotted(go.version) if toolchain == "local" else toolchain
-    parts = [go_mod, go_sum, *_sources(module), *command, str(module.cgo), builder]
+    parts = [go_mod, go_sum, *_sources(module), *build_command(module, go_mod), str(module.cgo), builder]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{module.name}-{key[:16]}"
+
+
+def _ensure(module: Module, go: Go, progress: Progress) -> Path:
+    source = MODULES / module.name
+    go_mod = (source / "go.mod").read_text()
+    toolchain = go.toolchain(required_version(go_mod))
+    command = build_command(module, go_mod)
 
     def build(target: Path) -> None:
         environment = os.environ | {
@@ -128,7 +137,7 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
         for old, new in module.renames.items():
             (target / old).rename(target / new)
 
-    name = f"{module.name}-{key[:16]}"
+    name = folder_name(module, go)
     built = cache() / "tools" / name
     if built.is_dir():
         return built

@@ -23,7 +23,7 @@ from concordat_devcluster import rootfs
 REPOSITORY = Path(__file__).parents[2]
 INCLUDE = "ca-certificates,git,make,python3,python3-venv"
 IMAGES = ("pause", "operator")
-CHECKOUT = "/root/concordat"
+CHECKOUT = "/srv/concordat"
 ENTER = """set -e
 mount --bind "$ROOT" "$ROOT"
 mount -t proc proc "$ROOT/proc"
@@ -107,11 +107,11 @@ def output(command: list[str], environment: dict[str, str] | None = None) -> str
     return done.stdout.strip()
 
 
-def make(system: System, folder: Path) -> Chroot:
-    """Make the root file system, with what it needs of this machine. Raises Failed."""
+def make(system: System, folder: Path, *packages: str) -> Chroot:
+    """Make the root file system, with these packages and what it needs of this machine. Raises Failed."""
     chroot = Chroot(folder / "root")
     settings = rootfs.apt_settings(output(["apt-config", "dump", "Acquire"]))
-    options = ["--variant=minbase", f"--include={INCLUDE}", f"--components={system.components}"]
+    options = ["--variant=minbase", f"--include={','.join([INCLUDE, *packages])}", f"--components={system.components}"]
     options += [f"--aptopt={line}" for line in settings]
     if system.foreign:
         options.append(f"--keyring={ubuntu_keys(folder)}")
