@@ -24,11 +24,6 @@ def kube(api_server: ControlPlane) -> Kube:
     return found
 
 
-def patch(kube: Kube, resource: str, status: dict[str, Any]) -> None:
-    text = json.dumps({"status": status})
-    kube.run("kubectl", "patch", "-n", SPACE, resource, "--subresource=status", "--type=merge", "-p", text)
-
-
 def template(image: str) -> dict[str, Any]:
     return {"restartPolicy": "Never", "containers": [{"name": "main", "image": image}]}
 
@@ -40,7 +35,8 @@ def test_a_wait_ends_when_an_image_cannot_be_pulled(kube: Kube, monkeypatch: pyt
     assert kube.unpulled() is None
     state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}
     container = {"name": "main", "image": "nowhere.invalid/a", "imageID": "", "ready": False, "restartCount": 0}
-    patch(kube, "pod/unpulled", {"containerStatuses": [{**container, "state": state}]})
+    status = json.dumps({"status": {"containerStatuses": [{**container, "state": state}]}})
+    kube.run("kubectl", "patch", "-n", SPACE, "pod/unpulled", "--subresource=status", "--type=merge", "-p", status)
     with pytest.raises(UserError, match=r"for the sites \(pod unpulled in evaluator: ImagePullBackOff: no such host\)"):
         kube.wait("the sites", lambda: False)
     assert kube.wait("what is there", lambda: "this") == "this"
@@ -49,11 +45,8 @@ def test_a_wait_ends_when_an_image_cannot_be_pulled(kube: Kube, monkeypatch: pyt
 
 def test_the_wait_for_the_data_ends_when_one_of_the_jobs_has_failed(kube: Kube) -> None:
     metadata = {"name": "demo-data", "namespace": SPACE}
-    spec = {"backoffLimit": 0, "template": {"spec": template("nowhere.invalid/a")}}
+    # The controller fails it: its pod never runs, for there is no node.
+    spec = {"activeDeadlineSeconds": 1, "template": {"spec": template("nowhere.invalid/a")}}
     kube.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
-    time = "2026-11-24T12:00:00Z"
-    failed = {"status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": time}
-    conditions = [{"type": type_, **failed} for type_ in ("FailureTarget", "Failed")]
-    patch(kube, "job/demo-data", {"failed": 1, "startTime": time, "conditions": conditions})
     with pytest.raises(UserError, match=r"the data of evaluator on its volume failed; look with: .*job/demo-data"):
         install.wait_for_data(kube)
