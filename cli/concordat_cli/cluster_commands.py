@@ -47,8 +47,8 @@ def up(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start a cluster, or find it running."""
-    console = Console(stderr=output is Output.JSON)
-    found = start(name, Steps(console), with_images)
+    # What is printed to standard output can be given to a shell: eval "$(concordat cluster up)".
+    found = start(name, Steps(Console(stderr=True)), with_images)
     if output is Output.JSON:
         typer.echo(json.dumps(found))
         return

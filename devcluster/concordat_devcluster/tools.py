@@ -61,6 +61,8 @@ PROGRAMS = Module(
 NODE = Module("node", usual_seconds=50, tags="no_btrfs,no_zfs,no_devmapper")
 """Apart, because containerd does not build with what the kubelet of this release needs."""
 RUNC = Module("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True)
+_COMPILER_MEMORY = "1GiB"
+"""Before a compiler or linker collects garbage: collecting is a third of their work, and few ever get this large."""
 MODULES_OF_A_NODE = (PROGRAMS, NODE, RUNC)
 
 
@@ -121,7 +123,7 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
     command = build_command(module, go_mod)
 
     def build(target: Path) -> None:
-        environment = os.environ | {
+        environment = {"GOGC": "off", "GOMEMLIMIT": _COMPILER_MEMORY} | os.environ | {
             "CGO_ENABLED": "1" if module.cgo else "0",
             "GOTOOLCHAIN": toolchain,
             "GOFLAGS": "-mod=readonly",

@@ -36,8 +36,7 @@ _NOT_NEEDED = ("torch", "triton", "nvidia-", "cuda-", "mypy", "ruff", "transform
 _LOCK = f"""
 awk -v out="{" ".join(_NOT_NEEDED)}" '
     /^[a-z]/ {{ keep = 1; n = split(out, names, " "); for (i = 1; i <= n; i++) if (index($0, names[i]) == 1) keep = 0 }}
-    keep' requirements/dev.txt
-"""
+    keep' requirements/dev.txt"""
 _INSTALL = f"""
 cd {CHECKOUT}
 python3 -m venv .venv
@@ -90,11 +89,12 @@ def prepare(system: System, folder: Path) -> Path:
     _copy_programs(chroot)
     chroot.run("env", f"XDG_CACHE_HOME={CACHE}", PYTHON, "-c", _PAUSE)
     output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
-    _configure(chroot.root, (folder / "key.pub").read_text())
+    _configure(chroot.root)
     chroot.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
     for home, owner in (("root", 0), ("home/dev", 1000)):
         keys = chroot.root / home / ".ssh/authorized_keys"
-        keys.parent.mkdir(mode=0o700)
+        keys.parent.mkdir(exist_ok=True)
+        keys.parent.chmod(0o700)
         shutil.copyfile(folder / "key.pub", keys)
         for path in (keys.parent, keys):
             os.chown(path, owner, owner)
@@ -116,7 +116,7 @@ def _copy_programs(chroot: Chroot) -> None:
         shutil.copytree(cache() / "tools" / tools.folder_name(module, find_go()), target / name)
 
 
-def _configure(root: Path, key: str) -> None:
+def _configure(root: Path) -> None:
     for name, text in {
         "etc/hostname": "guest\n",
         "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",

@@ -22,7 +22,7 @@ from concordat_devcluster.paths import cache
 
 WAIT = "--timeout=3000s"
 CONCORDAT = f"{CHECKOUT}/.venv/bin/concordat"
-ENVIRONMENT = f"eval $({CONCORDAT} cluster up); export KUBECONFIG PATH"
+ENVIRONMENT = f"eval "$({CONCORDAT} cluster up)"; export KUBECONFIG PATH"
 OBJECTS = (Path(__file__).parent / "objects.yaml").read_text()
 IMAGE = """from concordat_devcluster import cluster, images
 from concordat_devcluster.progress import Silent
@@ -166,7 +166,7 @@ def check(system: System) -> list[tuple[str, float, str]]:
         step("disk", lambda: guests.prepare(system, folder).name)
         with guests.running(folder) as guest:
             run = Check(guest)
-            step("boot", run.system)
+            step("system", run.system)
             step("prerequisites", run.prerequisites)
             step("up", run.up)
             step("workloads", run.workloads)
