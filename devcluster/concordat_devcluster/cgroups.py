@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from concordat_devcluster.errors import DevclusterError
@@ -36,13 +37,16 @@ def create(name: str, root: Path = ROOT) -> None:
             # Only a group that has no processes of its own passes controllers on, so not the node's part.
             _enable(root / name / PODS)
             return
-        for hierarchy in _hierarchies(root):
+        hierarchies = _hierarchies(root)
+        if not hierarchies:
+            raise DevclusterError(f"no control groups at {root}: mount them there (systemd does), or {_OUTSIDE_REMEDY}")
+        for hierarchy in hierarchies:
             for part in ("", NODE, PODS):
                 group = hierarchy / name / part
                 group.mkdir(exist_ok=True)
                 for setting in ("cpuset.cpus", "cpuset.mems"):
                     if (hierarchy / setting).is_file():
-                        (group / setting).write_text((hierarchy / setting).read_text())
+                        _write(group / setting, (hierarchy / setting).read_text())
     except OSError as error:
         raise DevclusterError(
             f"the control groups at {root} cannot be set up for the node ({error.strerror}: {error.filename}). In a "
@@ -58,7 +62,7 @@ def enter(name: str, pid: int, root: Path = ROOT) -> None:
     hierarchies = [root] if _is_unified(root) else _hierarchies(root)
     for hierarchy in hierarchies:
         try:
-            (hierarchy / name / NODE / "cgroup.procs").write_text(str(pid))
+            _write(hierarchy / name / NODE / "cgroup.procs", str(pid))
         except OSError as error:
             raise DevclusterError(
                 f"process {pid}, the node, cannot enter the control group {hierarchy / name / NODE} "
@@ -67,7 +71,7 @@ def enter(name: str, pid: int, root: Path = ROOT) -> None:
 
 
 def remove(name: str, root: Path = ROOT) -> None:
-    """Remove the group from every hierarchy; waits a little for the last processes to leave."""
+    """Remove the group from every hierarchy, as soon as the last processes have left; DevclusterError: they do not."""
     hierarchies = [root] if _is_unified(root) else _hierarchies(root)
     deadline = time.monotonic() + _REMOVE_SECONDS
     left = [hierarchy / name for hierarchy in hierarchies]
@@ -84,6 +88,8 @@ def _is_unified(root: Path) -> bool:
 
 
 def _hierarchies(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
     # Several names may point at one hierarchy (cpu → cpu,cpuacct).
     return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.is_symlink()]
 
@@ -98,24 +104,34 @@ def _enable(group: Path) -> None:
         )
     wanted = " ".join(f"+{controller}" for controller in _USED_V2 if controller in available)
     try:
-        (group / "cgroup.subtree_control").write_text(wanted)
+        _write(group / "cgroup.subtree_control", wanted)
     except OSError as error:
         # A file that the machine's real root group has not: this is the root of a container.
         if error.errno != errno.EBUSY or not (group / "cgroup.type").is_file():
             raise
         _move_aside(group)
-        (group / "cgroup.subtree_control").write_text(wanted)
+        _write(group / "cgroup.subtree_control", wanted)
 
 
 def _move_aside(group: Path) -> None:
     """Move a group's own processes to a child: one with processes cannot pass controllers on."""
     aside = group / "init"
     aside.mkdir(exist_ok=True)
-    for pid in (group / "cgroup.procs").read_text().split():
-        try:
-            (aside / "cgroup.procs").write_text(pid)
-        except ProcessLookupError:
-            continue  # It has ended meanwhile.
+    tried: set[str] = set()
+    # Looked at again: a process may have started another one before it was moved.
+    while pids := set((group / "cgroup.procs").read_text().split()) - tried:
+        for pid in pids:
+            with suppress(ProcessLookupError):  # It has ended meanwhile.
+                _write(aside / "cgroup.procs", pid)
+        tried |= pids
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        error.filename = str(file)  # Python names the file only where it cannot be opened.
+        raise
 
 
 def _remove(group: Path) -> bool:

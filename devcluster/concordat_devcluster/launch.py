@@ -184,7 +184,13 @@ def _kernel_module(name: str, evidence: Path) -> None:
     # Loaded, it has the bridges of the host (libvirt's, LXD's) pass the host's filters. The node wants that for its own
     # alone, and says so in its network namespace.
     for setting in evidence.glob("bridge-nf-call-*tables"):
-        setting.write_text("0")
+        try:
+            setting.write_text("0")
+        except OSError as error:
+            raise DevclusterError(
+                f"{name} is loaded now, but {setting} cannot be set to 0 ({error.strerror}): the host's bridges pass its "
+                "filters. Write 0 there where you may, and start again"
+            ) from None
 
 
 def _within(seconds: float, true: Callable[[], bool]) -> bool:

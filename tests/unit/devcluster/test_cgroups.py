@@ -73,3 +73,24 @@ def test_a_process_that_cannot_enter_is_a_sentence(tmp_path: Path) -> None:
     root = unified(tmp_path, "cpuset cpu memory pids")
     with pytest.raises(DevclusterError, match=r"process 4711, the node, cannot enter"):
         cgroups.enter(NAME, 4711, root)
+
+
+@pytest.mark.parametrize("folders", [[], ["sys/fs/cgroup"]])
+def test_a_machine_without_control_groups_is_told_so_and_leaves_nothing_to_remove(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    root = tmp_path / "sys/fs/cgroup"
+    with pytest.raises(DevclusterError, match=r"no control groups at .*sys/fs/cgroup.*demo --context"):
+        cgroups.create(NAME, root)
+    cgroups.remove(NAME, root)
+
+
+def test_a_refused_write_names_its_file(tmp_path: Path) -> None:
+    """The system's error has no file's name where the file can be opened and the write fails, as control groups do."""
+    root = unified(tmp_path, "cpuset cpu memory pids")
+    refusing = root / "cgroup.subtree_control"
+    refusing.symlink_to("/dev/full")  # opens, and then refuses each write
+    with pytest.raises(DevclusterError, match=rf"\(No space left on device: {refusing}\)"):
+        cgroups.create(NAME, root)

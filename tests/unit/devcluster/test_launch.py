@@ -40,6 +40,15 @@ def test_a_machine_without_modprobe_is_told_so(tmp_path: Path, monkeypatch: pyte
         launch._kernel_module("br_netfilter", tmp_path / "bridge")
 
 
+def test_a_host_whose_settings_are_read_only_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = tmp_path / "bridge"
+    _modprobe(tmp_path / "bin", f"mkdir -p {bridge} && ln -s /dev/full {bridge}/bridge-nf-call-iptables")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    with pytest.raises(DevclusterError, match=r"bridge-nf-call-iptables cannot be set to 0 \(No space left on device\)"):
+        launch._kernel_module("br_netfilter", bridge)
+
+
 def test_programs_are_found_where_a_users_path_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert processes.path_with_sbin("/nowhere") == "/nowhere:/usr/local/sbin:/usr/sbin:/sbin"
+    assert processes.find_program("chroot") in ("/usr/sbin/chroot", "/sbin/chroot")
