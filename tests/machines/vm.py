@@ -22,7 +22,7 @@ from concordat_devcluster.paths import cache
 
 WAIT = "--timeout=3000s"
 CONCORDAT = f"{CHECKOUT}/.venv/bin/concordat"
-ENVIRONMENT = f"eval "$({CONCORDAT} cluster up)"; export KUBECONFIG PATH"
+ENVIRONMENT = f'eval "$({CONCORDAT} cluster up)"'
 OBJECTS = (Path(__file__).parent / "objects.yaml").read_text()
 IMAGE = """from concordat_devcluster import cluster, images
 from concordat_devcluster.progress import Silent
