@@ -188,8 +188,8 @@ def _kernel_module(name: str, evidence: Path) -> None:
             setting.write_text("0")
         except OSError as error:
             raise DevclusterError(
-                f"{name} is loaded now, but {setting} cannot be set to 0 ({error.strerror}): the host's bridges pass its "
-                "filters. Write 0 there where you may, and start again"
+                f"{name} is loaded now, but {setting} cannot be set to 0 ({error.strerror}): the host's bridges pass "
+                "its filters. Write 0 there where you may, and start again"
             ) from None
 
 

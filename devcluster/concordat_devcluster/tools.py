@@ -123,12 +123,16 @@ def _ensure(module: Module, go: Go, progress: Progress) -> Path:
     command = build_command(module, go_mod)
 
     def build(target: Path) -> None:
-        environment = {"GOGC": "off", "GOMEMLIMIT": _COMPILER_MEMORY} | os.environ | {
-            "CGO_ENABLED": "1" if module.cgo else "0",
-            "GOTOOLCHAIN": toolchain,
-            "GOFLAGS": "-mod=readonly",
-            "GOWORK": "off",
-        }
+        environment = (
+            {"GOGC": "off", "GOMEMLIMIT": _COMPILER_MEMORY}
+            | os.environ
+            | {
+                "CGO_ENABLED": "1" if module.cgo else "0",
+                "GOTOOLCHAIN": toolchain,
+                "GOFLAGS": "-mod=readonly",
+                "GOWORK": "off",
+            }
+        )
         arguments = [str(go.command), *command, "-o", f"{target}/", "tool", *(f"./{name}" for name in module.own)]
         built = subprocess.run(arguments, cwd=source, env=environment, capture_output=True, text=True, check=False)
         if built.returncode:
