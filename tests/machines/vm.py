@@ -8,34 +8,61 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import guest as guests
 from chroots import CHECKOUT, SYSTEMS, Failed, System
 from guest import Guest
+from rich.console import Console
 
+from concordat_cli.progress import Steps
+from concordat_devcluster import prerequisites
+from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.paths import cache
 
+SUITES = ("bookworm", "trixie")
 WAIT = "--timeout=3000s"
 CONCORDAT = f"{CHECKOUT}/.venv/bin/concordat"
-ENVIRONMENT = f'eval "$({CONCORDAT} cluster up)"'
 OBJECTS = (Path(__file__).parent / "objects.yaml").read_text()
 IMAGE = """from concordat_devcluster import cluster, images
 from concordat_devcluster.progress import Silent
 node = cluster.up("demo")
 print(images.push(Silent(), node.registry_host, node_pid=node.pid, names=("pause",))["pause"])"""
-TRACES = """
+OWN = rf"""
+for p in /proc/[0-9]*; do
+    case "$(readlink $p/exe) $(tr '\0' ' ' <$p/cmdline)" in
+        {guests.CACHE}/*|*-m\ concordat_devcluster*) echo "$(cat $p/comm) is in $(cat $p/cgroup)";;
+    esac
+done"""
+"""Prints the processes of the node, but for its pods' own, with their control groups."""
+TRACES = f"""
 cut -d ' ' -f 5 /proc/self/mountinfo | sort
 ip -o link | cut -d ' ' -f 2
 ip route show table all
+nft list ruleset
 ls -d /sys/fs/cgroup/*/
-sysctl net.ipv4.ip_forward vm.overcommit_memory vm.panic_on_oom kernel.panic net.bridge 2>/dev/null || true
-ls /etc /etc/cni /opt /run /var/lib /var/log 2>/dev/null || true
+sysctl kernel.keys kernel.panic kernel.panic_on_oops vm.overcommit_memory vm.panic_on_oom
+sysctl net.ipv4.ip_forward net.ipv4.conf.all net.ipv4.conf.default net.ipv6.conf.all
+sysctl net.bridge || true
+ls /etc /etc/cni /opt /run /var/lib /var/log || true
+{OWN}
 """
+UIDS = "get pvc,pv,job,pod,service -o custom-columns=:.kind,:.metadata.name,:.metadata.uid --no-headers"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a step ended."""
+
+    step: str
+    seconds: float
+    text: str
+    passed: bool
 
 
 class Check:
@@ -44,6 +71,8 @@ class Check:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.before = ""
+        self.exports = ""
+        self.uids: set[str] = set()
 
     def system(self) -> str:
         """Say what booted, and remember what it looks like."""
@@ -52,8 +81,7 @@ class Check:
             raise Failed(f"no control groups of version 2: {found}")
         self.guest.run("modprobe br_netfilter; sysctl -q -w net.bridge.bridge-nf-call-iptables=0; rmmod br_netfilter")
         self.before = self.guest.run(TRACES)
-        how = "hardware virtualization" if self.guest.accelerated else "emulated"
-        return f"{how}, {', '.join(found.splitlines())}"
+        return ", ".join(found.splitlines())
 
     def prerequisites(self) -> str:
         """Find nothing missing, and the programs of the node built."""
@@ -61,21 +89,35 @@ class Check:
 
     def up(self) -> str:
         """Start the cluster; its node is Ready."""
-        return self.guest.run(f"{ENVIRONMENT}; kubectl wait node --all --for=condition=Ready {WAIT}")
+        self.exports = self.guest.run(f"{CONCORDAT} cluster up")
+        return self._kubectl(f"wait node --all --for=condition=Ready {WAIT}")
+
+    def _kubectl(self, arguments: str) -> str:
+        return self.guest.run(f"{self.exports}\nkubectl {arguments}")
 
     def workloads(self) -> str:
         """Run a pod behind a Service, a Job that writes to a volume, and a pod without a network."""
         image = self.guest.run(f"{guests.PYTHON} -c '{IMAGE}'").splitlines()[-1]
         objects = OBJECTS.replace("IMAGE", image)
-        self.guest.run(f"{ENVIRONMENT}; kubectl apply -f - <<'END'\n{objects}\nEND")
-        self.guest.run(
-            f"{ENVIRONMENT}; kubectl wait job/writer --for=condition=Complete {WAIT}; "
-            f"kubectl wait pod --all --for=condition=Ready -l app {WAIT}"
-        )
-        return self._read()
+        self._kubectl(f"apply -f - <<'END'\n{objects}\nEND")
+        self._kubectl(f"wait job/writer --for=condition=Complete {WAIT}")
+        found = self._read()
+        self.uids = self._objects()
+        return found
+
+    def _objects(self) -> set[str]:
+        return set(self._kubectl(UIDS).splitlines())
+
+    def _kept(self) -> str:
+        found = self._read()
+        changed = self._objects() ^ self.uids
+        if changed:
+            raise Failed(f"other objects than before: {sorted(changed)}")
+        return f"{found}; all {len(self.uids)} objects are the same"
 
     def _read(self) -> str:
-        page = self.guest.run(f"{ENVIRONMENT}; kubectl exec client -- wget -q -O - -T 120 http://web.default.svc")
+        self._kubectl(f"wait pod --for=condition=Ready -l app {WAIT}")
+        page = self._kubectl("exec client -- wget -q -O - -T 120 http://web.default.svc")
         if page != "kept":
             raise Failed(f"the Service answered {page!r}, not what the Job wrote to the volume")
         return "the Service answers what the Job wrote to the volume"
@@ -83,25 +125,26 @@ class Check:
     def isolation(self) -> str:
         """Find no way out of the pod without a network."""
         probe = "nc -w 60 198.18.0.2 6443 </dev/null 2>&1; true"
-        answer = self.guest.run(f'{ENVIRONMENT}; kubectl exec isolated -- sh -c "{probe}"')
+        answer = self._kubectl(f'exec isolated -- sh -c "{probe}"')
         if "unreachable" not in answer:
             raise Failed(f"the pod without a network got: {answer}")
         return answer
 
     def session(self) -> str:
-        """Find the node outside of any login session, in control groups with every controller that kubelet wants."""
-        pid = self.guest.run("pgrep -xo kubelet; cat /proc/$(pgrep -xo kubelet)/cgroup").splitlines()
-        if not pid[1].startswith("0::/concordat-"):
-            raise Failed(f"kubelet is in {pid[1]}")
+        """Find every process of the node outside of the login session that started it."""
+        processes = self.guest.run(OWN).splitlines()
+        inside = [line for line in processes if " is in 0::/concordat-" not in line]
+        if inside or not any(line.startswith("kubelet ") for line in processes):
+            raise Failed(f"not in the node's control group: {inside or 'there is no kubelet'}")
         controllers = self.guest.run("cat /sys/fs/cgroup/concordat-0/pods/cgroup.controllers")
-        return f"kubelet is in {pid[1]}, pods have {controllers}"
+        return f"all {len(processes)} processes of the node are in its control group, pods have {controllers}"
 
     def down(self) -> str:
         """Stop the cluster; the machine looks as before."""
         self.guest.run(f"{CONCORDAT} cluster down")
         after = self.guest.run(TRACES)
         changed = set(after.splitlines()) ^ set(self.before.splitlines())
-        left = {line for line in changed if not line.startswith("net.bridge.")}  # the module's: it stays loaded
+        left = {line for line in changed if not line.startswith("net.bridge.")}  # the module's, which stays loaded
         if left:
             raise Failed(f"left on the machine: {sorted(left)}")
         if "net.bridge.bridge-nf-call-iptables = 1" in after:
@@ -111,90 +154,109 @@ class Check:
     def again(self) -> str:
         """Start it again; the volume has what was written."""
         self.up()
-        self.guest.run(f"{ENVIRONMENT}; kubectl wait pod --all --for=condition=Ready -l app {WAIT}")
-        return self._read()
+        return self._kept()
 
     def reboot(self) -> str:
         """Reboot the machine while the cluster runs."""
         before = self.guest.boot_id()
         self.guest.run("systemctl reboot || true")
-        deadline = time.monotonic() + guests.BOOT_SECONDS
-        while self.guest.boot_id() in (None, before):
-            if time.monotonic() > deadline:
-                raise Failed(f"no new boot within {guests.BOOT_SECONDS} s")
-            time.sleep(2)
+        self.guest.wait_for_boot(guests.BOOT_SECONDS, before)
         return self.guest.run(f"{CONCORDAT} cluster status")
 
     def as_a_user(self) -> str:
         """Start it after the boot as a user, who is asked once and whose PATH has no folder with modprobe."""
-        script = f"export XDG_CACHE_HOME={guests.CACHE}; cd; echo PATH=$PATH; {CONCORDAT} cluster up"
-        done = subprocess.run(
-            [*self.guest.ssh("-tt", user="dev"), script], input="y\n", capture_output=True, text=True, check=False
+        script = f"cd; echo PATH=$PATH; {CONCORDAT} cluster up; {CONCORDAT} cluster status"
+        said = self.guest.run(script, "-tt", user="dev", typed="y\n")
+        (path,) = [line for line in said.splitlines() if line.startswith("PATH=")]
+        if "sbin" in path or said.count("Use sudo?") != 1:
+            raise Failed(f"the user was not asked once, or has administrators' folders in {path}:\n    {said}")
+        if not any(line.startswith("demo ") and " ready" in line for line in said.splitlines()):
+            raise Failed(f"the user does not see the cluster ready:\n    {said}")
+        return f"{path}; {self._kept()}"
+
+    def steps(self) -> tuple[tuple[str, Callable[[], str]], ...]:
+        """Return every step with its name, in the order in which they must be done."""
+        return (
+            ("system", self.system),
+            ("prerequisites", self.prerequisites),
+            ("up", self.up),
+            ("workloads", self.workloads),
+            ("isolation", self.isolation),
+            ("session", self.session),
+            ("down", self.down),
+            ("up again", self.again),
+            ("reboot", self.reboot),
+            ("up as a user", self.as_a_user),
+            ("demo and tests", self.readme),
         )
-        if done.returncode or "Use sudo?" not in done.stdout or "sbin" in done.stdout.split()[0]:
-            raise Failed("\n    ".join((done.stdout + done.stderr).splitlines()[-15:]))
-        self.guest.run(f"{ENVIRONMENT}; kubectl wait pod --all --for=condition=Ready -l app {WAIT}")
-        return f"{done.stdout.split()[0]}; {self._read()}"
 
     def readme(self) -> str:
         """Run the README's two commands."""
         if not self.guest.accelerated:
             return "skipped: emulated"
-        self.guest.run("rm -rf .venv; make demo && make test")
+        self.guest.run("rm -rf .venv; make demo; make test")
         return "make demo and make test passed"
 
 
-def check(system: System) -> list[tuple[str, float, str]]:
+def check(system: System) -> list[Result]:
     """Run all steps on a system, printing a line for each, up to the first that fails."""
     folder = cache() / "vm" / system.suite
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    results: list[tuple[str, float, str]] = []
+    results: list[Result] = []
 
     def step(name: str, work: Callable[[], str]) -> None:
         began = time.monotonic()
         try:
-            found = work()
-        except Failed as error:
-            found = f"FAILED: {error}"
-        results.append((name, time.monotonic() - began, found))
-        print(f"{system.name}: {name} ({results[-1][1]:.0f} s): {found}", flush=True)
-        if found.startswith("FAILED"):
+            text, passed = work(), True
+        except (Failed, DevclusterError) as error:
+            text, passed = str(error), False
+        results.append(Result(name, time.monotonic() - began, text, passed))
+        print(f"{system.name}: {name}{'' if passed else ' FAILED'} ({results[-1].seconds:.0f} s): {text}", flush=True)
+        if not passed:
             raise Failed(name)
 
-    try:
-        step("disk", lambda: guests.prepare(system, folder).name)
-        with guests.running(folder) as guest:
-            run = Check(guest)
-            step("system", run.system)
-            step("prerequisites", run.prerequisites)
-            step("up", run.up)
-            step("workloads", run.workloads)
-            step("isolation", run.isolation)
-            step("session", run.session)
-            step("down", run.down)
-            step("up again", run.again)
-            step("reboot", run.reboot)
-            step("up as a user", run.as_a_user)
-            step("demo and tests", run.readme)
-        shutil.rmtree(folder)  # a guest that failed is kept for a look
-    except Failed:
-        pass
+    with ExitStack() as running:
+        run: list[Check] = []
+
+        def boot() -> str:
+            run.append(Check(running.enter_context(guests.running(folder))))
+            return run[0].guest.how
+
+        try:
+            step("disk", lambda: guests.prepare(system, folder))
+            step("boot", boot)
+            for name, work in run[0].steps():
+                step(name, work)
+        except Failed:
+            print(f"{system.name}: {folder} is kept; the end of its console:\n{guests.console(folder)}", flush=True)
+            return results
+    shutil.rmtree(folder)
     return results
 
 
 def main() -> int:
-    """Check the systems that are named, or every Debian; 1 when one failed."""
+    """Check the systems that are named, or every Debian; 1 when one failed, 2 when none can be checked."""
+    systems = {system.suite: system for system in SYSTEMS if system.suite in SUITES}
+    wanted = sys.argv[1:] or SUITES
     if os.geteuid():
         print("make vm-check needs root: it makes root file systems and enters them", file=sys.stderr)
         return 2
-    wanted = sys.argv[1:] or ["bookworm", "trixie"]
-    rows = [(system, check(system)) for system in SYSTEMS if system.suite in wanted]
+    if unknown := [suite for suite in wanted if suite not in systems]:
+        print(f"SUITES={' '.join(unknown)}: choose from {' '.join(SUITES)}", file=sys.stderr)
+        return 2
+    lacking = [need for need in guests.needs() if not need.present()]
+    if lacking and not prerequisites.has_apt():
+        print(prerequisites.message(lacking), file=sys.stderr)
+        return 2
+    prerequisites.install(lacking, Steps(Console()))
+    rows = [(systems[suite], check(systems[suite])) for suite in wanted]
     print("\n| System | Step | Seconds | |\n|---|---|---|---|")
     for system, results in rows:
-        for name, seconds, found in results:
-            print(f"| {system.name} | {name} | {seconds:.0f} | {found.splitlines()[0]} |")
-    return int(any(found.startswith("FAILED") for _, results in rows for _, _, found in results))
+        for result in results:
+            text = f"{'' if result.passed else 'FAILED: '}{result.text.splitlines()[0] if result.text else ''}"
+            print(f"| {system.name} | {result.step} | {result.seconds:.0f} | {text} |")
+    return int(not all(result.passed for _, results in rows for result in results))
 
 
 if __name__ == "__main__":
