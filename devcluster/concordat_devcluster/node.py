@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from concordat_devcluster import mounts
@@ -86,7 +87,8 @@ def run(layout: Layout) -> None:
 def _end_pods() -> None:
     # The stores are closed and kubelet is gone, so nobody records these ends as failures: to the cluster it
     # looks like a reboot. Whatever is left dies with this process.
-    os.kill(-1, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # There are no pods.
+        os.kill(-1, signal.SIGTERM)
     deadline = time.monotonic() + PODS_SECONDS
     while time.monotonic() < deadline:
         try:
