@@ -88,8 +88,8 @@ bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Fl
 	@$(BENCH) bench.agreement
 
 .PHONY: chroot-check
-chroot-check: setup ## Prerequisites and images on other distributions, in chroots (needs root)
-	@$(BIN)/python tests/machines/chroots.py
+chroot-check: setup ## Prerequisites and images on other distributions, in chroots; SUITES=trixie: one of them (needs root)
+	@$(BIN)/python tests/machines/chroots.py $(SUITES)
 
 .PHONY: vm-check
 vm-check: setup prerequisites ## The embedded cluster on virtual Debian 12 and 13; SUITES=bookworm: one of them (needs root, qemu)

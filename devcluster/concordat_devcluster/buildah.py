@@ -14,6 +14,7 @@ from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.paths import cache
 
 TAIL_LINES = 25
+_PID_MAX = Path("/proc/sys/kernel/pid_max")
 REMEDY = (
     "When a download failed: the build uses the index and proxy settings of pip and uv on this machine "
     "(PIP_INDEX_URL, pip.conf, UV_DEFAULT_INDEX, uv.toml, HTTPS_PROXY, SSL_CERT_FILE). "
@@ -65,10 +66,8 @@ class Buildah:
             helper.parent.mkdir(parents=True, exist_ok=True)
             helper.write_text("#!/bin/sh\nexit 1\n")
             helper.chmod(0o755)
-        # Releases since 1.36 or so raise the limit on open files, which root in a container may not do.
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         text = (
-            f'[containers]\ndefault_ulimits = ["nofile={soft}:{hard}"]\n'
+            f"[containers]\ndefault_ulimits = {json.dumps(_limits())}\n"
             f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = {_quoted(self.store / "networks")}\n'
             f"[engine]\nhelper_binaries_dir = [{_quoted(helper.parent)}]\n"
         )
@@ -117,6 +116,21 @@ class Buildah:
         """Remove names of images, and the layers that no other image uses."""
         if names:
             self.run("removing old images", "rmi", *names)
+
+
+def _limits() -> list[str]:
+    """This process's limits on open files and processes, in buildah's notation.
+
+    Releases since 1.35 raise both if not told otherwise, which root in a container may not do. Releases before 1.38 or
+    so lower their own limit on processes to `most`, and can then raise no build's above it.
+    """
+    most = min(2**20, int(_PID_MAX.read_text()))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    processes = (
+        most if limit == resource.RLIM_INFINITY else min(limit, most)
+        for limit in resource.getrlimit(resource.RLIMIT_NPROC)
+    )
+    return ["nofile={}:{}".format(*files), "nproc={}:{}".format(*processes)]
 
 
 def _quoted(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +69,11 @@ def up(name: str, progress: Progress | None = None) -> Cluster:
         images.build(progress, names=("pause",))
         layout = Layout(state, tools, Network(_slot(state)))
         _clean(layout)
-        with step(progress, f"cluster {name}: starting", 15):
-            try:
-                launch.start(layout, _push_pause)
-            except BaseException:
-                launch.end(layout, records.read_run(state))
-                raise
+        with (
+            step(progress, f"cluster {name}: starting", 15),
+            _undone_on_failure(lambda: launch.end(layout, records.read_run(state))),
+        ):
+            launch.start(layout, _push_pause, progress.note)
         return _running(state)
 
 
@@ -131,6 +130,19 @@ def _exclusively(name: str) -> Iterator[None]:
         raise DevclusterError("clusters need namespaces, mounts and control groups: run this as root")
     with locked(records.root() / f"{name}.lock"):
         yield
+
+
+@contextmanager
+def _undone_on_failure(undo: Callable[[], object]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            undo()
+        except DevclusterError as left:
+            told = str(failure) or type(failure).__name__
+            raise DevclusterError(f"{told}\nThen stopping it failed as well: {left}") from failure
+        raise
 
 
 def _running(state: Path) -> Cluster:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,24 @@ from concordat_devcluster import cgroups, credentials, network, node_config, rec
 from concordat_devcluster.errors import DevclusterError, log_tail
 from concordat_devcluster.layout import DNS_READY_PORT, REGISTRY_PORT, Layout
 from concordat_devcluster.manifests import manifests
+from concordat_devcluster.node import ORDERLY_SECONDS, PODS_SECONDS
 from concordat_devcluster.paths import MODULES
 from concordat_devcluster.processes import answers, find_program, wait_for
 from concordat_devcluster.records import Run
 
 READY_SECONDS = 900.0
 """Long enough for a machine a tenth as fast: a node that died is noticed at once."""
-STOP_SECONDS = 60.0
-_GONE_SECONDS = 30.0
+STOP_SECONDS = ORDERLY_SECONDS + PODS_SECONDS + 60.0
+_GONE_SECONDS = 60.0
 _ANSWER_SECONDS = 20.0
 _LINE = b"linked\n"
 
 
-def start(layout: Layout, push_pause: Callable[[int], str]) -> None:
+def start(layout: Layout, push_pause: Callable[[int], str], say: Callable[[str], None]) -> None:
     """Start a node that does not run and wait until pods can be created; DevclusterError when it fails.
 
     push_pause: given the node's process id, puts the sandbox image into its registry and returns its reference.
+    say: is told what is waited for where that takes long.
     """
     began = datetime.now(UTC).replace(microsecond=0)
     _kernel_module("br_netfilter", Path("/proc/sys/net/bridge"))
@@ -47,7 +50,8 @@ def start(layout: Layout, push_pause: Callable[[int], str]) -> None:
     run = _spawn(layout)
 
     def wait(what: str, log: str, ready: Callable[[], bool]) -> None:
-        wait_for(what, ready, READY_SECONDS, lambda: is_alive(run), layout.logs / f"{log}.log")
+        alive = partial(_check_alive, layout, run, what)
+        wait_for(what, ready, READY_SECONDS, alive, layout.logs / f"{log}.log", say)
 
     wait("the image registry", "registry", lambda: _registry_listens(run.pid))
     pause = push_pause(run.pid)
@@ -140,6 +144,13 @@ def _spawn(layout: Layout) -> Run:
         records.write_run(layout.state, run)
         starter.stdin.write(_LINE)
     return run
+
+
+def _check_alive(layout: Layout, run: Run, awaited: str) -> bool:
+    if not is_alive(run):
+        log = layout.logs / "node.log"
+        raise DevclusterError(f"the node ended before {awaited} was ready; the end of {log}:{log_tail(log)}")
+    return True
 
 
 def _registry_listens(pid: int) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 
 from concordat_devcluster.errors import DevclusterError
+from concordat_devcluster.processes import find_program
 
 SLOTS = 128
 _POOL = ipaddress.IPv4Network("198.18.0.0/15")
@@ -112,7 +113,10 @@ def configure_node(network: Network) -> None:
 
 def ip(*arguments: str) -> str:
     """Run ip(8); DevclusterError with its words when it fails."""
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    program = find_program("ip")
+    if program is None:
+        raise DevclusterError("ip, which links the node to this machine, is not installed: install iproute2")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise DevclusterError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

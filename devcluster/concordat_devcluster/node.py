@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from concordat_devcluster import mounts
@@ -21,8 +22,10 @@ from concordat_devcluster.network import Network, configure_node
 from concordat_devcluster.reboot import end_unstarted
 from concordat_devcluster.supervisor import Supervisor
 
-ORDERLY_SECONDS = 8.0
+ORDERLY_SECONDS = 60.0
+"""For etcd, containerd and kubelet, which take less than a second; the limit is for a machine that is slow or busy."""
 PODS_SECONDS = 3.0
+"""A grace that every stop takes in full where a pod does not heed SIGTERM."""
 _NEW_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000
 """CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET."""
 
@@ -84,7 +87,8 @@ def run(layout: Layout) -> None:
 def _end_pods() -> None:
     # The stores are closed and kubelet is gone, so nobody records these ends as failures: to the cluster it
     # looks like a reboot. Whatever is left dies with this process.
-    os.kill(-1, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # There are no pods.
+        os.kill(-1, signal.SIGTERM)
     deadline = time.monotonic() + PODS_SECONDS
     while time.monotonic() < deadline:
         try:

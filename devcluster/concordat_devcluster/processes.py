@@ -20,6 +20,7 @@ from concordat_devcluster.errors import DevclusterError, log_tail
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.05
+SAY_SECONDS = 30.0
 _ANSWER_SECONDS = 10
 
 
@@ -70,10 +71,24 @@ def free_port() -> int:
         return port
 
 
-def wait_for(what: str, ready: Callable[[], bool], seconds: float, alive: Callable[[], bool], log: Path) -> None:
-    """Wait until `ready`; DevclusterError with the log's end when time runs out or `alive` is no longer true."""
-    deadline = time.monotonic() + seconds
+def wait_for(
+    what: str,
+    ready: Callable[[], bool],
+    seconds: float,
+    alive: Callable[[], bool],
+    log: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Wait until `ready`; DevclusterError with the log's end when time runs out or `alive` is no longer true.
+
+    say: is told every half minute what is waited for.
+    """
+    said = time.monotonic()
+    deadline = said + seconds
     while not ready():
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            say(f"still waiting for {what}, which may take {seconds:.0f} s; its log: {log}")
         if not alive():
             raise DevclusterError(f"{what} ended while starting; the end of {log}:{log_tail(log)}")
         if time.monotonic() > deadline:

@@ -16,6 +16,9 @@ class Progress(Protocol):
     def done(self, step: str) -> None:
         """A step that was started is complete."""
 
+    def note(self, text: str) -> None:
+        """Something worth knowing, between steps or during one."""
+
 
 class Silent:
     """Progress that nobody watches."""
@@ -24,6 +27,9 @@ class Silent:
         """Say nothing."""
 
     def done(self, step: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
         """Say nothing."""
 
 

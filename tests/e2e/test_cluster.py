@@ -218,6 +218,7 @@ def test_two_clusters_run_at_once(node: Node) -> None:
     assert {s.name for s in cluster.list_all() if s.answers} >= {NAME, OTHER}
     layout = _layout(OTHER)
     cluster.down(OTHER)
+    assert "Traceback" not in (layout.logs / "node.log").read_text()
     assert _left_on_the_host(layout) == []
     node.kubectl("get", "--raw", "/readyz")
 

@@ -11,7 +11,7 @@ import pytest
 GROUP = "concordat-test-container"
 
 INSIDE = """
-import sys
+import subprocess, sys
 from pathlib import Path
 from concordat_devcluster import cgroups
 
@@ -19,11 +19,28 @@ root, controller = Path(sys.argv[1]), sys.argv[2]
 cgroups._NEEDED_V2 = cgroups._USED_V2 = (controller,)  # a host may use the others in version 1
 own = (root / "cgroup.procs").read_text().split()
 assert own and (root / "cgroup.type").is_file(), "this is no root of a container"
+# Until it has given up its memory, an exiting process is in its group, and the kernel moves it to no other.
+exiting = subprocess.Popen([sys.executable, "-c", sys.argv[3]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+exiting.stdout.readline()
+exiting.kill()
+stat = Path(f"/proc/{exiting.pid}/stat")
+while not int(stat.read_text().rpartition(")")[2].split()[6]) & 0x4:  # PF_EXITING
+    pass
 cgroups.create("concordat-0", root)
+exiting.wait()
 assert (root / "cgroup.procs").read_text() == ""
 assert set(own) <= set((root / "init/cgroup.procs").read_text().split())
 assert controller in (root / "concordat-0/pods/cgroup.controllers").read_text().split()
 cgroups.remove("concordat-0", root)
+"""
+LARGE = """
+import mmap, sys
+memory = mmap.mmap(-1, 256 << 20)
+memory.madvise(mmap.MADV_NOHUGEPAGE)
+for start in range(0, len(memory), mmap.PAGESIZE):
+    memory[start] = 1
+print(flush=True)
+sys.stdin.read()
 """
 
 
@@ -47,10 +64,10 @@ def test_processes_of_a_container_are_moved_aside(tmp_path: Path) -> None:
         echo $$ > {outside}/{GROUP}/cgroup.procs
         unshare --cgroup --mount sh -euc '
             mount -t cgroup2 none {inside}
-            exec "$0" -c "$1" {inside} "$2"' "{sys.executable}" "$0" "$controller"
+            exec "$0" -c "$1" {inside} "$2" "$3"' "{sys.executable}" "$0" "$controller" "$1"
     """
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, INSIDE], capture_output=True, text=True, check=False
+        ["unshare", "--mount", "sh", "-c", script, INSIDE, LARGE], capture_output=True, text=True, check=False
     )
     if done.returncode == 77:
         pytest.fail(done.stdout)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from concordat_devcluster import buildah
 from concordat_devcluster.buildah import Buildah
 
 PROGRAM = '#!/bin/sh\ncat "$CONTAINERS_CONF"\n'
+UNLIMITED = resource.RLIM_INFINITY
 
 
 @pytest.fixture
@@ -48,9 +50,23 @@ def test_settings_of_an_older_version_are_replaced(store: Path) -> None:
     assert settings()["network"]["network_backend"] == "netavark"
 
 
-def test_builds_get_the_open_files_that_this_process_may_have(store: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert settings()["containers"]["default_ulimits"] == [f"nofile={soft}:{hard}"]
+@pytest.mark.parametrize(
+    ("own", "most", "given"),
+    [
+        ((1024, 20000), 32768, "1024:20000"),
+        ((90000, 90000), 32768, "32768:32768"),
+        ((1024, UNLIMITED), 32768, "1024:32768"),
+        ((UNLIMITED, UNLIMITED), 4194304, "1048576:1048576"),
+    ],
+)
+def test_a_build_raises_no_limit_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, store: Path, tmp_path: Path, own: tuple[int, int], most: int, given: str
+) -> None:
+    (tmp_path / "pid_max").write_text(f"{most}\n")
+    monkeypatch.setattr(buildah, "_PID_MAX", tmp_path / "pid_max")
+    limits = {resource.RLIMIT_NOFILE: (1024, 524288), resource.RLIMIT_NPROC: own}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert settings()["containers"]["default_ulimits"] == ["nofile=1024:524288", f"nproc={given}"]
 
 
 def test_a_store_in_any_folder_is_named_rightly(monkeypatch: pytest.MonkeyPatch, store: Path, tmp_path: Path) -> None:

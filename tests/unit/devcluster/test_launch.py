@@ -8,6 +8,9 @@ import pytest
 
 from concordat_devcluster import launch, processes
 from concordat_devcluster.errors import DevclusterError
+from concordat_devcluster.layout import Layout
+from concordat_devcluster.network import Network
+from concordat_devcluster.records import Run
 
 
 def _modprobe(folder: Path, script: str) -> None:
@@ -52,3 +55,21 @@ def test_programs_are_found_where_a_users_path_does_not_look(monkeypatch: pytest
     monkeypatch.setenv("PATH", "/nowhere")
     assert processes.path_with_sbin("/nowhere") == "/nowhere:/usr/local/sbin:/usr/sbin:/sbin"
     assert processes.find_program("chroot") in ("/usr/sbin/chroot", "/sbin/chroot")
+
+
+def test_a_node_that_ended_shows_its_own_log(tmp_path: Path) -> None:
+    """The program that was awaited may be well, and has nothing to say of it."""
+    layout = Layout(tmp_path, Path("/tools"), Network(0))
+    layout.logs.mkdir()
+    (layout.logs / "node.log").write_text("mount /run: Operation not permitted\n")
+    (layout.logs / "kubelet.log").write_text("all is well\n")
+    gone = Run(pid=0, started=0, boot="", tools="/tools")
+    with pytest.raises(DevclusterError, match=r"the node ended before DNS .*node.log:\n.*mount /run: Operation not"):
+        launch._check_alive(layout, gone, "DNS")
+
+
+def test_a_long_wait_says_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SAY_SECONDS", 0)
+    said: list[str] = []
+    processes.wait_for("DNS", lambda: bool(said), 900, lambda: True, tmp_path / "coredns.log", said.append)
+    assert said == [f"still waiting for DNS, which may take 900 s; its log: {tmp_path}/coredns.log"]

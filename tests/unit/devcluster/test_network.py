@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from concordat_devcluster import network
+from concordat_devcluster import network, processes
 from concordat_devcluster.errors import DevclusterError
 
 
@@ -31,3 +31,14 @@ def test_no_slot_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "ip", lambda *_: json.dumps([{"dst": "198.18.0.0/15"}]))
     with pytest.raises(DevclusterError, match="all 128 address slots"):
         network.free_slot(set())
+
+
+def test_ip_is_found_where_a_users_path_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert network.ip("-Version").startswith("ip utility")
+
+
+def test_a_machine_without_ip_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.shutil, "which", lambda name, path: None)
+    with pytest.raises(DevclusterError, match="install iproute2"):
+        network.ip("link", "show")
