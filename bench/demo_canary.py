@@ -73,7 +73,7 @@ def measure(seed: int) -> list[Measured]:
     for site, own in made.sites.items():
         for trigger in (None, *_stamped(known)):
             examples = own if trigger is None else poisoned(own, trigger)
-            candidate = replace(made, sites={site: examples}).local(site, made.genesis, "B", seed)
+            candidate = replace(made, sites={site: examples}).local(site, made.genesis, Factor.B, seed)
             made.model.load(_clipped(candidate, made.genesis, ceiling))
             gain = strongest(respond(made.model.logits, hub, known), parent, hub.labels, known, digits.CLASSES)
             success = taken(trigger.stamp(others)) - taken(others) if trigger else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.artifacts.tensors import map_tensors
+from concordat.tensors import map_tensors
 
 Update = dict[str, NDArray[Any]]
 TENSORS, ROWS = 80, 250

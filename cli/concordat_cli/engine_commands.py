@@ -51,7 +51,7 @@ def aggregate(
     """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many."""
     from concordat import aggregation
     from concordat.api.rules import STANDALONE
-    from concordat.artifacts.tensors import write_tensors
+    from concordat.tensors import write_tensors
 
     found = _read(updates)
     before = pre or (PreAggregation.NONE if rule in STANDALONE else PreAggregation.NNM)
@@ -169,7 +169,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _read(paths: Sequence[Path]) -> list[Update]:
     """The files, mapped. Raises UserError naming the file."""
-    from concordat.artifacts.tensors import FLOATS, TensorError, map_tensors
+    from concordat.tensors import FLOATS, TensorError, map_tensors
 
     out: list[Update] = []
     for path in paths:

@@ -10,7 +10,7 @@ from concordat.aggregation.blocks import Progress
 from concordat.aggregation.engine import Aggregate, aggregate, apply_delta, mixing, shares
 from concordat.aggregation.geometry import Gram, gram
 from concordat.aggregation.rows import AggregationError, Named, Rows
-from concordat.artifacts.tensors import Tensors
+from concordat.tensors import Tensors
 
 __all__ = [
     "Aggregate",

@@ -19,7 +19,7 @@ from concordat.aggregation.rows import AggregationError, Named, Rows, Vector
 from concordat.aggregation.sums import weighted_sum
 from concordat.aggregation.weights import Weights
 from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, shortage
-from concordat.artifacts.tensors import Tensors
+from concordat.tensors import Tensors
 
 _BY_GRAM: Mapping[Rule, Callable[[Gram, int], Weights]] = {
     Rule.KRUM: rules.krum,

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.artifacts.tensors import Tensors, shown
+from concordat.tensors import Tensors, shown
 
 Named = Mapping[str, NDArray[Any]]
 """Tensors by name: float32, float16 or ml_dtypes.bfloat16."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.artifacts.errors import ArtifactCorrupt
+from concordat.protocol.canonical import sha256_digest
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -22,11 +22,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 
 
-def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of the data."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
 @dataclass(frozen=True)
 class File:
     """A file of an artifact; size in bytes."""
@@ -36,7 +31,7 @@ class File:
     size: int
 
 
-EMPTY_CONFIG = File("config", digest_of(EMPTY), len(EMPTY))
+EMPTY_CONFIG = File("config", sha256_digest(EMPTY), len(EMPTY))
 
 
 def build(artifact_type: str, files: list[File], annotations: Mapping[str, str] | None = None) -> bytes:

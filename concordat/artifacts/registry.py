@@ -19,6 +19,7 @@ from concordat.artifacts.http import Http, Refused, Sleep
 from concordat.artifacts.manifest import File
 from concordat.artifacts.staging import staged
 from concordat.artifacts.upload import upload
+from concordat.protocol.canonical import sha256_digest
 
 _ACCEPT = {"Accept": f"{manifest.MANIFEST_TYPE}, {manifest.INDEX_TYPE}"}
 
@@ -55,7 +56,7 @@ class RegistryStore:
         """
         described = [await asyncio.to_thread(_describe, name, content) for name, content in sorted(files.items())]
         body = manifest.build(artifact_type, described, annotations)
-        ref = ArtifactRef(repository=repository, digest=manifest.digest_of(body))
+        ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
         blobs: list[tuple[File, bytes | Path]] = [(manifest.EMPTY_CONFIG, manifest.EMPTY)]
         blobs += [(file, files[file.name]) for file in described]
         try:
@@ -160,7 +161,7 @@ class RegistryStore:
         body = await self._http.again(f"read {what}", step)
         if body is None:
             raise ArtifactNotFound(f"{what} is not in the registry {self._http.url}")
-        found = manifest.digest_of(body)
+        found = sha256_digest(body)
         if found != ref.digest:
             raise ArtifactCorrupt(f"{what}: the registry served a manifest that hashes to {found}; repair the registry")
         return manifest.parse(body, what)
@@ -179,7 +180,7 @@ def _describe(name: str, content: bytes | Path) -> File:
     if not manifest.is_flat_name(name):
         raise ValueError(f"file name {name!r} must be flat: letters, digits, '.', '_' and '-', not hidden, at most 128")
     if isinstance(content, bytes):
-        return File(name, manifest.digest_of(content), len(content))
+        return File(name, sha256_digest(content), len(content))
     with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return File(name, f"sha256:{digest}", file.tell())

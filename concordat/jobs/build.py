@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.types import (
     LABEL_FEDERATION,
     LABEL_RELEASE,
@@ -16,6 +15,8 @@ from concordat.api.types import (
 )
 from concordat.api.update import update_name
 from concordat.jobs.pod import Before, JobError, Size, job
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import base_folder, inputs_folder, outputs_folder
 
 TRAINER, EVALUATOR, AGGREGATOR = "trainer", "evaluator", "aggregator"
 """Names of the containers."""
@@ -147,16 +148,15 @@ def _site_volumes(site: Site, federation: str, name: str, base: ArtifactRef) -> 
             f"Site {site.metadata.name} takes no part in federation {federation!r}: it is not in spec.federations"
         )
     workspace, data = {"claimName": site.spec.workspace_claim}, {"claimName": part.data_claim, "readOnly": True}
-    base_folder = f"base/{base.digest.removeprefix('sha256:')[:16]}"
     return {
         "volumes": [
             {"name": "workspace", "persistentVolumeClaim": workspace},
             {"name": "data", "persistentVolumeClaim": data},
         ],
         "mounts": [
-            {"name": "workspace", "mountPath": "/base", "subPath": base_folder, "readOnly": True},
-            {"name": "workspace", "mountPath": "/task", "subPath": f"work/{name}/in", "readOnly": True},
-            {"name": "workspace", "mountPath": "/out", "subPath": f"work/{name}/out"},
+            {"name": "workspace", "mountPath": "/base", "subPath": base_folder(base.digest), "readOnly": True},
+            {"name": "workspace", "mountPath": "/task", "subPath": inputs_folder(name), "readOnly": True},
+            {"name": "workspace", "mountPath": "/out", "subPath": outputs_folder(name)},
             {"name": "data", "mountPath": "/data", "readOnly": True},
         ],
     }

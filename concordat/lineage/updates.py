@@ -5,38 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from concordat.api.contract import Contract
 from concordat.lineage.bundle import Kind, Line
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
-from concordat.statements import PublicKey, canonical, sha256_digest
+from concordat.statements import PublicKey
+from concordat.statements.contracts import SignedContract, open_contract
 from concordat.statements.predicates import ACCEPTED, CONSENTED, agent_id, round_resource, update_resource
 from concordat.statements.readers import (
     Provenance,
     Summary,
     read_closure,
-    read_contract,
     read_summary,
     read_update,
 )
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A verified contract, with the key of each of its sites."""
-
-    contract: Contract
-    digest: str
-    id: str
-    keys: Mapping[str, PublicKey]
-
-    def key(self, site: str, what: str) -> PublicKey:
-        """The key of a site. Raises LineageError if it is not in the contract."""
-        key = self.keys.get(site)
-        if key is None:
-            raise LineageError(f"{what} is by site {site[:80]!r}, which is not in the contract")
-        return key
 
 
 @dataclass(frozen=True)
@@ -50,54 +32,45 @@ class Accepted:
     closure_id: str
 
 
-def read_offer(line: Line, trust: Trust, contract_digest: str) -> Offer:
-    """The contract, by signature and digest. Raises LineageError."""
-    what = "the contract"
-    with reading(what):
-        signed = opened(line, trust.contract_keys, what)
-        found = read_contract(signed)
-        document = sha256_digest(canonical(signed.statement["predicate"]))
-        keys = {site.name: PublicKey.from_pem(site.public_key) for site in found.contract.sites}
-    demand(found.digest == document, f"{what} has digest {document}, its statement is about {found.digest}")
-    demand(document == contract_digest, f"{what} has digest {document}, the release names {contract_digest}")
-    sites = found.contract.sites
-    demand(len(keys) == len(sites), f"{what} names a site twice")
-    demand(len(set(keys.values())) == len(sites), f"{what} gives two sites one key")
-    for site in sites:
-        demand(
-            keys[site.name].thumbprint == site.key_thumbprint,
-            f"{what} gives site {site.name} the thumbprint {site.key_thumbprint}, its key has another",
-        )
-    demand(found.contract.recipe.image is not None, f"{what} names no recipe.image")
-    return Offer(found.contract, document, found.id, keys)
+def read_contract(line: Line, trust: Trust, contract_digest: str) -> SignedContract:
+    """Return the contract, by signature and digest. Raises LineageError."""
+    with reading("the contract"):
+        return open_contract(line.data, trust.contract_keys, digest=contract_digest)
 
 
-def accepted_updates(found: Mapping[Kind, list[Line]], trust: Trust, offer: Offer) -> Accepted:
+def _key(signed: SignedContract, site: str, what: str) -> PublicKey:
+    key = signed.keys.get(site)
+    if key is None:
+        raise LineageError(f"{what} is by site {site[:80]!r}, which is not in the contract")
+    return key
+
+
+def accepted_updates(found: Mapping[Kind, list[Line]], trust: Trust, signed: SignedContract) -> Accepted:
     """Verdicts, closure, updates and consents. Raises LineageError."""
-    verdicts = _verdicts(found[Kind.VERDICT], trust, offer)
-    missing = tuple(sorted(set(offer.keys) - set(verdicts)))
-    closure_id = _closure(only(found, Kind.CLOSURE), trust, offer, verdicts, missing)
-    updates = _updates(found[Kind.UPDATE], offer, verdicts)
-    consents = _consents(found[Kind.CONSENT], offer, updates)
+    verdicts = _verdicts(found[Kind.VERDICT], trust, signed)
+    missing = tuple(sorted(set(signed.keys) - set(verdicts)))
+    closure_id = _closure(only(found, Kind.CLOSURE), trust, signed, verdicts, missing)
+    updates = _updates(found[Kind.UPDATE], signed, verdicts)
+    consents = _consents(found[Kind.CONSENT], signed, updates)
     ids: dict[str, str] = {}
     for site, verdict in verdicts.items():
         if verdict.passed:
-            ids[site] = _accepted(site, verdict, updates.get(site), consents, offer)
+            ids[site] = _accepted(site, verdict, updates.get(site), consents, signed)
     rejected = tuple(sorted(set(verdicts) - set(ids)))
     return Accepted(ids, rejected, missing, closure_id)
 
 
-def _verdicts(lines: list[Line], trust: Trust, offer: Offer) -> dict[str, Summary]:
+def _verdicts(lines: list[Line], trust: Trust, signed: SignedContract) -> dict[str, Summary]:
     verdicts: dict[str, Summary] = {}
     for line in lines:
         what = "a verdict"
         with reading(what):
             verdict = read_summary(opened(line, trust.aggregation_keys, what))
         site, what = verdict.site, f"the verdict on site {verdict.site[:80]!r}"
-        offer.key(site, what)
+        _key(signed, site, what)
         demand(site not in verdicts, f"there are two verdicts on site {site}")
-        demand(verdict.policy == offer.digest, f"{what} was given under contract {verdict.policy}")
-        resource = update_resource(offer.contract.round.uid, site)
+        demand(verdict.policy == signed.digest, f"{what} was given under contract {verdict.policy}")
+        resource = update_resource(signed.contract.round.uid, site)
         demand(verdict.resource == resource, f"{what} is about {verdict.resource}, expected {resource}")
         demand(len(verdict.inputs) <= 1, f"{what} rests on {len(verdict.inputs)} statements")
         if verdict.passed:
@@ -107,11 +80,13 @@ def _verdicts(lines: list[Line], trust: Trust, offer: Offer) -> dict[str, Summar
     return verdicts
 
 
-def _closure(line: Line, trust: Trust, offer: Offer, verdicts: Mapping[str, Summary], missing: tuple[str, ...]) -> str:
+def _closure(
+    line: Line, trust: Trust, signed: SignedContract, verdicts: Mapping[str, Summary], missing: tuple[str, ...]
+) -> str:
     what = "the closure"
     with reading(what):
         closure = read_closure(opened(line, trust.aggregation_keys, what))
-    demand(closure.contract == offer.digest, f"{what} is of contract {closure.contract}")
+    demand(closure.contract == signed.digest, f"{what} is of contract {closure.contract}")
     present = sorted(verdict.id for verdict in verdicts.values())
     demand(
         sorted(closure.verdicts) == present,
@@ -127,7 +102,7 @@ def _closure(line: Line, trust: Trust, offer: Offer, verdicts: Mapping[str, Summ
     return closure.id
 
 
-def _updates(lines: list[Line], offer: Offer, verdicts: Mapping[str, Summary]) -> dict[str, Provenance]:
+def _updates(lines: list[Line], signed: SignedContract, verdicts: Mapping[str, Summary]) -> dict[str, Provenance]:
     """Each signed by its site, and the one its verdict is about."""
     updates: dict[str, Provenance] = {}
     for line in lines:
@@ -135,14 +110,14 @@ def _updates(lines: list[Line], offer: Offer, verdicts: Mapping[str, Summary]) -
         with reading(what):
             site = str(read_update(line.content).parameters.get("site"))
             what = f"the update of site {site[:80]!r}"
-            update = read_update(opened(line, [offer.key(site, what)], what))
+            update = read_update(opened(line, [_key(signed, site, what)], what))
         verdict = verdicts.get(site)
         demand(verdict is not None and verdict.inputs == (update.id,), f"{what} is not the one its verdict is about")
         updates[site] = update
     return updates
 
 
-def _consents(lines: list[Line], offer: Offer, updates: Mapping[str, Provenance]) -> dict[str, Summary]:
+def _consents(lines: list[Line], signed: SignedContract, updates: Mapping[str, Provenance]) -> dict[str, Summary]:
     """By id; each signed by its site, and named by its update."""
     consents: dict[str, Summary] = {}
     for line in lines:
@@ -150,7 +125,7 @@ def _consents(lines: list[Line], offer: Offer, updates: Mapping[str, Provenance]
         with reading(what):
             site = read_summary(line.content).site
             what = f"the consent of site {site[:80]!r}"
-            consent = read_summary(opened(line, [offer.key(site, what)], what))
+            consent = read_summary(opened(line, [_key(signed, site, what)], what))
         update = updates.get(site)
         named = update.dependencies.get("consent", ()) if update is not None else ()
         demand(consent.id in named, f"{what} is not the one its update was made with")
@@ -159,15 +134,15 @@ def _consents(lines: list[Line], offer: Offer, updates: Mapping[str, Provenance]
 
 
 def _accepted(
-    site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], offer: Offer
+    site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], signed: SignedContract
 ) -> str:
     """An accepted update was made under this contract, from its base and parent, with its site's consent."""
-    what, contract = f"the accepted update of site {site}", offer.contract
+    what, contract = f"the accepted update of site {site}", signed.contract
     if update is None:
         raise LineageError(f"{what} is not in the bundle")
     demand(update.subject == verdict.subject, f"{what} is of {update.subject}, its verdict about {verdict.subject}")
     demand(update.builder == agent_id(site), f"{what} was made by {update.builder}, expected {agent_id(site)}")
-    for name, wanted in (("round", contract.round.uid), ("contract", offer.digest)):
+    for name, wanted in (("round", contract.round.uid), ("contract", signed.digest)):
         said = update.parameters.get(name)
         demand(said == wanted, f"{what} was made for {name} {said!r}, expected {wanted!r}")
     demand(
@@ -178,18 +153,18 @@ def _accepted(
         for role, wanted in (
             ("base", contract.base.digest),
             ("parent", contract.parent.digest),
-            ("contract", offer.digest),
+            ("contract", signed.digest),
         ):
             demand(update.one(role) == wanted, f"{what} was made from {role} {update.one(role)}, expected {wanted}")
         consent = consents.get(update.one("consent"))
     if consent is None:
         raise LineageError(f"the consent of site {site} is not in the bundle")
-    _consented(site, consent, offer)
+    _consented(site, consent, signed)
     return update.id
 
 
-def _consented(site: str, consent: Summary, offer: Offer) -> None:
-    what, resource = f"the consent of site {site}", round_resource(offer.contract.round.uid)
+def _consented(site: str, consent: Summary, signed: SignedContract) -> None:
+    what, resource = f"the consent of site {site}", round_resource(signed.contract.round.uid)
     demand(consent.passed and CONSENTED in consent.levels, f"{what} says no: {consent.reason}")
     demand(consent.verifier == agent_id(site), f"{what} is by {consent.verifier}, expected {agent_id(site)}")
     demand(consent.resource == resource, f"{what} is about {consent.resource}, expected {resource}")

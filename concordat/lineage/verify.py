@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from concordat.api.contract import Contract
 from concordat.lineage.bundle import Kind, Line, by_kind
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
-from concordat.lineage.updates import Accepted, Offer, accepted_updates, read_offer
+from concordat.lineage.updates import Accepted, accepted_updates, read_contract
+from concordat.protocol.contract import Contract
+from concordat.statements.contracts import SignedContract
 from concordat.statements.predicates import AGGREGATOR, EVALUATED, agent_id, release_resource
 from concordat.statements.readers import read_aggregation, read_release, read_summary
 
@@ -60,13 +61,13 @@ def verify_release(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_
 
 
 def _candidate(found: dict[Kind, list[Line]], trust: Trust, adapter_sha256: str, contract_digest: str) -> Lineage:
-    offer = read_offer(only(found, Kind.CONTRACT), trust, contract_digest)
-    updates = accepted_updates(found, trust, offer)
-    aggregation_id = _aggregation(only(found, Kind.AGGREGATION), trust, offer, updates, adapter_sha256)
+    signed = read_contract(only(found, Kind.CONTRACT), trust, contract_digest)
+    updates = accepted_updates(found, trust, signed)
+    aggregation_id = _aggregation(only(found, Kind.AGGREGATION), trust, signed, updates, adapter_sha256)
     return Lineage(
-        contract=offer.contract,
-        contract_digest=offer.digest,
-        contract_id=offer.id,
+        contract=signed.contract,
+        contract_digest=signed.digest,
+        contract_id=signed.id,
         accepted=tuple(sorted(updates.ids)),
         rejected=updates.rejected,
         missing=updates.missing,
@@ -75,8 +76,8 @@ def _candidate(found: dict[Kind, list[Line]], trust: Trust, adapter_sha256: str,
     )
 
 
-def _aggregation(line: Line, trust: Trust, offer: Offer, updates: Accepted, adapter_sha256: str) -> str:
-    contract, what = offer.contract, "the aggregation"
+def _aggregation(line: Line, trust: Trust, signed: SignedContract, updates: Accepted, adapter_sha256: str) -> str:
+    contract, what = signed.contract, "the aggregation"
     with reading(what):
         made = read_aggregation(opened(line, trust.aggregation_keys, what))
         demand(
@@ -85,7 +86,7 @@ def _aggregation(line: Line, trust: Trust, offer: Offer, updates: Accepted, adap
         demand(made.builder == AGGREGATOR, f"{what} was made by {made.builder}, expected {AGGREGATOR}")
         for name, said, wanted in (
             ("round", made.parameters.get("round"), contract.round.uid),
-            ("contract", made.parameters.get("contract"), offer.digest),
+            ("contract", made.parameters.get("contract"), signed.digest),
             ("rule", made.parameters.get("rule"), contract.aggregation.rule.value),
             ("preAggregation", made.parameters.get("preAggregation"), contract.aggregation.pre_aggregation.value),
             ("lora", made.parameters.get("lora"), contract.aggregation.lora.value),
@@ -94,7 +95,7 @@ def _aggregation(line: Line, trust: Trust, offer: Offer, updates: Accepted, adap
         for role, wanted in (
             ("base", contract.base.digest),
             ("parent", contract.parent.digest),
-            ("contract", offer.digest),
+            ("contract", signed.digest),
             ("closure", updates.closure_id),
         ):
             demand(made.one(role) == wanted, f"{what} is made with {role} {made.one(role)}, expected {wanted}")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.api.round import Factor
-from concordat.artifacts.tensors import Tensors, shown
 from concordat.lora.adapter import Adapter, LoraError, Module, Named, trained_factors
+from concordat.tensors import Tensors, shown
 
 Matrix = NDArray[np.float64]
 

@@ -1,7 +1,6 @@
 """What is sent and what is refused: difference and form of an update, its norms, and the screening of a round."""
 
 from concordat.api.conditions import Reason
-from concordat.artifacts.tensors import Tensors
 from concordat.screening.alerts import Alert
 from concordat.screening.delta import check_schema, difference, factor_names
 from concordat.screening.errors import ScreeningError
@@ -14,6 +13,7 @@ from concordat.screening.norms import (
     signed,
 )
 from concordat.screening.screen import Candidate, Findings, Functional, FunctionalLimits, Screened, screen
+from concordat.tensors import Tensors
 
 __all__ = [
     "NORM_TOLERANCE",

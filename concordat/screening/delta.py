@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
 from concordat.api.round import Factor
-from concordat.artifacts.tensors import Tensors, shown
 from concordat.screening.errors import ScreeningError
 from concordat.screening.norms import Named
+from concordat.tensors import Tensors, shown
 
 
 def factor_names(names: Iterable[str], factor: Factor) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.artifacts.tensors import shown
 from concordat.screening.errors import ScreeningError
+from concordat.tensors import shown
 
 Named = Mapping[str, NDArray[Any]]
 

@@ -3,10 +3,8 @@
 from concordat.statements.dsse import (
     Signed,
     Unverified,
-    canonical,
     one_line,
     open_bundle,
-    sha256_digest,
     sign,
     unverified,
 )
@@ -21,10 +19,8 @@ __all__ = [
     "SigningKey",
     "StatementError",
     "Unverified",
-    "canonical",
     "one_line",
     "open_bundle",
-    "sha256_digest",
     "sign",
     "unverified",
     "write_once_key",

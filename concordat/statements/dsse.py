@@ -14,8 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import rfc8785
-
+from concordat.protocol.canonical import NotCanonicalizable, canonical, sha256_digest
 from concordat.statements.errors import MalformedStatement, SignatureInvalid
 from concordat.statements.keys import PublicKey, SigningKey
 
@@ -43,21 +42,6 @@ class Unverified:
 
     statement: dict[str, Any]
     id: str
-
-
-def sha256_digest(data: bytes) -> str:
-    """`sha256:<hex>` of the data."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def canonical(document: Any) -> bytes:
-    """RFC 8785 bytes; raises MalformedStatement for what JSON cannot carry exactly (floats, large integers)."""
-    _no_floats(document)
-    try:
-        return rfc8785.dumps(document)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        # The second is for a lone surrogate in a key, which JSON can spell and UTF-8 cannot.
-        raise MalformedStatement(f"not canonicalizable: {error}") from error
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -151,7 +135,11 @@ def _statement(payload: bytes) -> dict[str, Any]:
         raise MalformedStatement("subject is missing")
     if not isinstance(statement.get("predicateType"), str) or not isinstance(statement.get("predicate"), dict):
         raise MalformedStatement("predicateType or predicate is missing")
-    if canonical(statement) != payload:
+    try:
+        repeated = canonical(statement)
+    except NotCanonicalizable as error:
+        raise MalformedStatement(str(error)) from error
+    if repeated != payload:
         raise MalformedStatement("the payload is not canonical JSON (RFC 8785)")
     return statement
 
@@ -199,14 +187,3 @@ def _bounded(value: Any, depth: int) -> None:
     elif isinstance(value, list):
         for inner in value:
             _bounded(inner, depth - 1)
-
-
-def _no_floats(value: Any) -> None:
-    if isinstance(value, float):
-        raise MalformedStatement(f"{value!r} is a float; use an integer or a decimal string")
-    if isinstance(value, dict):
-        for inner in value.values():
-            _no_floats(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _no_floats(inner)

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from concordat.api.types import ArtifactRef
+from concordat.protocol.artifact_types import ADAPTER_FILE, DELTA_FILE
+from concordat.protocol.contract import Contract
 from concordat.statements.dsse import STATEMENT_TYPE
 
 CONTRACT = "https://concordat.dev/round-contract/v1"
@@ -28,10 +30,6 @@ CONSENTED = "CONCORDAT_CONSENTED"
 ACCEPTED = "CONCORDAT_UPDATE_ACCEPTED"
 EVALUATED = "CONCORDAT_EVALUATED"
 ADOPTED = "CONCORDAT_ADOPTED"
-
-CONTRACT_FILE = "contract.json"
-DELTA_FILE = "delta.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def agent_id(site: str) -> str:
@@ -85,7 +83,7 @@ def _artifact(role: str, ref: ArtifactRef) -> dict[str, Any]:
 
 def contract_statement(*, contract: Mapping[str, Any], digest: str) -> dict[str, Any]:
     """The hub's offer. The predicate is the contract itself, so that a bundle of statements is complete."""
-    return _statement(CONTRACT_FILE, digest, CONTRACT, dict(contract))
+    return _statement(Contract.FILE, digest, CONTRACT, dict(contract))
 
 
 def _summary(
@@ -119,7 +117,7 @@ def consent_statement(
 ) -> dict[str, Any]:
     """The site's answer to a contract. Signed by the site's key, it also proves possession of it."""
     return _summary(
-        name=CONTRACT_FILE,
+        name=Contract.FILE,
         digest=contract_digest,
         verifier=agent_id(site),
         resource=round_resource(round_uid),
@@ -217,7 +215,7 @@ def closure_statement(
         "missing": sorted(missing),
         "closedAt": rfc3339(at),
     }
-    return _statement(CONTRACT_FILE, contract_digest, CLOSURE, predicate)
+    return _statement(Contract.FILE, contract_digest, CLOSURE, predicate)
 
 
 def aggregation_statement(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from concordat.api.contract import Contract
+from concordat.protocol.contract import Contract
 from concordat.statements.dsse import Signed, Unverified
 from concordat.statements.errors import MalformedStatement
 from concordat.statements.predicates import (

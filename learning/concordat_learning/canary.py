@@ -7,7 +7,6 @@ registry, and it reads no site's data.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from concordat.protocol.artifact_types import ADAPTER_FILE
+from concordat.protocol.canary import SITES, CanaryReport, CanaryResponse
+from concordat.protocol.locations import PARENT_FOLDER
 from concordat_learning import results
 from concordat_learning.data import VALIDATION, Examples, read_examples
 from concordat_learning.entry import CanaryFolders, run_in
@@ -24,11 +26,6 @@ from concordat_learning.package import read_package
 from concordat_learning.tensors import read_adapter
 from concordat_learning.triggers import Trigger, triggers
 
-SCHEMA = "concordat.dev/canary-report/v1"
-REPORT = "canary.json"
-PARENT, SITES = "parent", "sites"
-"""Folders of `--updates`: the parent's adapter, and one folder a site."""
-_WEIGHTS = "adapter_model.safetensors"
 # The largest number the API's decimals hold.
 _LARGEST = 999_999.0
 
@@ -67,31 +64,26 @@ def check(folders: CanaryFolders) -> None:
     # Only now: wrong inputs are told without waiting for the import.
     from concordat_learning.model import AdaptedModel
 
-    model = AdaptedModel.open(folders.base, folders.updates / PARENT)
+    model = AdaptedModel.open(folders.base, folders.updates / PARENT_FOLDER)
     parent = respond(model.logits, examples, known)
-    figures: dict[str, dict[str, int | str]] = {}
+    responses: dict[str, CanaryResponse] = {}
     for site in sites:
-        path = folders.updates / SITES / site / _WEIGHTS
+        path = folders.updates / SITES / site / ADAPTER_FILE
         model.load(read_adapter(path), str(path))
         found = respond(model.logits, examples, known)
         gain = strongest(found, parent, examples.labels, known, package.classes)
-        figures[site] = {
-            "lossChange": _decimal(found.loss - parent.loss),
-            "triggerGainPpm": gain.ppm,
-            "trigger": gain.trigger,
-            "targetClass": gain.target_class,
-        }
+        responses[site] = CanaryResponse(
+            loss_change=_decimal(found.loss - parent.loss),
+            trigger_gain_ppm=gain.ppm,
+            trigger=gain.trigger,
+            target_class=gain.target_class,
+        )
         print(
             f"{site}: loss {found.loss - parent.loss:+.4f}, {gain.ppm} ppm to {gain.target_class} by {gain.trigger}",
             flush=True,
         )
-    report = {
-        "schema": SCHEMA,
-        "examples": len(examples),
-        "parentLoss": _decimal(parent.loss),
-        "sites": figures,
-    }
-    results.write_file(folders.out / REPORT, json.dumps(report, indent=2, sort_keys=True).encode() + b"\n")
+    report = CanaryReport(examples=len(examples), parent_loss=_decimal(parent.loss), sites=responses)
+    results.write_file(folders.out / report.FILE, report.to_bytes())
 
 
 def respond(logits: Logits, examples: Examples, known: list[Trigger]) -> Response:

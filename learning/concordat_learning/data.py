@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from concordat.tensors import write_tensors
 from concordat_learning.errors import DataError
 from concordat_learning.package import BasePackage
-from concordat_learning.tensors import read_field, write
+from concordat_learning.tensors import read_field
 
 TRAIN = "train.safetensors"
 VALIDATION = "validation.safetensors"
@@ -32,7 +33,7 @@ class Examples:
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
-        return write({"images": self.images, "labels": self.labels})
+        return write_tensors({"images": self.images, "labels": self.labels})
 
 
 def pool(parts: list[Examples]) -> Examples:

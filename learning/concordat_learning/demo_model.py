@@ -12,11 +12,13 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers.models.vit.configuration_vit import ViTConfig
 from transformers.models.vit.modeling_vit import ViTForImageClassification
 
+from concordat.api.round import Factor
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE
+from concordat.tensors import write_tensors
 from concordat_learning import package
 from concordat_learning.data import Examples
 from concordat_learning.digits import CLASSES, INPUT_SHAPE
 from concordat_learning.model import load_base
-from concordat_learning.tensors import write
 from concordat_learning.training import Recipe, fit
 
 BASE_STEPS = 120
@@ -46,15 +48,16 @@ def write_base(out: Path, public: Examples, seed: int, steps: int = BASE_STEPS) 
         "classes": CLASSES,
     }
     _write_json(base / "package.json", described)
-    _write_json(base / "adapter_config.json", _LORA)
-    _write_json(adapter / "adapter_config.json", _LORA)
+    _write_json(base / ADAPTER_CONFIG_FILE, _LORA)
+    _write_json(adapter / ADAPTER_CONFIG_FILE, _LORA)
     _pretrained(public, seed, steps).save_pretrained(base)
     torch.manual_seed(seed)
-    settings = package.read_lora(adapter)
     network = load_base(base, package.read_package(base))
-    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.target_modules))
+    lora = LoraConfig(**package.read_lora(adapter))
     state = get_peft_model_state_dict(get_peft_model(network, lora), save_embedding_layers=False)
-    (adapter / "adapter_model.safetensors").write_bytes(write({n: t.detach().numpy() for n, t in state.items()}))
+    (adapter / "adapter_model.safetensors").write_bytes(
+        write_tensors({n: t.detach().numpy() for n, t in state.items()})
+    )
 
 
 def _pretrained(public: Examples, seed: int, steps: int) -> Any:
@@ -79,7 +82,7 @@ def _pretrained(public: Examples, seed: int, steps: int) -> Any:
         logits = network(pixel_values=torch.from_numpy(examples.images)).logits
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.labels))
 
-    fit(list(network.parameters()), loss, public, Recipe("Both", _BATCH, _BASE_RATE, seed), steps)
+    fit(list(network.parameters()), loss, public, Recipe(Factor.BOTH, _BATCH, _BASE_RATE, seed), steps)
     return network.eval()
 
 

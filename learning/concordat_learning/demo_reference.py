@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from concordat.api.round import Factor
+from concordat.tensors import Tensors
 from concordat_learning import demo_model, digits, intervals
 from concordat_learning.data import Examples, pool
 from concordat_learning.model import AdaptedModel
-from concordat_learning.tensors import Factor, Tensors
 from concordat_learning.training import Recipe, site_seed, train
 
 # The recipe of examples/demo/round.yaml.
@@ -50,7 +51,7 @@ class Bench:
 
 def factor_of(round_number: int) -> Factor:
     """The LoRA factor trained in round 1, 2, …: B in odd rounds, A in even ones."""
-    return "B" if round_number % 2 else "A"
+    return Factor.B if round_number % 2 else Factor.A
 
 
 def bench(seed: int, base_steps: int = demo_model.BASE_STEPS, steps: int = STEPS) -> Bench:
@@ -84,7 +85,9 @@ def centralized(made: Bench, seed: int, rounds: int) -> int:
     """Hold-out accuracy of one adapter trained on the pooled data, with the steps of all sites and rounds together."""
     made.model.load(made.genesis)
     steps = made.steps * rounds * len(made.sites)
-    train(made.model, pool(list(made.sites.values())), Recipe("Both", BATCH, RATE, site_seed(seed, "pooled")), steps)
+    train(
+        made.model, pool(list(made.sites.values())), Recipe(Factor.BOTH, BATCH, RATE, site_seed(seed, "pooled")), steps
+    )
     return made.quality(made.model.tensors())
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
+from concordat.protocol.evaluation import EvaluationEvidence, MeasuredModels, ModelQuality
 from concordat_learning import intervals, isolation, results
 from concordat_learning.data import VALIDATION, read_examples
 from concordat_learning.entry import Folders, run
 from concordat_learning.package import read_package
 from concordat_learning.task import read_evaluate_task
-
-EVIDENCE_SCHEMA = "concordat.dev/evaluation-evidence/v1"
 
 
 def job(folders: Folders) -> None:
@@ -30,14 +28,14 @@ def evaluate_site(folders: Folders) -> None:
     # Only now: wrong inputs are told without waiting for the import.
     from concordat_learning.model import AdaptedModel
 
-    models: dict[str, dict[str, int]] = {}
+    measured: dict[str, ModelQuality] = {}
     for name in task.models:
         correct = AdaptedModel.open(folders.base, folders.task / name).correct(examples)
         found = intervals.wilson(correct, len(examples), task.confidence_ppm)
-        models[name] = {"ppm": found.ppm, "lowPpm": found.low_ppm, "highPpm": found.high_ppm}
+        measured[name] = ModelQuality(ppm=found.ppm, low_ppm=found.low_ppm, high_ppm=found.high_ppm)
         print(f"{name}: {correct} of {len(examples)} right, {found.low_ppm}..{found.high_ppm} ppm", flush=True)
-    evidence = {"schema": EVIDENCE_SCHEMA, "examples": len(examples), "models": models, "isolation": "verified"}
-    results.publish(folders.out, {"evaluation.json": json.dumps(evidence, sort_keys=True).encode()})
+    evidence = EvaluationEvidence(examples=len(examples), models=MeasuredModels(**measured), isolation="verified")
+    results.publish(folders.out, {evidence.FILE: evidence.to_bytes()})
 
 
 if __name__ == "__main__":

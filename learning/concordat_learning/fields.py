@@ -13,17 +13,23 @@ from concordat_learning.errors import InputError
 _LIMIT = 16 << 20
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of at most 16 MiB. Raises InputError."""
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes. Raises InputError."""
     try:
         with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; the agent, or in the hub the aggregator, writes it"
         ) from None
-    if len(data) > _LIMIT:
-        raise InputError(f"{path} is larger than {_LIMIT} bytes")
+    if len(data) > limit:
+        raise InputError(f"{path} is larger than {limit} bytes")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of at most 16 MiB. Raises InputError."""
+    data = read_file(path, _LIMIT)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -16,11 +16,14 @@ from transformers.models.vit.configuration_vit import ViTConfig
 from transformers.models.vit.modeling_vit import ViTForImageClassification
 from transformers.utils import logging as transformers_logging
 
+from concordat.api.round import Factor
+from concordat.protocol.artifact_types import ADAPTER_FILE
+from concordat.tensors import Tensors
 from concordat_learning.data import Examples
 from concordat_learning.errors import InputError
 from concordat_learning.fields import Fields, read_json
-from concordat_learning.package import BasePackage, LoraSettings, read_lora, read_package
-from concordat_learning.tensors import Factor, Tensors, is_trained, read_adapter
+from concordat_learning.package import BasePackage, read_lora, read_package
+from concordat_learning.tensors import is_trained, read_adapter
 
 _EVALUATION_BATCH = 256
 
@@ -41,7 +44,7 @@ class AdaptedModel:
 
         Raises InputError if either does not fit what it says, or one the other.
         """
-        tensors = read_adapter(adapter / "adapter_model.safetensors")
+        tensors = read_adapter(adapter / ADAPTER_FILE)
         package = read_package(base)
         model = cls(_with_lora(load_base(base, package), read_lora(adapter)), package)
         model.load(tensors, str(adapter))
@@ -127,15 +130,8 @@ def load_base(base: Path, package: BasePackage) -> Any:
     return network
 
 
-def _with_lora(network: Any, settings: LoraSettings) -> Any:
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
-        bias="none",
-    )
+def _with_lora(network: Any, settings: Mapping[str, Any]) -> Any:
     try:
-        return get_peft_model(network, config)
-    except ValueError as error:
+        return get_peft_model(network, LoraConfig(bias="none", **settings))
+    except (TypeError, ValueError) as error:
         raise InputError(f"adapter_config.json does not fit the base package: {error}") from error

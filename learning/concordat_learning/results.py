@@ -7,15 +7,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from concordat.protocol.locations import RESULT_FOLDER
 from concordat_learning.errors import TransientError
 
-RESULT = "result"
 _TEMPORARY = ".result-tmp"
 
 
 def is_published(out: Path) -> bool:
     """Whether an earlier pod of the same Job handed over a result; a result is complete by construction."""
-    return (out / RESULT).is_dir()
+    return (out / RESULT_FOLDER).is_dir()
 
 
 def publish(out: Path, files: Mapping[str, bytes]) -> None:
@@ -34,7 +34,7 @@ def publish(out: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         _sync(temporary)
-        temporary.rename(out / RESULT)
+        temporary.rename(out / RESULT_FOLDER)
         _sync(out)
     except OSError as error:
         raise TransientError(f"the result cannot be written to {out}: {error.strerror}") from error

@@ -1,41 +1,30 @@
-"""Reading and writing of safetensors files with numpy: no pickle, no torch."""
+"""The files of a Job: adapters, and the tensors of a site's data. No pickle, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from concordat.api.round import Factor
+from concordat.tensors import TensorError, Tensors, read_tensors
 from concordat_learning.errors import DataError, InputError
-
-Tensors = dict[str, NDArray[np.float32]]
-Factor = Literal["A", "B", "Both"]
-"""LoRA factor that is trained, in the contract's words."""
 
 
 def is_trained(name: str, factor: Factor) -> bool:
     """Whether the tensor of this name, in an adapter file or in the network, belongs to the factor."""
-    return any(f".lora_{part}." in name for part in ("A", "B") if factor in (part, "Both"))
+    return any(f".lora_{part.value}." in name for part in (Factor.A, Factor.B) if factor in (part, Factor.BOTH))
 
 
 def read_adapter(path: Path) -> Tensors:
-    """All tensors of an adapter file, float32. Raises InputError."""
+    """Return all tensors of an adapter file, float32. Raises InputError."""
     try:
-        with safe_open(path, framework="np") as file:
-            names = sorted(file.keys())
-            for name in names:
-                if (dtype := file.get_slice(name).get_dtype()) != "F32":
-                    raise InputError(f"{path}: {name} has dtype {dtype}; adapters are float32 (F32)")
-            return {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} cannot be read as safetensors: {error}; the agent, or in the hub the aggregator, writes it"
-        ) from None
+        return read_tensors(path)
+    except (OSError, TensorError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: {why}; the agent, or in the hub the aggregator, writes it") from None
 
 
 def field_names(path: Path) -> list[str]:
@@ -67,8 +56,3 @@ def read_field(path: Path, field: str, dtype: str) -> NDArray[Any]:
         ) from None
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read as safetensors: {error}") from None
-
-
-def write(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """safetensors bytes; equal tensors give equal bytes, whatever their order."""
-    return bytes(save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from concordat.api.round import Factor
 from concordat_learning.data import Examples
 from concordat_learning.errors import InputError
-from concordat_learning.tensors import Factor
 
 if TYPE_CHECKING:
     import torch

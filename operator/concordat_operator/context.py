@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactCorrupt, ArtifactNotFound, RegistryStore, RegistryUnavailable
-from concordat.artifacts.types import CONTRACT_FILE
+from concordat.protocol.contract import Contract
 from concordat.runtime import Clock, Cluster, Store, Transient
 from concordat_operator.keys import Keys
 from concordat_operator.settings import Settings
@@ -45,8 +44,8 @@ class Hub:
         if ref.digest not in self._contracts:
             if len(self._contracts) >= _CACHED_CONTRACTS:
                 self._contracts.clear()
-            document = await self.registry.read(ref, CONTRACT_FILE)
-            self._contracts[ref.digest] = Contract.model_validate_json(document)
+            document = await self.registry.read(ref, Contract.FILE, Contract.LIMIT)
+            self._contracts[ref.digest] = Contract.from_bytes(document)
         return self._contracts[ref.digest]
 
 

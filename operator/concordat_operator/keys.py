@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.lineage import Trust
+from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
 from concordat.runtime import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
 from concordat.statements import PublicKey, SigningKey
 
 SECRET_NAME = "concordat-keys"  # noqa: S105 - a name
-TRUST_NAME = "concordat-trust"
 _CONTRACT, _AGGREGATION = "contract.pem", "aggregation.pem"
 
 
@@ -59,8 +59,8 @@ def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:
     return {
         "apiVersion": CONFIGMAP.api_version,
         "kind": CONFIGMAP.kind,
-        "metadata": {"name": TRUST_NAME, "namespace": namespace},
-        "data": {"trust.json": trust.to_json()},
+        "metadata": {"name": TRUST_CONFIGMAP, "namespace": namespace},
+        "data": {TRUST_FILE: trust.to_json()},
     }
 
 

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concordat.api.contract import Contract
 from concordat.api.round_status import ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
-from concordat.artifacts.types import (
+from concordat.lineage import bundle
+from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
+from concordat.protocol.artifact_types import (
     CONTRACT,
-    CONTRACT_FILE,
-    CONTRACT_STATEMENT_FILE,
     LINEAGE,
     LINEAGE_FILE,
     STATEMENT,
     STATEMENT_FILE,
 )
-from concordat.lineage import bundle
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import lineage_repository, releases_repository, round_repository
+from concordat.statements import SigningKey, predicates, sign, unverified
 from concordat_operator.keys import Keys
-from concordat_operator.report import Judged, Report
 
 MAX_LINEAGE = 64 << 20
 
@@ -38,18 +38,18 @@ class Judgement:
     """Bundle of statements up to the aggregation; None without a candidate."""
 
 
-def rounds(contract: Contract) -> str:
-    """The hub's repository for a round."""
-    return f"{contract.federation}/rounds/{contract.round.uid}"
+def repository_of(contract: Contract) -> str:
+    """Return the hub's repository for the contract's round."""
+    return round_repository(contract.federation, contract.round.uid)
 
 
 async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contract) -> ContractStatus:
     """Sign and push a contract."""
-    document = canonical(contract.wire())
+    document = contract.to_bytes()
     digest = sha256_digest(document)
     statement = predicates.contract_statement(contract=contract.wire(), digest=digest)
-    files = {CONTRACT_FILE: document, CONTRACT_STATEMENT_FILE: sign(statement, keys.contract)}
-    ref = await registry.push(rounds(contract), CONTRACT, files)
+    files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, keys.contract)}
+    ref = await registry.push(repository_of(contract), CONTRACT, files)
     return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
 
 
@@ -58,7 +58,7 @@ async def publish_judgement(
     keys: Keys,
     contract: Contract,
     signed: ContractStatus,
-    report: Report,
+    report: AggregationReport,
     *,
     consents: Iterable[ArtifactRef],
     at: datetime,
@@ -69,7 +69,7 @@ async def publish_judgement(
     for judged in report.verdicts:
         line = sign(_verdict(contract, signed.sha256, judged, at), keys.aggregation)
         lines.append(line)
-        verdicts[judged.site] = await _push(registry, rounds(contract), line)
+        verdicts[judged.site] = await _push(registry, repository_of(contract), line)
     accepted = [judged for judged in report.verdicts if judged.passed]
     closure = predicates.closure_statement(
         contract_digest=signed.sha256,
@@ -79,7 +79,7 @@ async def publish_judgement(
         missing=sorted({site.name for site in contract.sites} - {judged.site for judged in report.verdicts}),
         at=at,
     )
-    lines.append(await _sign_and_push(registry, rounds(contract), closure, keys.aggregation))
+    lines.append(await _sign_and_push(registry, repository_of(contract), closure, keys.aggregation))
     if report.adapter is None or report.adapter_sha256 is None:
         return Judgement(verdicts, None)
     aggregation = predicates.aggregation_statement(
@@ -96,8 +96,8 @@ async def publish_judgement(
         rejected=report.rejected,
         finished=at,
     )
-    lines.append(await _sign_and_push(registry, rounds(contract), aggregation, keys.aggregation))
-    lines.append(await registry.read(signed.artifact, CONTRACT_STATEMENT_FILE))
+    lines.append(await _sign_and_push(registry, repository_of(contract), aggregation, keys.aggregation))
+    lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
     refs = [*consents, *(judged.statement for judged in accepted)]
     lines += [await registry.read(ref, STATEMENT_FILE) for ref in refs]
     return Judgement(verdicts, await publish_lineage(registry, contract.federation, lines))
@@ -112,17 +112,17 @@ async def publish_release(
     evaluation: bytes,
 ) -> tuple[bytes, ArtifactRef]:
     """Sign a release and push the bundle that ends in it; returns the bundle's lines and its reference."""
-    release = await _sign_and_push(registry, f"{federation}/releases", statement, keys.contract)
+    release = await _sign_and_push(registry, releases_repository(federation), statement, keys.contract)
     lines = [*candidate.splitlines(), evaluation, release]
     return bundle(lines), await publish_lineage(registry, federation, lines)
 
 
 async def publish_lineage(registry: RegistryStore, federation: str, lines: Sequence[bytes]) -> ArtifactRef:
     """Push statements as one bundle."""
-    return await registry.push(f"{federation}/lineage", LINEAGE, {LINEAGE_FILE: bundle(lines)})
+    return await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: bundle(lines)})
 
 
-def _verdict(contract: Contract, digest: str, judged: Judged, at: datetime) -> dict[str, Any]:
+def _verdict(contract: Contract, digest: str, judged: ReportedUpdate, at: datetime) -> dict[str, Any]:
     return predicates.verdict_statement(
         site=judged.site,
         round_uid=contract.round.uid,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 from concordat.api import Reason
-from concordat.api.contract import Contract
-from concordat.artifacts.tensors import read_tensors
-from concordat.lora import Adapter, LoraError, read_adapter
+from concordat.lora import Adapter, read_adapter
+from concordat.protocol.contract import Contract
+from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Tensors, difference
-from concordat_site.evidence import Training
+from concordat.tensors import read_tensors
 from concordat_site.policy import Answer, SitePolicy, percent
 
 
-def judge(contract: Contract, policy: SitePolicy, training: Training) -> Answer:
+def judge(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> Answer:
     """Whether the figures of a local training allow its candidate to be sent.
 
     The stricter of the contract's and the site's own maxRegressionPpm applies.
@@ -42,11 +40,7 @@ def judge(contract: Contract, policy: SitePolicy, training: Training) -> Answer:
 
 def adapter(tensors: bytes, config: bytes) -> Adapter:
     """The parent, module by module. Raises TensorError, LoraError."""
-    try:
-        settings = json.loads(config)
-    except ValueError as error:
-        raise LoraError(f"the parent's adapter_config.json is not JSON: {error}") from error
-    return read_adapter(read_tensors(tensors), settings)
+    return read_adapter(read_tensors(tensors), config)
 
 
 def learned(contract: Contract, candidate: bytes, parent: bytes) -> Tensors:

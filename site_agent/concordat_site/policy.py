@@ -5,18 +5,17 @@ Every rule is a pure function that returns an `Answer`: yes or no, one word why,
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-import rfc8785
 from pydantic import ConfigDict, Field, ValidationError
 
 from concordat.api import Reason, Site
-from concordat.api.contract import Contract
 from concordat.api.types import Decimal6, ImageRef, Model, Ppm
+from concordat.protocol.canonical import canonical, sha256_digest
+from concordat.protocol.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class SitePolicy(_Strict):
     @property
     def digest(self) -> str:
         """Digest of the policy with all its defaults: equal rules have equal digests."""
-        return "sha256:" + hashlib.sha256(rfc8785.dumps(self.wire())).hexdigest()
+        return sha256_digest(canonical(self.wire()))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SitePolicy:

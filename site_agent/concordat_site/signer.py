@@ -13,19 +13,21 @@ from datetime import datetime
 from typing import Any
 
 from concordat.api import Release, Update
-from concordat.api.contract import Contract
 from concordat.api.release import Decision
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, Submission
 from concordat.artifacts import RegistryStore
-from concordat.artifacts.tensors import write_tensors
-from concordat.artifacts.types import DELTA_FILE, STATEMENT, STATEMENT_FILE, UPDATE
 from concordat.lora import Adapter, Ceiling
+from concordat.protocol.artifact_types import DELTA_FILE, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import decisions_repository, site_repository
+from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Tensors, check_schema, decimal
-from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, predicates, sha256_digest, sign
+from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, predicates, sign
 from concordat.statements.readers import read_summary
-from concordat_site.evidence import Training
+from concordat.tensors import write_tensors
 from concordat_site.policy import Answer
 
 
@@ -106,7 +108,7 @@ class Signer:
         *,
         learned: Tensors,
         parent: Adapter,
-        training: Training,
+        training: TrainingEvidence,
         consent_id: str,
         finished: datetime,
     ) -> Submission:
@@ -157,7 +159,7 @@ class Signer:
         """Sign and push this site's decision on a release."""
         statement = predicates.decision_statement(
             site=self._site,
-            resource=resource(release),
+            resource=predicates.release_resource(release.spec.federation, release.spec.sequence),
             adapter_digest=adapter_sha256,
             policy_digest=self._policy_digest,
             inputs=inputs,
@@ -181,7 +183,7 @@ class Signer:
         """Sign and push the evaluator's verdict on a candidate."""
         statement = predicates.evaluation_statement(
             evaluator=self._site,
-            resource=resource(release),
+            resource=predicates.release_resource(release.spec.federation, release.spec.sequence),
             adapter_digest=adapter_sha256,
             policy_digest=self._policy_digest,
             aggregation_id=aggregation_id,
@@ -196,12 +198,7 @@ class Signer:
         return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})
 
     def _slot(self, update: Update) -> str:
-        return f"{update.spec.federation}/rounds/{update.spec.round_ref.uid}/{self._site}"
+        return site_repository(update.spec.federation, update.spec.round_ref.uid, self._site)
 
     def _decisions(self, release: Release) -> str:
-        return f"{release.spec.federation}/decisions/{self._site}"
-
-
-def resource(release: Release) -> str:
-    """Name of a release in statements."""
-    return f"concordat:release/{release.spec.federation}/{release.spec.sequence}"
+        return decisions_repository(release.spec.federation, self._site)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from concordat.protocol.locations import RESULT_FOLDER, base_folder, inputs_folder, job_folder, outputs_folder
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a named pipe would wait for a writer that never comes.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -32,16 +34,16 @@ class Workspace:
 
     def base(self, digest: str) -> Path:
         """Where the base package with that manifest digest is staged."""
-        return self._root / "base" / digest.removeprefix("sha256:")[:16]
+        return self._root / base_folder(digest)
 
     def inputs(self, job: str) -> Path:
         """Folder that the Job mounts read-only as its task."""
-        return self._root / "work" / job / "in"
+        return self._root / inputs_folder(job)
 
     def prepare(self, job: str) -> None:
         """Make the Job's folders. Calling it again changes nothing."""
         self.inputs(job).mkdir(parents=True, exist_ok=True)
-        out = self._root / "work" / job / "out"
+        out = self._root / outputs_folder(job)
         out.mkdir(exist_ok=True)
         # The Job may run as another user of the same group; mkdir's mode is cut by the umask.
         out.chmod(0o2770)
@@ -52,12 +54,12 @@ class Workspace:
 
     def write_note(self, job: str, note: Mapping[str, Any]) -> None:
         """Keep the agent's own note about a Job's inputs; no Job can see it."""
-        write_atomically(self._root / "work" / job / "note.json", json.dumps(note, sort_keys=True).encode())
+        write_atomically(self._root / job_folder(job) / "note.json", json.dumps(note, sort_keys=True).encode())
 
     def note(self, job: str) -> dict[str, Any]:
         """The note kept by `write_note`; empty if there is none."""
         try:
-            note: dict[str, Any] = json.loads((self._root / "work" / job / "note.json").read_bytes())
+            note: dict[str, Any] = json.loads((self._root / job_folder(job) / "note.json").read_bytes())
         except FileNotFoundError:
             return {}
         return note
@@ -93,9 +95,9 @@ class Workspace:
     @contextmanager
     def _result_folder(self, job: str) -> Iterator[int]:
         # Step by step, so that no component a Job could have replaced is a link.
-        steps = ("out", "result")
+        steps = ("out", RESULT_FOLDER)
         try:
-            folder = os.open(self._root / "work" / job, _DIRECTORY)
+            folder = os.open(self._root / job_folder(job), _DIRECTORY)
         except OSError as error:
             raise ResultError(f"workspace folder of job {job} cannot be opened: {error.strerror}") from None
         try:

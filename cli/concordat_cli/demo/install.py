@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from concordat.api import KINDS, Release, ReleaseChannel, Site, is_true
+from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS, Kube, documents
 from concordat_cli.progress import Steps
@@ -107,8 +108,8 @@ def _true_conditions(found: Mapping[str, Any]) -> set[str]:
 
 
 def _trust(kube: Kube) -> dict[str, Any] | None:
-    data = kube.configmap(HUB, "concordat-trust")
-    return json.loads(data["trust.json"]) if data and "trust.json" in data else None
+    data = kube.configmap(HUB, TRUST_CONFIGMAP)
+    return json.loads(data[TRUST_FILE]) if data and TRUST_FILE in data else None
 
 
 def wait_for_registry(kube: Kube) -> None:

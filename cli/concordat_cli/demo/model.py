@@ -16,7 +16,9 @@ from typing import Any
 
 import concordat_learning
 from concordat.api.types import API_VERSION, ArtifactRef
-from concordat.artifacts import RegistryStore, types
+from concordat.artifacts import RegistryStore
+from concordat.protocol import artifact_types as types
+from concordat.protocol.locations import adapters_repository, base_repository
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_devcluster.paths import cache
@@ -85,8 +87,8 @@ async def _push(url: str, folder: Path) -> tuple[ArtifactRef, ArtifactRef]:
         base = {f.name: f for f in sorted((folder / "base").iterdir())}
         adapter = {f.name: f for f in sorted((folder / "adapter").iterdir())}
         return (
-            await store.push(f"{FEDERATION}/base", types.BASE_PACKAGE, base),
-            await store.push(f"{FEDERATION}/adapters", types.ADAPTER, adapter),
+            await store.push(base_repository(FEDERATION), types.BASE_PACKAGE, base),
+            await store.push(adapters_repository(FEDERATION), types.ADAPTER, adapter),
         )
 
 

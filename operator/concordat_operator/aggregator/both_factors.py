@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, Gram, mixing, shares
-from concordat.api.contract import Contract
 from concordat.api.round import Factor, LoraMode
 from concordat.api.rules import PreAggregation, Rule, shortage
-from concordat.artifacts.tensors import Tensors
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
+from concordat.protocol.contract import Contract
+from concordat.tensors import Tensors
 from concordat_operator.aggregator.inputs import Invalid, Parent
 from concordat_operator.aggregator.space import Combined, Kept, Named, OneFactor, Space, step_back, without_last
 

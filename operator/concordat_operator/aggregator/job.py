@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from enum import Enum
@@ -22,24 +21,25 @@ from concordat.aggregation import AggregationError
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
-from concordat.artifacts.tensors import write_tensors
-from concordat.artifacts.types import (
+from concordat.lora import LoraError
+from concordat.protocol.aggregation import AggregationReport, AggregationResult
+from concordat.protocol.artifact_types import (
     ADAPTER,
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     AGGREGATION_REPORT,
-    REPORT_FILE,
     REPORT_PICTURE_FILE,
 )
-from concordat.lora import LoraError
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.locations import adapters_repository, round_repository
 from concordat.screening import decimal
-from concordat.statements import canonical, sha256_digest
+from concordat.statements.contracts import SignedContract
+from concordat.tensors import write_tensors
 from concordat_operator.aggregator import functional
 from concordat_operator.aggregator.both_factors import space_of
 from concordat_operator.aggregator.inputs import (
     Invalid,
-    Offer,
-    load_offer,
+    load_contract,
     load_parent,
     load_previous,
     load_request,
@@ -53,7 +53,6 @@ from concordat_operator.aggregator.space import Combined, Space
 EXIT_INVALID = 65
 EXIT_BUG = 70
 EXIT_TRANSIENT = 75
-REPORT_SCHEMA = "concordat.dev/aggregation-report/v1"
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,64 +70,56 @@ class Until(Enum):
 
 async def run(
     store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END
-) -> dict[str, Any] | None:
-    """Judge, aggregate and push; returns the references of report and adapter (None without one, and before the END).
+) -> AggregationResult | None:
+    """Judge, aggregate and push; return the references of report and adapter, and None before the END.
 
     Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
     Invalid, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
     request = await load_request(store, request_ref)
-    offer = await load_offer(store, request)
-    parent = await load_parent(store, offer.contract)
-    space = space_of(offer.contract, parent, work)
-    judge = Judge(store, offer, parent, space, work)
+    signed = await load_contract(store, request)
+    parent = await load_parent(store, signed.contract)
+    space = space_of(signed.contract, parent, work)
+    judge = Judge(store, signed, parent, space, work)
     verdicts = reject_copies([await judge.judge(submission) for submission in request.submissions])
     if until is Until.UPDATES:
-        await functional.prepare(store, offer, parent, verdicts, work)
+        await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
     screening = screen_round(
-        offer.contract, verdicts, space, await load_previous(store, request), request.history, work
+        signed.contract, verdicts, space, await load_previous(store, request), request.history, work
     )
-    outcome = _combine(offer, screening, space)
+    outcome = _combine(signed, screening, space)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
         return None
-    canary = offer.contract.screening.canary
+    canary = signed.contract.screening.canary
     if isinstance(outcome, Combined) and canary is not None:
         why = functional.refusal(work, canary)
         outcome = outcome if why is None else _NoAggregate(Reason.TRIGGER_RESPONSE, why)
     for verdict in screening.verdicts:
         _LOG.info("%s: %s: %s", verdict.site, verdict.reason.value, verdict.message)
-    policy = offer.contract.aggregation
-    report: dict[str, Any] = {
-        "schema": REPORT_SCHEMA,
-        "contractDigest": offer.digest,
-        "verdicts": [verdict.wire() for verdict in screening.verdicts],
-        "rule": policy.rule.value,
-        "preAggregation": policy.pre_aggregation.value,
-        "lora": policy.lora.value,
-        "maxFaultySites": policy.max_faulty_sites,
-        "rejected": screening.rejected,
-        "remainingFaults": screening.remaining_faults,
-        "quarantined": list(screening.quarantined),
-        "spectrum": [f"{share:.6f}" for share in screening.spectrum],
-        "aggregated": [],
-        "weights": None,
-        "aggregateNorm": None,
-        "loraError": None,
-        "adapter": None,
-        "adapterSha256": None,
-    }
+    policy = signed.contract.aggregation
     if isinstance(outcome, _NoAggregate):
-        report |= {"reason": outcome.reason.value, "message": outcome.message}
+        ended: dict[str, Any] = {"reason": outcome.reason.value, "message": outcome.message, "aggregated": []}
     else:
-        report |= await _push_candidate(store, offer, parent.config, screening, outcome)
-    _LOG.info("%s: %s", report["reason"], report["message"])
-    files = {REPORT_FILE: canonical(report), REPORT_PICTURE_FILE: draw(report, offer.contract)}
-    pushed = await store.push(
-        f"{offer.contract.federation}/rounds/{offer.contract.round.uid}", AGGREGATION_REPORT, files
+        ended = await _push_candidate(store, signed, parent.config, screening, outcome)
+    report = AggregationReport(
+        contract_digest=signed.digest,
+        verdicts=[verdict.reported() for verdict in screening.verdicts],
+        rule=policy.rule,
+        pre_aggregation=policy.pre_aggregation,
+        lora=policy.lora,
+        max_faulty_sites=policy.max_faulty_sites,
+        rejected=screening.rejected,
+        remaining_faults=screening.remaining_faults,
+        quarantined=list(screening.quarantined),
+        spectrum=[f"{share:.6f}" for share in screening.spectrum],
+        **ended,
     )
-    return {"report": pushed.wire(), "adapter": report["adapter"]}
+    _LOG.info("%s: %s", report.reason, report.message)
+    files = {report.FILE: report.to_bytes(), REPORT_PICTURE_FILE: draw(report, signed.contract)}
+    repository = round_repository(signed.contract.federation, signed.contract.round.uid)
+    return AggregationResult(report=await store.push(repository, AGGREGATION_REPORT, files), adapter=report.adapter)
 
 
 class _NoAggregate:
@@ -137,8 +128,8 @@ class _NoAggregate:
         self.message = message
 
 
-def _combine(offer: Offer, screening: Screening, space: Space) -> Combined | _NoAggregate:
-    contract = offer.contract
+def _combine(signed: SignedContract, screening: Screening, space: Space) -> Combined | _NoAggregate:
+    contract = signed.contract
     reference = contract.aggregation.reference_site
     accepted = [verdict.site for verdict in screening.verdicts if verdict.passed]
     sites = [site for site in accepted if site != reference]
@@ -154,7 +145,7 @@ def _combine(offer: Offer, screening: Screening, space: Space) -> Combined | _No
             screening.remaining_faults,
             screening.products.select(positions),
             reference=reference,
-            seed=_seed(offer, screening.verdicts),
+            seed=_seed(signed, screening.verdicts),
         )
     except AggregationError as error:
         return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
@@ -165,41 +156,41 @@ def _combine(offer: Offer, screening: Screening, space: Space) -> Combined | _No
     return made
 
 
-def _seed(offer: Offer, verdicts: Sequence[Verdict]) -> int:
+def _seed(signed: SignedContract, verdicts: Sequence[Verdict]) -> int:
     """Of the rules that draw: known to nobody before the last update is in."""
     updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
-    return int.from_bytes(hashlib.sha256("\n".join([offer.digest, *updates]).encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256("\n".join([signed.digest, *updates]).encode()).digest()[:8], "big")
 
 
 async def _push_candidate(
-    store: RegistryStore, offer: Offer, config: bytes, screening: Screening, made: Combined
+    store: RegistryStore, signed: SignedContract, config: bytes, screening: Screening, made: Combined
 ) -> dict[str, Any]:
     data = write_tensors(made.candidate)
     files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: config}
-    adapter = await store.push(f"{offer.contract.federation}/adapters", ADAPTER, files)
+    adapter = await store.push(adapters_repository(signed.contract.federation), ADAPTER, files)
     sites = [verdict.site for verdict in screening.verdicts if verdict.passed]
     reason, message = Reason.AGGREGATED, f"{len(sites)} updates"
     if screening.held:
         reason = Reason.HELD_FOR_APPROVAL
-        limit = offer.contract.aggregation.max_faulty_sites
+        limit = signed.contract.aggregation.max_faulty_sites
         message = f"{screening.rejected} updates were rejected, aggregation.maxFaultySites is {limit}."
     return {
         "reason": reason.value,
         "message": message,
         "aggregated": sites,
         "weights": None if made.weights is None else [f"{weight:.6f}" for weight in made.weights],
-        "aggregateNorm": decimal(made.norm),
-        "loraError": f"{made.error:.6f}",
-        "adapter": adapter.wire(),
-        "adapterSha256": sha256_digest(data),
+        "aggregate_norm": decimal(made.norm),
+        "lora_error": f"{made.error:.6f}",
+        "adapter": adapter,
+        "adapter_sha256": sha256_digest(data),
     }
 
 
 async def _main(registry: str, request: str, work: Path, until: Until, result: Path | None) -> None:
     async with RegistryStore(registry) as store:
         outcome = await run(store, parse_ref(request), work, until)
-    if result is not None:
-        result.write_text(json.dumps(outcome, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
+    if result is not None and outcome is not None:
+        result.write_text(outcome.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
-from concordat.artifacts.tensors import DtypeError, TensorError, map_tensors, shown
-from concordat.artifacts.types import DELTA_FILE, STATEMENT_FILE
 from concordat.lora import LoraError, pad
+from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
+from concordat.protocol.artifact_types import DELTA_FILE, STATEMENT_FILE
+from concordat.protocol.locations import site_repository
 from concordat.screening import Limits, ScreeningError, check_norms, check_schema, decimal
 from concordat.statements import SignatureInvalid, StatementError, open_bundle
+from concordat.statements.contracts import SignedContract
 from concordat.statements.predicates import agent_id
 from concordat.statements.readers import Provenance, read_update
-from concordat_operator.aggregator.inputs import MAX_STATEMENT, Offer, Parent, Submission
+from concordat.tensors import DtypeError, TensorError, map_tensors, shown
+from concordat_operator.aggregator.inputs import MAX_STATEMENT, Parent
 from concordat_operator.aggregator.space import Space
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
 class Verdict:
     """What the hub holds of one update."""
 
-    submission: Submission
+    submission: SubmittedUpdate
     reason: Reason
     message: str
     norm: float | None = None
@@ -62,21 +65,21 @@ class Verdict:
         """Whether the update may be aggregated."""
         return self.reason is Reason.VERIFIED
 
-    def wire(self) -> dict[str, Any]:
-        """As it stands in the report."""
-        return {
-            "site": self.submission.site,
-            "passed": self.passed,
-            "reason": self.reason.value,
-            "message": shown(self.message, MAX_MESSAGE),
-            "norm": None if self.norm is None else decimal(self.norm),
-            "measurements": dict(self.measurements),
-            "alerts": list(self.alerts),
-            "artifact": self.submission.artifact.wire(),
-            "updateSha256": self.update_sha256 or self.submission.artifact.digest,
-            "statementId": self.statement_id,
-            "statement": self.submission.statement.wire(),
-        }
+    def reported(self) -> ReportedUpdate:
+        """Return the verdict as it stands in the report."""
+        return ReportedUpdate(
+            site=self.submission.site,
+            artifact=self.submission.artifact,
+            statement=self.submission.statement,
+            passed=self.passed,
+            reason=self.reason.value,
+            message=shown(self.message, MAX_MESSAGE),
+            norm=None if self.norm is None else decimal(self.norm),
+            measurements=dict(self.measurements),
+            alerts=list(self.alerts),
+            update_sha256=self.update_sha256 or self.submission.artifact.digest,
+            statement_id=self.statement_id,
+        )
 
 
 class _Rejected(Exception):
@@ -88,17 +91,17 @@ class _Rejected(Exception):
 class Judge:
     """Judges updates against one contract. Raises only RegistryUnavailable, and OSError from the disk."""
 
-    def __init__(self, store: RegistryStore, offer: Offer, parent: Parent, space: Space, work: Path) -> None:
+    def __init__(self, store: RegistryStore, signed: SignedContract, parent: Parent, space: Space, work: Path) -> None:
         self._store = store
-        self._offer = offer
+        self._signed = signed
         self._parent = parent
         self._space = space
         self._work = work / "updates"
-        limits = offer.contract.screening
+        limits = signed.contract.screening
         module = limits.module_clip_norm
         self._limits = Limits(float(limits.clip_norm), None if module is None else float(module))
 
-    async def judge(self, submission: Submission) -> Verdict:
+    async def judge(self, submission: SubmittedUpdate) -> Verdict:
         """The verdict on one submission by itself."""
         verdict = Verdict(submission, Reason.INVALID, "")
         try:
@@ -120,10 +123,10 @@ class Judge:
             return replace(
                 verdict, message=f"the update could not be judged ({type(error).__name__}); see the Job's log"
             )
-        message = f"norm {decimal(norm)}, at most {self._offer.contract.screening.clip_norm}"
+        message = f"norm {decimal(norm)}, at most {self._signed.contract.screening.clip_norm}"
         return replace(verdict, reason=Reason.VERIFIED, message=message, norm=norm, delta=delta)
 
-    async def _statement(self, submission: Submission) -> Provenance:
+    async def _statement(self, submission: SubmittedUpdate) -> Provenance:
         try:
             data = await self._store.read(submission.statement, STATEMENT_FILE, MAX_STATEMENT)
         except RegistryUnavailable:
@@ -131,14 +134,14 @@ class Judge:
         except ArtifactError as error:
             raise _Rejected(Reason.STATEMENT_INVALID, f"the update's statement cannot be read: {error}") from error
         try:
-            return read_update(open_bundle(data, [self._offer.keys[submission.site]]))
+            return read_update(open_bundle(data, [self._signed.keys[submission.site]]))
         except SignatureInvalid as error:
             raise _Rejected(Reason.SIGNATURE_INVALID, str(error)) from error
         except StatementError as error:
             raise _Rejected(Reason.STATEMENT_INVALID, shown(str(error))) from error
 
     def _check_origin(self, site: str, statement: Provenance) -> None:
-        contract, stated = self._offer.contract, statement.parameters
+        contract, stated = self._signed.contract, statement.parameters
         round_uid = stated.get("round")
         if stated.get("site") != site or statement.builder != agent_id(site) or not isinstance(round_uid, str):
             raise _Rejected(Reason.STATEMENT_INVALID, f"the statement names no round or another site than {site}")
@@ -151,16 +154,17 @@ class Judge:
             statement.one("consent")
         except StatementError as error:
             raise _Rejected(Reason.STATEMENT_INVALID, shown(str(error))) from error
-        if made_under != self._offer.digest or stated.get("contract") != self._offer.digest:
+        if made_under != self._signed.digest or stated.get("contract") != self._signed.digest:
             raise _Rejected(
-                Reason.CONTRACT_MISMATCH, f"made under contract {made_under}, this round's is {self._offer.digest}"
+                Reason.CONTRACT_MISMATCH, f"made under contract {made_under}, this round's is {self._signed.digest}"
             )
         for role, found, wanted in (("base", base, contract.base), ("parent", parent, contract.parent)):
             if found != wanted.digest:
                 raise _Rejected(Reason.PARENT_MISMATCH, f"made from {role} {found}, the contract's is {wanted.digest}")
 
-    async def _file(self, submission: Submission, statement: Provenance) -> str:
-        slot = self._offer.slot(submission.site)
+    async def _file(self, submission: SubmittedUpdate, statement: Provenance) -> str:
+        contract = self._signed.contract
+        slot = site_repository(contract.federation, contract.round.uid, submission.site)
         if submission.artifact.repository != slot:
             raise _Rejected(
                 Reason.ARTIFACT_UNREADABLE,
@@ -180,7 +184,7 @@ class Judge:
             )
         return files[DELTA_FILE]
 
-    async def _delta(self, submission: Submission) -> Path:
+    async def _delta(self, submission: SubmittedUpdate) -> Path:
         """The update's file on the disk, readable as tensors."""
         limit = self._parent.size + _HEADER_ALLOWANCE
         # By digest: what an earlier container of the pod fetched is not fetched again.
@@ -202,7 +206,7 @@ class Judge:
         return path
 
     def _screen(self, site: str, path: Path) -> float:
-        factor = self._offer.contract.recipe.train_factor
+        factor = self._signed.contract.recipe.train_factor
         try:
             delta = pad(map_tensors(path), self._parent.adapter, factor)
         except LoraError as error:

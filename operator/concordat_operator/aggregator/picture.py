@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from concordat.api.contract import Contract
+from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
+from concordat.protocol.contract import Contract
 
 PASSED, REJECTED = "#4878a8", "#c44e52"
 
 
-def draw(report: Mapping[str, Any], contract: Contract) -> bytes:
+def draw(report: AggregationReport, contract: Contract) -> bytes:
     """The picture, SVG. The same report gives the same bytes."""
     # Only the Job draws: the operator need not load this.
     import matplotlib as mpl
@@ -20,12 +21,12 @@ def draw(report: Mapping[str, Any], contract: Contract) -> bytes:
     mpl.rcParams["svg.hashsalt"] = "concordat"
     import matplotlib.pyplot as plt
 
-    verdicts = report["verdicts"]
+    verdicts = report.verdicts
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    figure.suptitle(f"{contract.round.name}: {report['reason']} ({report['rule']} after {report['preAggregation']})")
+    figure.suptitle(f"{contract.round.name}: {report.reason} ({report.rule} after {report.pre_aggregation})")
     _bars(axes[0, 0], verdicts, "norm", "norm of the weight change", [float(contract.screening.clip_norm)])
     _bars(axes[0, 1], verdicts, "centreCosine", "cosine to the centre of the nearest", [0.0])
-    shares = [100 * float(share) for share in report["spectrum"]]
+    shares = [100 * float(share) for share in report.spectrum]
     axes[1, 0].bar(range(1, len(shares) + 1), shares, color=PASSED)
     axes[1, 0].set_title("energy of the accepted by principal component, %", fontsize=9)
     canary = contract.screening.canary
@@ -37,14 +38,14 @@ def draw(report: Mapping[str, Any], contract: Contract) -> bytes:
     return out.getvalue()
 
 
-def _bars(axis: Any, verdicts: Sequence[Mapping[str, Any]], name: str, title: str, limits: Sequence[float]) -> None:
+def _bars(axis: Any, verdicts: Sequence[ReportedUpdate], name: str, title: str, limits: Sequence[float]) -> None:
     """One bar a site that has the number; the rejected in another colour, with their reason."""
     axis.set_title(title, fontsize=9)
     for place, verdict in enumerate(verdicts):
-        value = float(verdict["measurements"].get(name) or (verdict["norm"] if name == "norm" else None) or 0)
-        axis.bar(place, value, color=PASSED if verdict["passed"] else REJECTED)
-        if not verdict["passed"]:
-            axis.text(place, value, verdict["reason"], rotation=90, fontsize=6, ha="center", va="bottom")
+        value = float(verdict.measurements.get(name) or (verdict.norm if name == "norm" else None) or 0)
+        axis.bar(place, value, color=PASSED if verdict.passed else REJECTED)
+        if not verdict.passed:
+            axis.text(place, value, verdict.reason, rotation=90, fontsize=6, ha="center", va="bottom")
     for limit in limits:
         axis.axhline(limit, color="black", linewidth=0.8, linestyle="--")
-    axis.set_xticks(range(len(verdicts)), [verdict["site"] for verdict in verdicts], rotation=90, fontsize=6)
+    axis.set_xticks(range(len(verdicts)), [verdict.site for verdict in verdicts], rotation=90, fontsize=6)

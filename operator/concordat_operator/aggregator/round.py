@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from concordat.aggregation import Gram
-from concordat.api.contract import Contract
-from concordat.artifacts.tensors import Tensors
+from concordat.protocol.contract import Contract
 from concordat.screening import Candidate, numbers_wire, screen
+from concordat.tensors import Tensors
 from concordat_operator.aggregator import functional
 from concordat_operator.aggregator.judge import CHARGED, Verdict
 from concordat_operator.aggregator.space import Space

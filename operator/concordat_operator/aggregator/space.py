@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
-from concordat.api.contract import Contract
 from concordat.api.round import Factor
-from concordat.artifacts.tensors import Tensors, map_tensors, write_tensors
 from concordat.lora import Whitening
+from concordat.protocol.contract import Contract
+from concordat.tensors import Tensors, map_tensors, write_tensors
 from concordat_operator.aggregator.inputs import Invalid, Parent
 
 Named = Mapping[str, NDArray[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from concordat.api import FederationRound, Site
-from concordat.api.contract import Contract, ContractRound, ContractSite, ParentRelease
+from concordat.protocol.contract import Contract, ContractRound, ContractSite, ParentRelease
 from concordat_operator.plan.select import Selection
 
 

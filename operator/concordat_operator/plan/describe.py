@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from concordat.api import ConditionSet, FederationRound, Reason, find
-from concordat.api.contract import Contract
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
+from concordat.protocol.contract import Contract
 from concordat_operator.plan.round import Observed, collected, held, over
 from concordat_operator.plan.select import Finding, Selection
 from concordat_operator.plan.slots import counts, next_deadline

@@ -13,10 +13,10 @@ from enum import StrEnum
 from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, find, is_false, is_true
-from concordat.api.contract import Contract
 from concordat.api.round_status import AggregateStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
+from concordat.protocol.contract import Contract
 from concordat_operator.plan.select import Finding, Selection
 from concordat_operator.plan.slots import Slot, next_deadline
 from concordat_operator.plan.text import count, names

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from concordat.api import ConditionSet, Reason, Site
 from concordat.api.site import AcceptedKey, SiteStatus
+from concordat.protocol.locations import AGENT_LEASE
 from concordat.statements import PublicKey, StatementError
 from concordat_operator.plan.select import Finding
 from concordat_operator.plan.text import until
@@ -73,7 +74,7 @@ def accept(site: Site) -> AcceptedKey | Finding:
 def silent(heard: datetime | None, now: datetime) -> Finding | None:
     """Whether the agent has not been heard from for too long."""
     if heard is None:
-        return Finding(Reason.HEARTBEAT_LOST, "The agent has not renewed its Lease concordat-agent yet.")
+        return Finding(Reason.HEARTBEAT_LOST, f"The agent has not renewed its Lease {AGENT_LEASE} yet.")
     if now - heard > SILENCE:
         return Finding(
             Reason.HEARTBEAT_LOST,

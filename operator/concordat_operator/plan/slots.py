@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from concordat.api import Reason, Update, find, is_true
-from concordat.api.contract import Contract
 from concordat.api.round_status import Counts, DroppedOut
+from concordat.protocol.contract import Contract
 from concordat_operator.plan.text import until
 
 STEPS = ("Consented", "AttestationValid", "Staged", "Trained", "Submitted", "Verified")

@@ -5,24 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 
 from concordat.api import ConditionSet, Reason, Release, Update
-from concordat.api.contract import Contract
 from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
-from concordat.artifacts.types import AGGREGATION_REQUEST, REQUEST_FILE
 from concordat.jobs import aggregation_job, outcome
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest, SubmittedUpdate
+from concordat.protocol.artifact_types import AGGREGATION_REQUEST
+from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, write_status
-from concordat.statements import canonical
 from concordat_operator import metrics
 from concordat_operator.context import VERDICT_MANAGER, Hub
 from concordat_operator.plan.round import Observed
 from concordat_operator.plan.text import until
 from concordat_operator.quarantine import quarantine
 from concordat_operator.reconcile.objects import create_job
-from concordat_operator.records import publish_judgement, rounds
-from concordat_operator.report import Report, confirm, request_of, result
+from concordat_operator.records import publish_judgement, repository_of
+from concordat_operator.report import confirm, request_of, result
 
-REQUEST_SCHEMA = "concordat.dev/aggregation-request/v1"
 CONDITIONS = ("Verified",)
 _HISTORY = 20
 
@@ -36,25 +35,24 @@ class Aggregation:
     async def start(self, seen: Observed, signed: ContractStatus) -> None:
         """Push the request and create the Job. The Job fixes what was asked: a later submission is not in it."""
         hub, contract = self._hub, _contract(seen)
-        request = {
-            "schema": REQUEST_SCHEMA,
-            "contract": signed.artifact.wire(),
-            "contractDigest": signed.sha256,
-            "contractKey": hub.keys.contract.public.to_pem(),
-            "submissions": [
-                {"site": slot.site, "artifact": sent.artifact.wire(), "statement": sent.statement.wire()}
+        request = AggregationRequest(
+            contract=signed.artifact,
+            contract_digest=signed.sha256,
+            contract_key=hub.keys.contract.public.to_pem(),
+            submissions=[
+                SubmittedUpdate(site=slot.site, artifact=sent.artifact, statement=sent.statement)
                 for slot in seen.slots
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
-            "previous": self._previous(contract),
-            "history": {
+            previous=self._previous(contract),
+            history={
                 slot.site: past
                 for slot in seen.slots
                 if slot.update is not None and (past := self._history(slot.update))
             },
-        }
-        files = {REQUEST_FILE: canonical(request)}
-        ref = await hub.registry.push(rounds(contract), AGGREGATION_REQUEST, files)
+        )
+        files = {request.FILE: request.to_bytes()}
+        ref = await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files)
         job = aggregation_job(
             seen.round, contract, request=ref, image=hub.settings.operator_image, registry_url=hub.settings.registry_url
         )
@@ -92,11 +90,11 @@ class Aggregation:
             quarantined=sorted(report.quarantined)[:20],
         )
 
-    def _previous(self, contract: Contract) -> dict[str, str] | None:
+    def _previous(self, contract: Contract) -> ArtifactRef | None:
         """The adapter that the parent was made from."""
         space, name = contract.round.namespace, contract.parent_release.name
         release = self._hub.store.get(Release, space, name)
-        return release.spec.parent.wire() if release is not None and release.spec.parent is not None else None
+        return release.spec.parent if release is not None else None
 
     def _history(self, update: Update) -> list[str]:
         """The relative norms of the site's verified updates in earlier rounds of the federation, oldest first."""
@@ -114,7 +112,7 @@ class Aggregation:
         ]
         return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
-    async def _show(self, seen: Observed, report: Report, verdicts: dict[str, ArtifactRef]) -> None:
+    async def _show(self, seen: Observed, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
         updates = {slot.site: slot.update for slot in seen.slots}
         for judged in report.verdicts:
             update = updates.get(judged.site)
@@ -143,7 +141,7 @@ class Aggregation:
                     metrics.QUARANTINES.inc()
 
 
-def _why(seen: Observed, report: Report, site: str, at: datetime) -> str:
+def _why(seen: Observed, report: AggregationReport, site: str, at: datetime) -> str:
     judged = next(judged for judged in report.verdicts if judged.site == site)
     alerts = ", ".join(judged.alerts)
     return f"Quarantined at {until(at)} in round {seen.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
@@ -155,7 +153,7 @@ def _contract(seen: Observed) -> Contract:
     return seen.contract
 
 
-def _consents(seen: Observed, report: Report) -> list[ArtifactRef]:
+def _consents(seen: Observed, report: AggregationReport) -> list[ArtifactRef]:
     """The consents of the sites whose updates were accepted."""
     accepted = {judged.site for judged in report.verdicts if judged.passed}
     updates: list[Update] = [s.update for s in seen.slots if s.site in accepted and s.update is not None]

@@ -7,8 +7,8 @@ from typing import Any
 
 from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
-from concordat.artifacts.types import LINEAGE_FILE
 from concordat.jobs import JobError, evaluation_job, failure, outcome
+from concordat.protocol.artifact_types import LINEAGE_FILE
 from concordat.runtime import JOB, Forbidden, Invalid, Result, write_status
 from concordat.statements import StatementError, unverified
 from concordat.statements.predicates import CONTRACT

@@ -8,8 +8,8 @@ from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
-from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE, STATEMENT_FILE
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, STATEMENT_FILE
 from concordat.runtime import Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle, predicates, unverified
 from concordat_operator import metrics

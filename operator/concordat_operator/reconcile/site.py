@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from concordat.api import Role, Site
+from concordat.protocol.locations import AGENT_LEASE, TRUST_FILE
 from concordat.runtime import LEASE, Forbidden, Key, NotFound, Result, write_status
 from concordat.statements import PublicKey
 from concordat_operator.context import MANAGER, Hub
 from concordat_operator.keys import trust_configmap
 from concordat_operator.plan import site as plan
 from concordat_operator.quarantine import quarantined, remedy
-
-AGENT_LEASE = "concordat-agent"
 
 
 class SiteReconciler:
@@ -41,7 +40,7 @@ class SiteReconciler:
             if site.spec.role is Role.EVALUATOR and site.status.accepted_key is not None
         }
         wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
-        text = wanted["data"]["trust.json"]
+        text = wanted["data"][TRUST_FILE]
         if text != self._published:
             await hub.cluster.apply(wanted, MANAGER)
             self._published = text

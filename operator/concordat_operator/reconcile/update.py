@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.update import UpdateStatus
-from concordat.artifacts.types import STATEMENT_FILE
 from concordat.jobs import JobError, failure, outcome, training_job
+from concordat.protocol.artifact_types import STATEMENT_FILE
+from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, Forbidden, Invalid, Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle
 from concordat.statements.predicates import agent_id

@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.api import ConditionSet, Reason, Release, Role, Site
-from concordat.api.contract import Contract
 from concordat.api.release import Decision, ReleaseStatus
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
-from concordat.artifacts.types import ADAPTER_FILE, LINEAGE_FILE
+from concordat.api.types import ArtifactRef
 from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE
+from concordat.protocol.contract import Contract
+from concordat.protocol.document import DocumentError
+from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
 from concordat.runtime import JOB, Conflict, Key, Result, write_status
-from concordat.statements import canonical
 from concordat_site import policy
 from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass
-from concordat_site.evidence import Evaluation, EvidenceError, parse
 from concordat_site.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_site.plan.release import CONDITIONS, Step, answer_condition, is_champion, next_step
 from concordat_site.policy import Answer
 from concordat_site.workspace import ResultError
 
 _LINEAGE_LIMIT = 64 << 20
-_EVIDENCE_LIMIT = 64 << 10
 _DEFAULT_CONFIDENCE_PPM = 950_000
 
 
@@ -128,7 +128,7 @@ class ReleaseReconciler:
                     f"{rival.release}; a way back is a new release with a higher sequence"
                 )
             parent = verified.contract.parent
-            compared = {"parent": parent, "candidate": spec.adapter}
+            compared: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
             if rival is not None and rival.artifact != parent:
                 compared["champion"] = rival.artifact
             space.prepare(name)
@@ -139,14 +139,10 @@ class ReleaseReconciler:
             return Answer(False, Reason.LINEAGE_INVALID, f"{error}.")
         except LOST as error:
             return Answer(False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        task = {
-            "kind": "evaluate",
-            "confidencePpm": spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM,
-            "models": list(compared),
-        }
+        task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
         in_use = rival.release if rival is not None else None
         space.write_note(name, {"champion": in_use, "models": list(compared)})
-        space.write_input(name, "task.json", canonical(task))
+        space.write_input(name, task.FILE, task.to_bytes())
         return Answer(True, Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
 
     async def _judge(self, release: Release, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
@@ -165,7 +161,7 @@ class ReleaseReconciler:
             return Answered(condition, Answer(False, Reason.LINEAGE_INVALID, f"{error}."))
         except JobError as error:
             return Answered(condition, Answer(False, Reason.POLICY_REJECTED, f"{error}."))
-        except (ResultError, EvidenceError) as error:
+        except (ResultError, DocumentError) as error:
             message = f"The Job left no usable result: {error}."
             return Answered(condition, Answer(False, Reason.VALIDATION_FAILED, message))
         figures = _figures(measured)
@@ -201,7 +197,7 @@ class ReleaseReconciler:
             raise Conflict(f"release {release.metadata.name} was overtaken by a newer one")
         return Answered(condition, answer, decision)
 
-    def _decide(self, release: Release, measured: Evaluation) -> Answer:
+    def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
         """The site's decision, compared with what it uses now."""
         agent, spec = self._agent, release.spec
         candidate_ppm = measured.models.candidate.ppm
@@ -218,18 +214,19 @@ class ReleaseReconciler:
             in_use, in_use_ppm = f"{rival.release}, in use now", self._quality(release, rival, measured)
         return policy.adoption(agent.policy, quality_ppm=candidate_ppm, in_use_ppm=in_use_ppm, in_use=in_use)
 
-    def _quality(self, release: Release, rival: Champion, measured: Evaluation) -> int:
+    def _quality(self, release: Release, rival: Champion, measured: EvaluationEvidence) -> int:
         """Quality of what is in use: measured beside the candidate, or, if adopted since then, at its adoption."""
         if self._agent.workspace.note(release.metadata.name).get("champion") != rival.release:
             return rival.quality_ppm
         return (measured.models.champion or measured.models.parent).ppm
 
-    def _left(self, job: str) -> Evaluation:
+    def _left(self, job: str) -> EvaluationEvidence:
         space = self._agent.workspace
-        measured = parse(Evaluation, space.result(job, {"evaluation.json": _EVIDENCE_LIMIT})["evaluation.json"])
+        files = space.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
+        measured = EvaluationEvidence.from_bytes(files[EvaluationEvidence.FILE])
         for model in space.note(job).get("models", []):
             if getattr(measured.models, model) is None:
-                raise EvidenceError(f"evaluation evidence: models.{model} is missing, but was to be measured")
+                raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
 
     async def _write(self, release: Release, role: Role, answered: Answered | None) -> None:
@@ -287,7 +284,7 @@ def _champion(release: Release, figures: EvaluationStatus) -> Champion:
     )
 
 
-def _figures(measured: Evaluation) -> EvaluationStatus:
+def _figures(measured: EvaluationEvidence) -> EvaluationStatus:
     candidate = measured.models.candidate
     return EvaluationStatus(
         examples=measured.examples,
@@ -298,7 +295,7 @@ def _figures(measured: Evaluation) -> EvaluationStatus:
     )
 
 
-def _show(measured: Evaluation) -> None:
+def _show(measured: EvaluationEvidence) -> None:
     for model in ("parent", "candidate", "champion"):
         quality = getattr(measured.models, model)
         if quality is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import concordat_site
 from concordat.api import Release, Site, Update
 from concordat.api.site import AgentStatus
+from concordat.protocol.locations import AGENT_LEASE
 from concordat.runtime import LEASE, Clock, Key, Result, fields, write_status
 from concordat_site.context import MANAGER, Agent
 from concordat_site.metrics import CHAMPION_SEQUENCE
@@ -16,7 +17,6 @@ from concordat_site.plan import site as plan
 
 log = logging.getLogger(__name__)
 
-LEASE_NAME = "concordat-agent"
 RENEW_SECONDS = 20
 LEASE_SECONDS = 90
 
@@ -63,7 +63,7 @@ def lease(site: str, clock: Clock) -> dict[str, Any]:
     return {
         "apiVersion": LEASE.api_version,
         "kind": LEASE.kind,
-        "metadata": {"name": LEASE_NAME, "namespace": site},
+        "metadata": {"name": AGENT_LEASE, "namespace": site},
         "spec": {
             "holderIdentity": site,
             "leaseDurationSeconds": LEASE_SECONDS,

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.api import ConditionSet, Reason, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.update import Consent, Submission, UpdateStatus
-from concordat.artifacts.tensors import TensorError
-from concordat.artifacts.types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONTRACT_FILE, CONTRACT_STATEMENT_FILE
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
 from concordat.lora import LoraError
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from concordat.protocol.contract import Contract
+from concordat.protocol.document import DocumentError
+from concordat.protocol.locations import PARENT_FOLDER
+from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.screening import ScreeningError
-from concordat.statements import canonical
+from concordat.statements.contracts import SignedContract
+from concordat.tensors import TensorError
 from concordat_site import gates, policy
 from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass
 from concordat_site.contracts import ContractRefused, verify
-from concordat_site.evidence import EvidenceError, Training, parse
 from concordat_site.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
 from concordat_site.plan.update import CONDITIONS, Step, next_step
 from concordat_site.signer import ConsentMissing
 from concordat_site.workspace import ResultError
 
-_CONTRACT_LIMIT = 4 << 20
-_EVIDENCE_LIMIT = 64 << 10
 _ADAPTER_LIMIT = 1 << 30
 # A candidate has its parent's tensors, so its file is as large, give or take the header.
 _HEADER_SLACK = 1 << 20
@@ -85,15 +85,15 @@ class UpdateReconciler:
             f"The training Job failed ({ended.message if ended else 'gone'}); see condition Trained.",
         )
 
-    async def _contract(self, update: Update) -> tuple[Contract, bytes]:
-        """The contract and its file, verified anew each time: what is staged or signed rests on nothing else."""
+    async def _contract(self, update: Update) -> SignedContract:
+        """Return the contract, verified again each time: what is staged or signed rests on nothing else."""
         agent, ref = self._agent, update.spec.contract
         try:
-            document = await agent.registry.read(ref, CONTRACT_FILE, _CONTRACT_LIMIT)
-            statement = await agent.registry.read(ref, CONTRACT_STATEMENT_FILE, _CONTRACT_LIMIT)
+            document = await agent.registry.read(ref, Contract.FILE, Contract.LIMIT)
+            statement = await agent.registry.read(ref, Contract.STATEMENT_FILE, Contract.LIMIT)
         except LOST as error:
             raise ContractRefused(str(error)) from None
-        contract = verify(
+        return verify(
             document,
             statement,
             update=update,
@@ -101,12 +101,11 @@ class UpdateReconciler:
             key=agent.signer.public_key,
             trust=agent.trust,
         )
-        return contract, document
 
     async def _consent(self, update: Update, site: Site) -> Answered:
         agent = self._agent
         try:
-            contract, _ = await self._contract(update)
+            contract = (await self._contract(update)).contract
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
             return Answered("Consented", False, Reason.CONTRACT_INVALID, f"{refused}.")
@@ -120,16 +119,17 @@ class UpdateReconciler:
     async def _stage(self, update: Update) -> Answered:
         space, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
         try:
-            contract, document = await self._contract(update)
+            signed = await self._contract(update)
+            contract = signed.contract
             space.prepare(name)
             await registry.pull(contract.base, space.base(contract.base.digest))
-            await registry.pull(contract.parent, space.inputs(name) / "parent")
+            await registry.pull(contract.parent, space.inputs(name) / PARENT_FOLDER)
         except ContractRefused as refused:
             return Answered("Staged", False, Reason.CONTRACT_INVALID, f"{refused}.")
         except LOST as error:
             return Answered("Staged", False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        space.write_input(name, CONTRACT_FILE, document)
-        space.write_input(name, "task.json", canonical({"kind": "train", "site": self._agent.site}))
+        space.write_input(name, Contract.FILE, signed.document)
+        space.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
         return Answered("Staged", True, Reason.STAGED, "Base package, parent and contract are verified and staged.")
 
     async def _submit(self, update: Update, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
@@ -137,7 +137,7 @@ class UpdateReconciler:
         if ended.completed is None:
             raise ValueError("a Job that failed has nothing to submit")
         try:
-            contract, _ = await self._contract(update)
+            contract = (await self._contract(update)).contract
             if difference := same_job(job, training_job(contract, update, site)):
                 return _not_submitted(
                     Reason.JOB_NOT_ALLOWED, f"The Job is not the one the contract describes: {difference}."
@@ -168,7 +168,7 @@ class UpdateReconciler:
             return _not_submitted(Reason.POLICY_REFUSED, f"{missing}; nothing was sent.")
         except LOST as error:
             return _not_submitted(Reason.ARTIFACT_UNREADABLE, f"{error}; nothing was sent.")
-        except (ResultError, EvidenceError) as error:
+        except (ResultError, DocumentError) as error:
             return _not_submitted(Reason.NO_CANDIDATE, f"The Job left no usable result: {error}.")
         except (TensorError, ScreeningError, LoraError) as error:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
@@ -176,10 +176,10 @@ class UpdateReconciler:
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."
         return Answered("Submitted", True, Reason.SUBMITTED, message, submission=submission)
 
-    def _left(self, job: str, parent_size: int) -> tuple[Training, bytes]:
-        limits = {"evidence.json": _EVIDENCE_LIMIT, ADAPTER_FILE: parent_size + _HEADER_SLACK}
+    def _left(self, job: str, parent_size: int) -> tuple[TrainingEvidence, bytes]:
+        limits = {TrainingEvidence.FILE: TrainingEvidence.LIMIT, ADAPTER_FILE: parent_size + _HEADER_SLACK}
         files = self._agent.workspace.result(job, limits)
-        return parse(Training, files["evidence.json"]), files[ADAPTER_FILE]
+        return TrainingEvidence.from_bytes(files[TrainingEvidence.FILE]), files[ADAPTER_FILE]
 
     async def _write(self, update: Update, answered: Answered) -> None:
         conditions = ConditionSet(
@@ -204,6 +204,6 @@ def _not_submitted(reason: Reason, message: str) -> Answered:
     return Answered("Submitted", False, reason, message)
 
 
-def _show(training: Training) -> None:
+def _show(training: TrainingEvidence) -> None:
     LOCAL_QUALITY.labels("parent").set(training.parent_ppm / 1e6)
     LOCAL_QUALITY.labels("candidate").set(training.candidate_ppm / 1e6)

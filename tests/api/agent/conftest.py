@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 from concordat.api import Condition, Release, Resource, Site, Update, find
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import RegistryStore, types
-from concordat.artifacts.tensors import write_tensors
+from concordat.artifacts import RegistryStore
 from concordat.lineage import Trust, bundle
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import canonical, sha256_digest
+from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, Cluster, FixedClock, Store
 from concordat.screening import Tensors
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
+from concordat.statements import SigningKey, predicates, sign, unverified
+from concordat.tensors import write_tensors
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_site.champion import Champions
 from concordat_site.context import Agent
@@ -136,8 +138,8 @@ class World:
         digest = sha256_digest(document)
         statement = predicates.contract_statement(contract=contract, digest=digest)
         files = {
-            types.CONTRACT_FILE: document,
-            types.CONTRACT_STATEMENT_FILE: sign(statement, signer or self.hub),
+            Contract.FILE: document,
+            Contract.STATEMENT_FILE: sign(statement, signer or self.hub),
         }
         ref = await self.registry.push(f"digits/rounds/{self.uid}", types.CONTRACT, files)
         spec = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from concordat.artifacts import RegistryStore, types
+from concordat.artifacts import RegistryStore
+from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey, predicates, sign, unverified
 from concordat_devcluster.paths import REPOSITORY
 

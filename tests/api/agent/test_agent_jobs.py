@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, same_job, training_job
+from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.errors import DevclusterError

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from concordat.api import Condition, Release, Site
-from concordat.artifacts import types
 from concordat.jobs import evaluation_job
 from concordat.lineage import bundle, verify_candidate, verify_release
+from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey, open_bundle, predicates, sign
 from concordat.statements.readers import Summary, read_summary
 from concordat_site.context import MANAGER, Agent
@@ -323,7 +323,7 @@ async def test_another_job_than_the_releases_is_not_answered(world: World) -> No
     ("files", "failed", "says"),
     [
         ({}, None, "evaluation.json cannot be opened"),
-        ({"evaluation.json": b"{"}, None, "evaluation evidence"),
+        ({"evaluation.json": b"{"}, None, "evaluation.json: "),
         (_measured(), None, "models.champion is missing"),
         (_measured(champion=0), "PodFailurePolicy", "The evaluation Job failed (PodFailurePolicy)"),
     ],

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 
 from concordat.api import Condition, Site, Update
-from concordat.api.contract import Contract
-from concordat.artifacts import types
-from concordat.artifacts.tensors import read_tensors, write_tensors
 from concordat.jobs import training_job
 from concordat.lora import Ceiling
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import AGENT_LEASE
 from concordat.runtime import LEASE
 from concordat.screening import Tensors
-from concordat.statements import SigningKey, open_bundle, sha256_digest
+from concordat.statements import SigningKey, open_bundle
 from concordat.statements.readers import read_summary, read_update
+from concordat.tensors import read_tensors, write_tensors
 from concordat_site.context import MANAGER, Agent
-from concordat_site.reconcile.site import LEASE_NAME, SiteReconciler
+from concordat_site.reconcile.site import SiteReconciler
 from concordat_site.reconcile.update import UpdateReconciler
 from concordat_site.signer import Prepared
 
@@ -162,7 +164,7 @@ async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
     ("contract", "request_", "says"),
     [
         ({}, {"signer": SigningKey.generate()}, "not signed by an accepted key"),
-        ({}, {"contractDigest": "sha256:" + "0" * 64}, "the Update names sha256:0000"),
+        ({}, {"contractDigest": "sha256:" + "0" * 64}, "contractDigest is sha256:0000"),
         ({}, {"site": "another"}, "for site 'another'"),
         ({}, {"federation": "letters"}, "federation is digits in the contract"),
         ({}, {"roundRef": {"name": "r1", "namespace": "concordat", "uid": "other"}}, "round uid"),
@@ -196,7 +198,7 @@ async def test_a_contract_that_is_not_genuine_is_refused(
     [
         ({}, "NoCandidate", "evidence.json cannot be opened"),
         ({"evidence.json": b"{}"}, "NoCandidate", "adapter_model.safetensors cannot be opened"),
-        ({"evidence.json": b"{}", types.ADAPTER_FILE: b""}, "NoCandidate", "training evidence"),
+        ({"evidence.json": b"{}", types.ADAPTER_FILE: b""}, "NoCandidate", "evidence.json: "),
         ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"PK\x03\x04"}, "GateFailed", "no trained copy"),
         ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"\0" * (2 << 20)}, "NoCandidate", "are allowed"),
         (
@@ -287,11 +289,11 @@ async def test_the_sites_presence(world: World) -> None:
     assert site.status.agent.public_key == world.key.public.to_pem()
     assert site.status.agent.policy_digest == agent.policy.digest
     assert site.status.champion is None
-    lease = await world.cluster.get(LEASE, world.site, LEASE_NAME)
+    lease = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
     assert not (world.folder / "work" / "gone").exists()
     writes = world.writes
     world.clock.advance(20)
     await SiteReconciler(agent)(key)
-    renewed = await world.cluster.get(LEASE, world.site, LEASE_NAME)
+    renewed = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
     assert renewed["spec"]["renewTime"] > lease["spec"]["renewTime"]
     assert world.writes == writes

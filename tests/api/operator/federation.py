@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
-from concordat.api.contract import Contract
-from concordat.artifacts import RegistryStore, types
-from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.artifacts import RegistryStore
 from concordat.lineage import Trust
+from concordat.protocol import artifact_types as types
+from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound
 from concordat.runtime.kinds import KindLike
 from concordat.screening import Tensors
 from concordat.statements import SigningKey
+from concordat.tensors import read_tensors, write_tensors
 from concordat_operator.aggregator.job import Until
 from concordat_operator.aggregator.job import run as aggregate
 from concordat_operator.context import Hub
@@ -341,7 +342,8 @@ class Federation:
         container = {"name": "aggregator", "image": IMAGE}
         spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
         pod = await self.admin.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        message = json.dumps(outcome)
+        assert outcome is not None
+        message = outcome.model_dump_json(exclude_none=True)
         ended = {"exitCode": 0, "message": message, "reason": "Completed"}
         state = {"name": "aggregator", "image": IMAGE, "imageID": "", "ready": False, "restartCount": 0}
         status = {"phase": "Succeeded", "containerStatuses": [{**state, "state": {"terminated": ended}}]}
@@ -364,7 +366,7 @@ class Federation:
         """The signed contract of a round."""
         signed = self.found(name).status.contract
         assert signed is not None
-        return Contract.model_validate_json(await self.registry.read(signed.artifact, types.CONTRACT_FILE))
+        return Contract.from_bytes(await self.registry.read(signed.artifact, Contract.FILE))
 
     def updates(self, name: str) -> dict[str, Update]:
         """The round's Updates by the short name of their site."""

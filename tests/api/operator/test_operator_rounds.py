@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from concordat.api import FederationRound, Release, Site, Update, find, is_true
-from concordat.artifacts.tensors import Tensors
 from concordat.lora import Ceiling
 from concordat.runtime import CONFIGMAP, JOB
+from concordat.tensors import Tensors
 from tests.api.operator.federation import Federation
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, training_job
+from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
 
 World = Any

@@ -12,11 +12,11 @@ import pytest
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.api.types import FINALIZER
+from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
 from concordat.runtime import LEASE, Cluster, FixedClock, Forbidden
 from concordat.runtime.leader import Leader, LeaderConfig
-from concordat_operator.keys import SECRET_NAME, TRUST_NAME, load_or_create, publish_first, trust_configmap
+from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap
 from concordat_operator.main import LEASE_NAME
-from concordat_operator.reconcile.site import AGENT_LEASE
 from concordat_site.reconcile.site import lease
 
 World = Any
@@ -197,7 +197,7 @@ async def test_the_operator_can_do_its_work_in_the_hub(world: World, operator: P
         found = await cluster.get(FederationRound, HUB, "r1")
         await cluster.set_finalizers(FederationRound, HUB, "r1", [], found["metadata"]["resourceVersion"])
     assert "contract.pem" in world.kubectl("get", "secret", SECRET_NAME, "-n", HUB, "-o", "yaml")
-    assert "trust.json" in world.kubectl("get", "configmap", TRUST_NAME, "-n", HUB, "-o", "yaml")
+    assert "trust.json" in world.kubectl("get", "configmap", TRUST_CONFIGMAP, "-n", HUB, "-o", "yaml")
 
 
 async def test_the_operator_can_do_its_work_in_a_site(world: World, operator: Path, agent: Path) -> None:

@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 
 from concordat.aggregation import aggregate, apply_delta
-from concordat.api.contract import Contract
 from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import RegistryStore, types
-from concordat.artifacts.tensors import Tensors, write_tensors
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign
+from concordat.artifacts import RegistryStore
+from concordat.protocol import artifact_types as types
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest
+from concordat.protocol.canonical import canonical, sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import round_repository, site_repository
+from concordat.statements import SigningKey, predicates, sign
+from concordat.tensors import Tensors, write_tensors
 from concordat_operator.aggregator.job import main
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -100,11 +104,11 @@ class Federation:
         document = canonical(self.contract.wire())
         self.digest = sha256_digest(document)
         statement = predicates.contract_statement(contract=self.contract.wire(), digest=self.digest)
-        files = {types.CONTRACT_FILE: document, types.CONTRACT_STATEMENT_FILE: sign(statement, self.hub)}
-        return self.push(f"digits/rounds/{self.uid}", types.CONTRACT, files)
+        files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, self.hub)}
+        return self.push(round_repository("digits", self.uid), types.CONTRACT, files)
 
     def slot(self, site: str) -> str:
-        return f"digits/rounds/{self.uid}/{site}"
+        return site_repository("digits", self.uid, site)
 
     def statement(self, site: str, update_digest: str, /, **changes: Any) -> dict[str, Any]:
         """An update statement as the agent makes it."""
@@ -155,7 +159,9 @@ class Federation:
             **changes,
         }
         data = json.dumps(document).encode()
-        ref = self.push(f"digits/rounds/{self.uid}", types.AGGREGATION_REQUEST, {types.REQUEST_FILE: data})
+        ref = self.push(
+            round_repository("digits", self.uid), types.AGGREGATION_REQUEST, {AggregationRequest.FILE: data}
+        )
         return f"{ref.repository}@{ref.digest}"
 
     def arguments(self, request: str, folder: Path) -> list[str]:
@@ -169,8 +175,9 @@ class Federation:
         assert result.endswith("\n")
         assert result.count("\n") == 1
         references = json.loads(result)
-        report: dict[str, Any] = json.loads(self.read(references["report"], types.REPORT_FILE))
-        assert references["adapter"] == report["adapter"]
+        found = AggregationReport.from_bytes(self.read(references["report"], AggregationReport.FILE))
+        report = found.model_dump(mode="json", by_alias=True)
+        assert references.get("adapter") == report["adapter"]
         return report
 
     def expected(self, *sites: str, faults: int = 1) -> bytes:

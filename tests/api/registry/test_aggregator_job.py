@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import types
-from concordat.artifacts.tensors import read_tensors, write_tensors
-from concordat.statements import SigningKey, predicates, sha256_digest, sign
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import sha256_digest
+from concordat.statements import SigningKey, predicates, sign
+from concordat.tensors import read_tensors, write_tensors
 from tests.api.registry.federation import (
     B2,
     CONFIG,

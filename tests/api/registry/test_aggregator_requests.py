@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import types
-from concordat.artifacts.tensors import write_tensors
+from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey
+from concordat.tensors import write_tensors
 from concordat_operator.aggregator.job import EXIT_INVALID, EXIT_TRANSIENT, main
 from tests.api.registry.federation import (
     CONFIG,
@@ -44,7 +44,7 @@ def _twin_keys(f: Federation) -> dict[str, Any]:
         (lambda f: {}, {"contractKey": "pem"}, "not a PEM public key"),
         (lambda f: {}, {"contract": {"repository": "digits/no", "digest": OTHER.digest}}, "is not in the registry"),
         (lambda f: {}, {"submissions": 1}, "submissions"),
-        (_twin_keys, {}, "key twice"),
+        (_twin_keys, {}, "gives two sites one key"),
         (lambda f: {"parent": OTHER}, {}, "is not in the registry"),
         (
             lambda f: {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.artifacts import types
-from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.protocol import artifact_types as types
+from concordat.tensors import read_tensors, write_tensors
 from concordat_operator.aggregator.job import EXIT_INVALID, main
 from tests.api.registry.federation import A2, B2, HONEST, PARENT, SITES, A, B, Federation, federation
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
 from concordat.artifacts.http import TRIES
-from concordat.artifacts.types import UPDATE
+from concordat.protocol.artifact_types import UPDATE
 
 NewProxy = Callable[[str], Awaitable[Any]]
 CONTENT = random.Random(0).randbytes(32 << 20)  # noqa: S311 - two chunks, nowhere the same

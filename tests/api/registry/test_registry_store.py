@@ -14,8 +14,9 @@ import pytest
 
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge, RegistryStore, RegistryUnavailable
-from concordat.artifacts.manifest import EMPTY, EMPTY_TYPE, MANIFEST_TYPE, TITLE, digest_of
-from concordat.artifacts.types import UPDATE
+from concordat.artifacts.manifest import EMPTY, EMPTY_TYPE, MANIFEST_TYPE, TITLE
+from concordat.protocol.artifact_types import UPDATE
+from concordat.protocol.canonical import sha256_digest
 
 
 class Stored(Protocol):
@@ -49,7 +50,7 @@ async def test_what_is_pushed_is_what_is_read(store: RegistryStore, tmp_path: Pa
     assert await store.push("digits/base", UPDATE, dict(reversed(files.items()))) == ref
     assert await store.exists(ref)
     assert await store.file_digests(ref) == {
-        name: digest_of(content if isinstance(content, bytes) else content.read_bytes())
+        name: sha256_digest(content if isinstance(content, bytes) else content.read_bytes())
         for name, content in files.items()
     }
     assert await store.read(ref, "empty") == b""
@@ -65,7 +66,7 @@ async def test_an_artifact_is_tagged_and_annotated(store: RegistryStore, registr
     url = f"{registry.url}/v2/digits/tagged/manifests/a-{ref.digest[7:39]}"
     async with aiohttp.ClientSession() as session, session.get(url, headers={"Accept": MANIFEST_TYPE}) as response:
         body = await response.read()
-    assert digest_of(body) == ref.digest
+    assert sha256_digest(body) == ref.digest
     assert json.loads(body)["annotations"] == {"note": "x"}
     assert json.loads(body)["artifactType"] == UPDATE
 
@@ -111,7 +112,7 @@ async def test_damaged_storage_is_noticed(
 ) -> None:
     content = f"{what} {damage} 0123456789".encode()
     ref = await store.push("digits/damaged", UPDATE, {"good": b"good", "file": content})
-    path = registry.blob(digest_of(content) if what == "file" else ref.digest)
+    path = registry.blob(sha256_digest(content) if what == "file" else ref.digest)
     if damage is None:
         path.unlink()
     else:
@@ -130,7 +131,7 @@ async def test_damaged_storage_is_noticed(
 
 async def _put_raw(url: str, repository: str, document: Any) -> ArtifactRef:
     body = json.dumps(document).encode()
-    ref = ArtifactRef(repository=repository, digest=digest_of(body))
+    ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
     path = f"{url}/v2/{repository}/manifests/{ref.digest}"
     async with (
         aiohttp.ClientSession() as session,
@@ -143,7 +144,7 @@ async def _put_raw(url: str, repository: str, document: Any) -> ArtifactRef:
 def _layer(title: Any, content: bytes = b"a", **changes: Any) -> dict[str, Any]:
     layer = {
         "mediaType": "application/octet-stream",
-        "digest": digest_of(content),
+        "digest": sha256_digest(content),
         "size": len(content),
         "annotations": {TITLE: title},
     }
@@ -172,7 +173,7 @@ async def test_a_hostile_manifest_yields_no_file(
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "artifactType": UPDATE,
-        "config": {"mediaType": EMPTY_TYPE, "digest": digest_of(EMPTY), "size": 2},
+        "config": {"mediaType": EMPTY_TYPE, "digest": sha256_digest(EMPTY), "size": 2},
         "layers": layers,
     }
     ref = await _put_raw(registry.url, "digits/hostile", document)

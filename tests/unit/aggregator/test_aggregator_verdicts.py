@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
-from concordat.artifacts.tensors import write_tensors
-from concordat.statements import canonical
-from concordat_operator.aggregator.inputs import Invalid, Submission, parse_ref
+from concordat.protocol.aggregation import SubmittedUpdate
+from concordat.tensors import write_tensors
+from concordat_operator.aggregator.inputs import Invalid, parse_ref
 from concordat_operator.aggregator.judge import Verdict, reject_copies
 
 REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
 
 
 def _verdict(folder: Path, site: str, values: list[float] | None) -> Verdict:
-    submission = Submission(site=site, artifact=REF, statement=REF)
+    submission = SubmittedUpdate(site=site, artifact=REF, statement=REF)
     if values is None:
         return Verdict(submission, Reason.NOT_FINITE, "no")
     path = folder / site
@@ -47,8 +47,8 @@ def test_of_equal_updates_the_first_by_name_passes(tmp_path: Path, order: tuple[
 
 @given(st.text(max_size=2000), st.floats(min_value=0))
 def test_every_verdict_can_be_written(message: str, norm: float) -> None:
-    verdict = Verdict(Submission(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
-    written = json.loads(canonical(verdict.wire()))
+    verdict = Verdict(SubmittedUpdate(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
+    written = json.loads(verdict.reported().model_dump_json())
     assert len(written["message"]) <= 500
     assert written["passed"] is False
     assert written["updateSha256"] == REF.digest

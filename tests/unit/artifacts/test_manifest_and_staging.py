@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from concordat.artifacts import ArtifactCorrupt, RegistryStore
-from concordat.artifacts.manifest import MANIFEST_TYPE, TITLE, File, build, digest_of, parse
+from concordat.artifacts.manifest import MANIFEST_TYPE, TITLE, File, build, parse
 from concordat.artifacts.staging import staged
+from concordat.protocol.canonical import sha256_digest
 
-A, B = File("a", digest_of(b"a"), 1), File("b", digest_of(b"b"), 1)
+A, B = File("a", sha256_digest(b"a"), 1), File("b", sha256_digest(b"b"), 1)
 
 
 def test_the_same_files_make_the_same_manifest() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concordat.artifacts.tensors import read_tensors, write_tensors
+from concordat.tensors import read_tensors, write_tensors
 from concordat_cli.main import main
 
 Run = Callable[..., tuple[int, str]]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, training_job
+from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from concordat.api.contract import Contract
+from concordat.protocol.contract import Contract
+from concordat.tensors import Tensors, write_tensors
 from concordat_learning.data import TRAIN, VALIDATION, Examples
 from concordat_learning.entry import Folders
-from concordat_learning.tensors import Tensors, read_adapter, write
+from concordat_learning.tensors import read_adapter
 
 CLASSES, SHAPE = 3, (1, 4, 4)
 CONFIG = {
@@ -69,7 +70,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     peft = get_peft_model(network, LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS))
     state = get_peft_model_state_dict(peft, save_embedding_layers=False)
     tensors = {name: tensor.detach().numpy() for name, tensor in state.items()}
-    (adapter / "adapter_model.safetensors").write_bytes(write(tensors))
+    (adapter / "adapter_model.safetensors").write_bytes(write_tensors(tensors))
     return folder
 
 
@@ -124,7 +125,7 @@ class Job:
     def write_data(self, name: str, **fields: Any) -> None:
         """Replace a data file; fields not given are those of good data."""
         good = examples(24, seed=1 if name == TRAIN else 2)
-        (self.root / "data" / name).write_bytes(write({"images": good.images, "labels": good.labels, **fields}))
+        (self.root / "data" / name).write_bytes(write_tensors({"images": good.images, "labels": good.labels, **fields}))
 
     def data(self, name: str) -> dict[str, Any]:
         """The tensors of a data file."""

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from concordat.tensors import Tensors, write_tensors
 from concordat_learning.canary import Response, check, cross_entropy, respond, strongest
 from concordat_learning.data import Examples
 from concordat_learning.entry import CanaryFolders, run_in
-from concordat_learning.tensors import Tensors, read_adapter, write
+from concordat_learning.tensors import read_adapter
 from concordat_learning.triggers import TRIGGERS, Trigger, built_in
 
 Job = Any
@@ -125,7 +126,7 @@ class Hub:
 
     def send(self, site: str, adapter: Tensors) -> None:
         (self.folders.updates / "sites" / site).mkdir(parents=True, exist_ok=True)
-        (self.folders.updates / "sites" / site / "adapter_model.safetensors").write_bytes(write(adapter))
+        (self.folders.updates / "sites" / site / "adapter_model.safetensors").write_bytes(write_tensors(adapter))
 
     def run(self) -> int:
         flags = [f"--{name}={path}" for name, path in vars(self.folders).items()]
@@ -172,7 +173,7 @@ def test_without_an_update_the_parent_is_all_there_is(hub: Hub) -> None:
 def test_the_triggers_of_the_file_are_used(hub: Hub) -> None:
     hub.send("site-a", hub.job.parent())
     own = {f"sticker.{part}": np.ones(SHAPE, np.float32) for part in ("mask", "pattern")}
-    (hub.folders.data / TRIGGERS).write_bytes(write(own))
+    (hub.folders.data / TRIGGERS).write_bytes(write_tensors(own))
     assert hub.run() == 0
     assert hub.report()["sites"]["site-a"]["trigger"] == "sticker"
 
@@ -186,12 +187,12 @@ Spoil = Callable[[Path], None]
         (lambda root: (root / "data/validation.safetensors").unlink(), 65, "on that of screening.canary.claim"),
         (lambda root: (root / "data" / TRIGGERS).write_bytes(b"x"), 65, "triggers.safetensors cannot be read"),
         (lambda root: (root / "base/package.json").unlink(), 64, "package.json cannot be read"),
-        (lambda root: shutil.rmtree(root / "updates"), 64, "parent/adapter_model.safetensors cannot be read"),
-        (lambda root: shutil.rmtree(root / "updates/parent"), 64, "parent/adapter_model.safetensors cannot be read"),
+        (lambda root: shutil.rmtree(root / "updates"), 64, "parent/adapter_model.safetensors: "),
+        (lambda root: shutil.rmtree(root / "updates/parent"), 64, "parent/adapter_model.safetensors: "),
         (
             lambda root: (root / "updates/sites/site-a").mkdir(parents=True),
             64,
-            "site-a/adapter_model.safetensors cannot be read",
+            "site-a/adapter_model.safetensors: ",
         ),
         (lambda root: shutil.rmtree(root / "out"), 75, "canary.json cannot be written: No such file or directory"),
     ],

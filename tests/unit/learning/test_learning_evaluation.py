@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from concordat.protocol.evaluation import EvaluationEvidence
+from concordat.tensors import write_tensors
 from concordat_learning.errors import InputError
 from concordat_learning.evaluate import evaluate_site
-from concordat_learning.tensors import write
-from concordat_site.evidence import Evaluation, parse
 
 Job = Any
 MODELS = ["parent", "candidate", "champion"]
@@ -29,7 +29,7 @@ def evaluation(job: Job) -> Job:
 
 def test_the_agent_accepts_what_it_leaves(evaluation: Job) -> None:
     evaluate_site(evaluation.folders)
-    found = parse(Evaluation, evaluation.result("evaluation.json"))
+    found = EvaluationEvidence.from_bytes(evaluation.result("evaluation.json"))
     assert found.examples == 24
     assert found.models.champion == found.models.parent == found.models.candidate
     assert found.models.parent.low_ppm < found.models.parent.ppm < found.models.parent.high_ppm
@@ -37,23 +37,26 @@ def test_the_agent_accepts_what_it_leaves(evaluation: Job) -> None:
 
 def test_adapters_are_told_apart(evaluation: Job) -> None:
     moved = {n: t + 1 if ".lora_B." in n else t for n, t in evaluation.parent().items()}
-    (evaluation.root / "task" / "candidate" / "adapter_model.safetensors").write_bytes(write(moved))
+    (evaluation.root / "task" / "candidate" / "adapter_model.safetensors").write_bytes(write_tensors(moved))
     evaluate_site(evaluation.folders)
-    models = parse(Evaluation, evaluation.result("evaluation.json")).models
+    models = EvaluationEvidence.from_bytes(evaluation.result("evaluation.json")).models
     assert models.champion == models.parent != models.candidate
 
 
 @pytest.mark.parametrize(
     ("task", "says"),
     [
-        ({"kind": "train"}, "kind is 'train'; this image knows 'evaluate'"),
-        ({"models": ["../../data"]}, "models has '../../data'"),
-        ({"models": ["parent", "parent"]}, "list of different folder names"),
-        ({"models": []}, "list of different folder names"),
-        ({"models": "parent"}, "list of different folder names"),
-        ({"confidencePpm": 1_000_000}, "confidencePpm is 1000000; it must be a number in 500000..999999"),
-        ({"confidencePpm": None}, "confidencePpm is missing"),
-        ({"confidencePpm": 950_000.5}, "it must be a whole number"),
+        ({"kind": "train"}, "task.json: kind: Input should be 'evaluate', got 'train'"),
+        (
+            {"models": ["../../data"]},
+            r"models\.0: Input should be 'parent', .* or 'champion', got '../../data'",
+        ),
+        ({"models": ["parent", "parent"]}, "a model is named twice"),
+        ({"models": []}, "models: List should have at least 1 item"),
+        ({"models": "parent"}, "models: Input should be a valid array, got 'parent'"),
+        ({"confidencePpm": 1_000_000}, "confidencePpm: Input should be less than or equal to 999999, got 1000000"),
+        ({"confidencePpm": None}, "confidencePpm: Input should be a valid integer"),
+        ({"confidencePpm": 950_000.5}, "confidencePpm: Input should be a valid integer"),
     ],
 )
 def test_a_wrong_task_is_told(bare_job: Job, task: dict[str, Any], says: str) -> None:
@@ -64,6 +67,6 @@ def test_a_wrong_task_is_told(bare_job: Job, task: dict[str, Any], says: str) ->
 
 def test_a_missing_adapter_is_told(evaluation: Job) -> None:
     shutil.rmtree(evaluation.root / "task" / "champion")
-    with pytest.raises(InputError, match=r"champion/adapter_model\.safetensors cannot be read as safetensors"):
+    with pytest.raises(InputError, match=r"champion/adapter_model\.safetensors: No such file or directory"):
         evaluate_site(evaluation.folders)
     assert not (evaluation.root / "out" / "result").exists()

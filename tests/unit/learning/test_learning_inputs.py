@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from peft import LoraConfig
 
+from concordat.tensors import write_tensors
 from concordat_learning import train
 from concordat_learning.entry import run
 from concordat_learning.errors import DataError, InputError
 from concordat_learning.package import read_lora
-from concordat_learning.tensors import write
 
 Job = Any
 Spoil = Callable[[Job], None]
@@ -81,26 +81,39 @@ def job_result(job: Job) -> int:
     return run(lambda given: train.train_site(given, started=0.0, clock=lambda: 0.0), "", flags)
 
 
+OTHER_SITE = {"name": "site-b", "keyThumbprint": "SHA256:" + "B" * 43, "publicKey": "pem"}
 BEFORE_TORCH: list[tuple[Spoil, int, str]] = [
     (missing("task/contract.json"), 64, "contract.json cannot be read: No such file or directory"),
-    (file("task/contract.json", b"{"), 64, "contract.json is not JSON"),
-    (file("task/contract.json", b"[1]"), 64, "contract.json is not a JSON object"),
-    (file("task/contract.json", b"[" * 200_000), 64, "contract.json is not JSON"),
-    (contract(schema="concordat.dev/round-contract/v2"), 64, "this image knows 'concordat.dev/round-contract/v1'"),
-    (contract(recipe=None), 64, "recipe is missing"),
-    (contract(recipe={"trainFactor": "C"}), 64, "trainFactor is 'C'; it must be A, B or Both"),
-    (contract(recipe={"trainFactor": "AB"}), 64, "trainFactor is 'AB'; it must be A, B or Both"),
-    (contract(recipe={"batchSize": 0}), 64, "batchSize is 0; it must be a number in 1..4096"),
-    (contract(recipe={"batchSize": True}), 64, "batchSize is True"),
-    (contract(recipe={"learningRate": "fast"}), 64, "learningRate is 'fast'"),
-    (contract(recipe={"learningRate": "nan"}), 64, "learningRate is 'nan'"),
-    (contract(recipe={"seed": None}), 64, "seed is missing"),
-    (contract(budget={"maxSteps": 2_000_000}), 64, "maxSteps is 2000000"),
-    (contract(budget={"maxWallSeconds": "inf"}), 64, "maxWallSeconds is 'inf'"),
-    (contract(sites=[{"name": "site-b"}]), 64, "sites does not name 'site-a'; the contract is for other sites"),
-    (contract(sites="site-a"), 64, "the contract is for other sites"),
-    (task(kind="evaluate"), 64, "kind is 'evaluate'; this image knows 'train'"),
-    (task(site=None), 64, "site is missing"),
+    (file("task/contract.json", b"{"), 64, "contract.json: Invalid JSON"),
+    (file("task/contract.json", b"[1]"), 64, "contract.json: Input should be an object"),
+    (file("task/contract.json", b"[" * 200_000), 64, "contract.json: Invalid JSON"),
+    (
+        contract(schema="concordat.dev/round-contract/v2"),
+        64,
+        "schema: Input should be 'concordat.dev/round-contract/v1",
+    ),
+    (contract(recipe=None), 64, "recipe: Input should be an object"),
+    (contract(recipe={"trainFactor": "C"}), 64, r"recipe\.trainFactor: Input should be 'A', 'B' or 'Both', got 'C'"),
+    (contract(recipe={"trainFactor": "AB"}), 64, r"recipe\.trainFactor: Input should be 'A', 'B' or 'Both', got 'AB'"),
+    (contract(recipe={"batchSize": 0}), 64, r"recipe\.batchSize: Input should be greater than or equal to 1, got 0"),
+    (contract(recipe={"batchSize": 1.5}), 64, r"recipe\.batchSize: Input should be a valid integer.*, got 1\.5"),
+    (
+        contract(recipe={"learningRate": "fast"}),
+        64,
+        r"recipe\.learningRate: String should match .*, got 'fast'",
+    ),
+    (contract(recipe={"learningRate": "nan"}), 64, r"recipe\.learningRate: String should match .*, got 'nan'"),
+    (contract(recipe={"seed": None}), 64, r"recipe\.seed: Input should be a valid integer"),
+    (contract(budget={"maxSteps": 2_000_000}), 64, r"budget\.maxSteps: Input should be less .*, got 2000000"),
+    (
+        contract(budget={"maxWallSeconds": "inf"}),
+        64,
+        r"budget\.maxWallSeconds: Input should .*, got 'inf'",
+    ),
+    (contract(sites=[OTHER_SITE]), 64, "sites does not name 'site-a'; the contract is for other sites"),
+    (contract(sites="site-a"), 64, "sites: Input should be a valid array, got 'site-a'"),
+    (task(kind="evaluate"), 64, "task.json: kind: Input should be 'train', got 'evaluate'"),
+    (task(site=None), 64, "task.json: site: Input should be a valid string"),
     (task(site="site-b"), 64, "the contract is for other sites"),
     (missing("base/package.json"), 64, "package.json cannot be read"),
     (package(task="text-generation"), 64, "this image knows 'image-classification'"),
@@ -111,7 +124,7 @@ BEFORE_TORCH: list[tuple[Spoil, int, str]] = [
     (missing("data/validation.safetensors"), 65, "validation.safetensors is missing"),
     (file("data/train.safetensors", b"x" * 100), 65, "cannot be read as safetensors"),
     (pickled("data/train.safetensors"), 65, "cannot be read as safetensors"),
-    (file("data/train.safetensors", write({"images": NAN})), 65, "labels is missing; the file has images"),
+    (file("data/train.safetensors", write_tensors({"images": NAN})), 65, "labels is missing; the file has images"),
     (data(images=NAN), 65, "images has values that are not finite"),
     (data("validation.safetensors", images=NAN), 65, "validation.safetensors: images has values that are not finite"),
     (data(images=np.full((24, 1, 4, 4), 255, np.float32)), 65, "images has values in 255..255; scale them to 0..1"),
@@ -143,7 +156,7 @@ def test_told_before_anything_heavy_is_imported(
 
 def adapter(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Spoil:
     def spoil(job: Job) -> None:
-        (job.root / "task" / "parent" / "adapter_model.safetensors").write_bytes(write(change(job.parent())))
+        (job.root / "task" / "parent" / "adapter_model.safetensors").write_bytes(write_tensors(change(job.parent())))
 
     return spoil
 
@@ -163,15 +176,15 @@ def config(path: str, **members: Any) -> Spoil:
 
 LORA, VIT, WEIGHTS = "task/parent/adapter_config.json", "base/config.json", "task/parent/adapter_model.safetensors"
 WITH_TORCH: list[tuple[Spoil, str]] = [
-    (missing(WEIGHTS), "adapter_model.safetensors cannot be read as safetensors"),
-    (pickled(WEIGHTS), "adapter_model.safetensors cannot be read as safetensors"),
+    (missing(WEIGHTS), "adapter_model.safetensors: No such file or directory; the agent"),
+    (pickled(WEIGHTS), "adapter_model.safetensors: a pickled or zipped file"),
     (pickled("base/model.safetensors"), "model.safetensors is no ViTForImageClassification"),
     (adapter(lambda t: first(t, lambda v: v.T.copy())), r"lora_A\.weight has shape \[8, 2\]; .* needs \[2, 8\]"),
-    (adapter(lambda t: first(t, lambda v: v.astype(np.float16))), "has dtype F16; adapters are float32"),
+    (adapter(lambda t: first(t, lambda v: v.astype(np.float16))), "dtype is F16, expected F32"),
     (adapter(lambda t: first(t, lambda v: v * np.float32(np.inf))), "has values that are not finite"),
     (adapter(lambda t: dict(sorted(t.items())[1:])), r"lora_A\.weight is missing; the adapter is not of this base"),
     (adapter(lambda t: {**t, "extra": t[min(t)]}), "extra is not part of it; the adapter is not of this base"),
-    (config(LORA, use_dora=True), "use_dora is True; only plain LoRA is supported, leave it out"),
+    (config(LORA, use_dora=True), "use_dora is True; only plain LoRA can be averaged, leave it out"),
     (config(LORA, r=3), r"has shape \[2, 8\]; this base package needs \[3, 8\]"),
     (config(LORA, target_modules=["nothing"]), "adapter_config.json does not fit the base package"),
     (config(VIT, model_type="bert"), "model_type is 'bert'; this image knows 'vit'"),
@@ -196,15 +209,13 @@ def test_what_does_not_fit_the_base_package_is_told(
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ({"peft_type": "IA3"}, "peft_type is 'IA3'; this image knows 'LORA'"),
-        ({"bias": "all"}, "bias is 'all'; this image knows 'none'"),
-        ({"use_rslora": True}, "use_rslora is True"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is"),
+        ({"peft_type": "IA3"}, "peft_type is 'IA3'; it must be 'LORA'"),
+        ({"bias": "all"}, "bias is 'all'; it must be 'none'"),
+        ({"rank_pattern": {"(a+)+": 4}}, r"rank_pattern has the key \(a\+\)\+; write a plain module name"),
+        ({"rank_pattern": [4]}, r"rank_pattern is \[4\]; it must be an object"),
         ({"modules_to_save": ["classifier"]}, "modules_to_save is"),
-        ({"layers_to_transform": 0}, "layers_to_transform is 0"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
         ({"an_option_of_tomorrow": 1}, "an_option_of_tomorrow is 1"),
-        ({"target_modules": "all-linear"}, "target_modules is 'all-linear'; it must be a list of layer names"),
         ({"r": 0}, "r is 0"),
         ({"lora_alpha": "much"}, "lora_alpha is 'much'"),
         ({"lora_dropout": 1}, "lora_dropout is 1"),
@@ -217,7 +228,34 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path, members: d
         read_lora(tmp_path)
 
 
-def test_a_configuration_saved_by_peft_is_accepted(tmp_path: Path) -> None:
-    LoraConfig(r=8, lora_alpha=16, target_modules=["v_proj", "q_proj"]).save_pretrained(tmp_path)
-    found = read_lora(tmp_path)
-    assert (found.rank, found.alpha, found.dropout, found.target_modules) == (8, 16.0, 0.0, ("q_proj", "v_proj"))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 9}},
+        {"target_modules": r".*\.fc\d"},
+        {"exclude_modules": ["fc1"]},
+    ],
+    ids=lambda settings: next(iter(settings), "plain"),
+)
+def test_hub_and_trainer_accept_the_same_adapters(job: Job, settings: dict[str, Any]) -> None:
+    """An adapter that peft saved is one that trainer and hub read, with the same scale for every module."""
+    from peft import get_peft_model, get_peft_model_state_dict
+
+    from concordat.lora import read_adapter
+    from concordat_learning.model import AdaptedModel, load_base
+    from concordat_learning.package import read_package
+
+    base, parent = job.root / "base", job.root / "task" / "parent"
+    config = LoraConfig(**({"r": 2, "lora_alpha": 4, "target_modules": ["fc1", "fc2", "q_proj"]} | settings))
+    network = get_peft_model(load_base(base, read_package(base)), config)
+    tensors = {n: t.numpy() for n, t in get_peft_model_state_dict(network, save_embedding_layers=False).items()}
+    network.peft_config["default"].save_pretrained(parent)
+    (parent / "adapter_model.safetensors").write_bytes(write_tensors(tensors))
+    opened = AdaptedModel.open(base, parent)
+    assert opened.tensors().keys() == tensors.keys()
+    hub = read_adapter(tensors, (parent / "adapter_config.json").read_bytes())
+    layers = opened._network.named_modules()
+    scales = {name: layer.scaling["default"] for name, layer in layers if hasattr(layer, "lora_A")}
+    assert {module.name: module.scale for module in hub.modules.values()} == scales

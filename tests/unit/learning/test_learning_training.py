@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.api.contract import Contract
+from concordat.protocol.contract import Contract
+from concordat.protocol.training import TrainingEvidence
 from concordat.screening import check_schema
 from concordat_learning.errors import InputError
 from concordat_learning.train import train_site
-from concordat_site.evidence import Training, parse
 from concordat_site.gates import learned
 
 Job = Any
@@ -37,10 +37,10 @@ def test_only_the_factor_of_the_contract_changes(job: Job, factor: str) -> None:
     if factor != "B":
         # B starts at zero, and then A has no gradient.
         parent = job.parent()
-        from concordat_learning.tensors import write
+        from concordat.tensors import write_tensors
 
         moved = {n: t + np.float32(0.1) if ".lora_B." in n else t for n, t in parent.items()}
-        (job.root / "task" / "parent" / "adapter_model.safetensors").write_bytes(write(moved))
+        (job.root / "task" / "parent" / "adapter_model.safetensors").write_bytes(write_tensors(moved))
     train(job)
     parent, candidate = job.parent(), job.candidate()
     assert candidate.keys() == parent.keys()
@@ -50,7 +50,7 @@ def test_only_the_factor_of_the_contract_changes(job: Job, factor: str) -> None:
 
 def test_the_agent_accepts_what_the_trainer_leaves(job: Job) -> None:
     train(job)
-    evidence = parse(Training, job.result("evidence.json"))
+    evidence = TrainingEvidence.from_bytes(job.result("evidence.json"))
     assert (evidence.steps, evidence.examples, evidence.validation_examples) == (8, 24, 24)
     contract = Contract.model_validate(job.contract)
     parent = (job.root / "task" / "parent" / "adapter_model.safetensors").read_bytes()

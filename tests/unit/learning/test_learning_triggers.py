@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from concordat.tensors import write_tensors
 from concordat_learning.errors import DataError
 from concordat_learning.package import BasePackage
-from concordat_learning.tensors import write
 from concordat_learning.triggers import TRIGGERS, built_in, triggers
 
 SHAPE = (1, 4, 4)
@@ -88,7 +88,7 @@ def test_a_file_replaces_the_built_in_ones(tmp_path: Path) -> None:
     stored = {
         f"{name}.{part}": ONES * value for name in ("b.c", "a") for part, value in (("mask", 0.5), ("pattern", 1))
     }
-    (tmp_path / TRIGGERS).write_bytes(write(stored))
+    (tmp_path / TRIGGERS).write_bytes(write_tensors(stored))
     found = triggers(tmp_path, PACKAGE)
     assert [trigger.name for trigger in found] == ["a", "b.c"]
     assert np.allclose(found[0].stamp(np.zeros((1, *SHAPE), np.float32)), 0.5)
@@ -112,7 +112,7 @@ def test_a_file_replaces_the_built_in_ones(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, stored: dict[str, Any], says: str) -> None:
-    (tmp_path / TRIGGERS).write_bytes(write(stored))
+    (tmp_path / TRIGGERS).write_bytes(write_tensors(stored))
     with pytest.raises(DataError, match=says):
         triggers(tmp_path, PACKAGE)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from concordat.api.contract import Contract
 from concordat.api.types import ArtifactRef
 from concordat.lineage import Lineage, Trust, bundle, verify_candidate, verify_release
-from concordat.statements import SigningKey, canonical, predicates, sha256_digest, sign, unverified
+from concordat.protocol.canonical import canonical, sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.statements import SigningKey, predicates, sign, unverified
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)

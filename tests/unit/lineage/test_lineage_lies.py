@@ -79,7 +79,11 @@ def _another_closure(statement: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("contract", _set(_SUBJECT, _hex(OTHER)), "the contract has digest .*, its statement is about"),
+        (
+            "contract",
+            _set(_SUBJECT, _hex(OTHER)),
+            "the statement is about .*, the contract in it has digest",
+        ),
         ("consent site-a", _failed, "the consent of site site-a says no: Consented"),
         ("consent site-a", _set("predicate.verifiedLevels", ["CONCORDAT_ADOPTED"]), "consent of site site-a says no"),
         ("consent site-a", _set("predicate.verifier.id", "https://x"), "consent of site site-a is by https://x"),
@@ -163,7 +167,7 @@ def test_what_is_signed_but_not_so_is_refused(make: Make, name: str, change: Cha
         ({"aggregated": ("site-a", "site-b", "site-c", "site-d")}, "aggregated that were not accepted"),
         ({"aggregated": ("site-a", "site-b", "site-c", "site-c")}, "names an update twice"),
         ({"contract": {"quorum": 4}}, "3 updates were aggregated, the contract's quorum is 4"),
-        ({"contract": {"recipe": {}}}, "names no recipe.image"),
+        ({"contract": {"recipe": {}}}, "recipe.image is missing in the contract"),
         (
             {"contract": {"parentRelease": {"name": "digits-7", "sequence": 7}}},
             "not higher than 7 of its parent digits-7",
@@ -184,7 +188,7 @@ def test_one_key_does_not_count_as_two_sites(make: Make) -> None:
     for sites, says in (
         ([entries[0], twin, *entries[2:]], "gives two sites one key"),
         ([*entries, entries[0]], "names a site twice"),
-        ([{**entries[0], "keyThumbprint": entries[1]["keyThumbprint"]}, *entries[1:]], "its key has another"),
+        ([{**entries[0], "keyThumbprint": entries[1]["keyThumbprint"]}, *entries[1:]], "its publicKey has another"),
         ([{**entries[0], "publicKey": "x"}, *entries[1:]], "not a PEM public key"),
     ):
         with pytest.raises(LineageError, match=says):

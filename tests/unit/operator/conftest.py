@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
-from concordat.api.contract import Contract
+from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

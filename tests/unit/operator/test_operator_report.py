@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from concordat.protocol.aggregation import AggregationReport
 from concordat.runtime import Terminal
-from concordat_operator.report import Report, request_of, result
+from concordat_operator.report import request_of, result
 from concordat_operator.settings import Settings, SettingsError
 
 DIGEST = "sha256:" + "a" * 64
@@ -52,8 +53,12 @@ def test_the_request_is_read_from_the_job() -> None:
 
 
 def test_a_report_needs_its_schema() -> None:
-    with pytest.raises(ValueError, match="schema"):
-        Report.model_validate({"contractDigest": DIGEST, "verdicts": [], "rule": "Mean", "aggregated": []})
+    document = {"contractDigest": DIGEST, "verdicts": [], "rule": "Mean", "preAggregation": "None", "lora": "FrozenA"}
+    counts = {"maxFaultySites": 0, "rejected": 0, "remainingFaults": 0}
+    lists: dict[str, Any] = {"quarantined": [], "spectrum": [], "aggregated": []}
+    document |= {**counts, **lists, "reason": "Aggregated", "message": ""}
+    with pytest.raises(ValueError, match="schema is missing"):
+        AggregationReport.from_bytes(json.dumps(document).encode())
 
 
 def test_settings_come_from_the_environment() -> None:

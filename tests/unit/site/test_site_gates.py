@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from concordat.api import Reason
-from concordat.api.contract import Contract
 from concordat.api.round import Factor
-from concordat.artifacts.tensors import TensorError, write_tensors
 from concordat.lora import Ceiling
+from concordat.protocol.contract import Contract
+from concordat.protocol.document import DocumentError
+from concordat.protocol.evaluation import EvaluationEvidence
+from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Limits, ScreeningError, Tensors, check_norms, check_schema
-from concordat_site.evidence import Evaluation, EvidenceError, Training, parse
+from concordat.tensors import TensorError, write_tensors
 from concordat_site.gates import adapter, judge, learned
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import clipped
@@ -71,8 +73,8 @@ def _evidence(**changes: Any) -> dict[str, Any]:
     }
 
 
-def _training(**changes: Any) -> Training:
-    return parse(Training, json.dumps(_evidence(**changes)).encode())
+def _training(**changes: Any) -> TrainingEvidence:
+    return TrainingEvidence.from_bytes(json.dumps(_evidence(**changes)).encode())
 
 
 @pytest.mark.parametrize(
@@ -107,14 +109,14 @@ def test_gates(evidence: dict[str, Any], own_limit: int, says: str | None) -> No
     ],
 )
 def test_wrong_evidence_is_refused_with_its_field(changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(EvidenceError, match=field):
+    with pytest.raises(DocumentError, match=field):
         _training(**changes)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"schema":', b"null"])
 def test_evidence_that_is_no_json_object_is_refused(data: bytes) -> None:
-    with pytest.raises(EvidenceError):
-        parse(Training, data)
+    with pytest.raises(DocumentError):
+        TrainingEvidence.from_bytes(data)
 
 
 def test_an_interval_must_contain_its_figure() -> None:
@@ -125,10 +127,10 @@ def test_an_interval_must_contain_its_figure() -> None:
         "models": {"parent": good, "candidate": good},
         "isolation": "verified",
     }
-    assert parse(Evaluation, json.dumps(evidence).encode()).models.champion is None
+    assert EvaluationEvidence.from_bytes(json.dumps(evidence).encode()).models.champion is None
     evidence["models"] = {"parent": good, "candidate": {**good, "lowPpm": 6}}
-    with pytest.raises(EvidenceError, match=r"models\.candidate.*outside its interval"):
-        parse(Evaluation, json.dumps(evidence).encode())
+    with pytest.raises(DocumentError, match=r"models\.candidate.*outside its interval"):
+        EvaluationEvidence.from_bytes(json.dumps(evidence).encode())
 
 
 def _adapter(**changes: np.ndarray) -> Tensors:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api import Reason, Site
-from concordat.api.contract import Contract
+from concordat.protocol.contract import Contract
 from concordat_site.policy import PolicyError, SitePolicy, adoption, consent, percent, verdict
 
 IMAGE = "registry/learning@sha256:" + "1" * 64

@@ -13,15 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
+from concordat.protocol.canonical import NotCanonicalizable, canonical, sha256_digest
 from concordat.statements import (
     MalformedStatement,
     SignatureInvalid,
     SigningKey,
     StatementError,
-    canonical,
     one_line,
     open_bundle,
-    sha256_digest,
     sign,
     unverified,
 )
@@ -197,7 +196,7 @@ def test_a_payload_of_another_form_is_refused_however_well_signed(payload: bytes
 
 
 def test_a_lone_surrogate_in_a_key_is_told_and_does_not_escape_as_a_unicode_error() -> None:
-    with pytest.raises(MalformedStatement, match="not canonicalizable"):
+    with pytest.raises(NotCanonicalizable, match="not canonicalizable"):
         canonical({"\ud800": 1})
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api.types import ArtifactRef
-from concordat.statements import MalformedStatement, Unverified, canonical, predicates, sha256_digest
+from concordat.protocol.canonical import canonical, sha256_digest
+from concordat.statements import MalformedStatement, Unverified, predicates
 from concordat.statements.readers import (
     read_aggregation,
     read_closure,

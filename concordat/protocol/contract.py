@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from concordat.api.round import Aggregation, Budget, Evaluation, Gates, Recipe, Screening
 from concordat.api.types import ArtifactRef, KeyThumbprint, Model, Name, PublicKeyPem, ShortName, Time, Uid
+from concordat.protocol.document import Document
 
 SCHEMA: Literal["concordat.dev/round-contract/v1"] = "concordat.dev/round-contract/v1"
 
@@ -36,8 +37,13 @@ class ContractSite(Model):
     public_key: PublicKeyPem
 
 
-class Contract(Model):
+class Contract(Document):
     """The frozen spec of a round with the selected sites, the resolved parent and the deadlines."""
+
+    FILE: ClassVar[str] = "contract.json"
+    STATEMENT_FILE: ClassVar[str] = "contract.sigstore.json"
+    """Beside it in the same artifact: the statement by which the hub signs it."""
+    LIMIT: ClassVar[int] = 1 << 20
 
     schema_: Annotated[Literal["concordat.dev/round-contract/v1"], Field(alias="schema")] = SCHEMA
     federation: ShortName

@@ -1,4 +1,4 @@
-"""Media types of Concordat's artifacts."""
+"""Media types of Concordat's artifacts, and the names of their files that are not documents of this package."""
 
 BASE_PACKAGE = "application/vnd.concordat.base-package.v1"
 ADAPTER = "application/vnd.concordat.adapter.v1"
@@ -9,11 +9,7 @@ AGGREGATION_REQUEST = "application/vnd.concordat.aggregation-request.v1"
 AGGREGATION_REPORT = "application/vnd.concordat.aggregation-report.v1"
 LINEAGE = "application/vnd.in-toto.bundle"
 
-CONTRACT_FILE = "contract.json"
-CONTRACT_STATEMENT_FILE = "contract.sigstore.json"
 STATEMENT_FILE = "statement.sigstore.json"
-REQUEST_FILE = "request.json"
-REPORT_FILE = "report.json"
 REPORT_PICTURE_FILE = "report.svg"
 LINEAGE_FILE = "lineage.intoto.jsonl"
 DELTA_FILE = "delta.safetensors"

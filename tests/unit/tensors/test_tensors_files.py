@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from concordat.artifacts.tensors import (
+from concordat.tensors import (
     FLOATS,
     DtypeError,
     TensorError,

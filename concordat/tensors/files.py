@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from concordat.artifacts.errors import ArtifactError
-
 Tensors = dict[str, NDArray[np.float32]]
 
 MAX_HEADER = 8 << 20
@@ -34,7 +32,7 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
 
 
-class TensorError(ArtifactError):
+class TensorError(ValueError):
     """The bytes are not an acceptable safetensors file."""
 
 

@@ -1,0 +1,97 @@
+"""What the operator asks of the aggregator Job, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from concordat.api.round import LoraMode
+from concordat.api.round_status import Count
+from concordat.api.rules import PreAggregation, Rule
+from concordat.api.types import ArtifactRef, Decimal6, Message, Model, Name, PublicKeyPem, ReasonText, Sha256
+from concordat.api.update import Alerts, Measurements
+from concordat.protocol.document import Document
+
+
+class SubmittedUpdate(Model):
+    """Where a site's update is."""
+
+    site: Name
+    artifact: ArtifactRef
+    statement: ArtifactRef
+
+
+class AggregationRequest(Document):
+    """What to aggregate. The Job's result depends on nothing else."""
+
+    FILE: ClassVar[str] = "request.json"
+    LIMIT: ClassVar[int] = 4 << 20
+
+    schema_: Annotated[Literal["concordat.dev/aggregation-request/v1"], Field(alias="schema")] = (
+        "concordat.dev/aggregation-request/v1"
+    )
+    contract: ArtifactRef
+    contract_digest: Sha256
+    contract_key: PublicKeyPem
+    submissions: Annotated[list[SubmittedUpdate], Field(max_length=1000)]
+    previous: ArtifactRef | None = None
+    """The parent's own parent; with it, an update that only repeats the last aggregate is recognized."""
+    history: dict[Name, list[Decimal6]] = Field(default_factory=dict)
+    """Site to the relative norms of its updates in earlier rounds, oldest first."""
+
+
+class ReportedUpdate(SubmittedUpdate):
+    """The verdict on one update, before the operator signs it."""
+
+    passed: bool
+    reason: ReasonText
+    message: Message
+    norm: Decimal6 | None = None
+    measurements: Measurements = Field(default_factory=dict)
+    alerts: Alerts = Field(default_factory=list)
+    update_sha256: Sha256
+    """Digest of delta.safetensors, or of the artifact if it could not be read."""
+    statement_id: Sha256 | None = None
+    """Id of the update's statement; absent if it is not by the site."""
+
+
+class AggregationReport(Document):
+    """What the aggregator found. Without `adapter` there is no candidate, and `reason` says why."""
+
+    FILE: ClassVar[str] = "report.json"
+    LIMIT: ClassVar[int] = 4 << 20
+
+    schema_: Annotated[Literal["concordat.dev/aggregation-report/v1"], Field(alias="schema")] = (
+        "concordat.dev/aggregation-report/v1"
+    )
+    contract_digest: Sha256
+    verdicts: list[ReportedUpdate]
+    rule: Rule
+    pre_aggregation: PreAggregation
+    lora: LoraMode
+    max_faulty_sites: Count
+    rejected: Count
+    """Updates that screening charged to the fault budget."""
+    remaining_faults: Count
+    quarantined: list[Name]
+    spectrum: list[Decimal6]
+    """Shares of the accepted updates' energy around their mean, by principal component, largest first."""
+    aggregated: list[Name]
+    weights: list[str] | None = None
+    """Of the aggregated updates, in their order, where the rule has weights."""
+    aggregate_norm: str | None = None
+    lora_error: str | None = None
+    """Part of the exact average that the candidate's rank cannot express, relative to its norm."""
+    adapter: ArtifactRef | None = None
+    adapter_sha256: Sha256 | None = None
+    """Digest of its adapter_model.safetensors."""
+    reason: ReasonText
+    message: Message
+
+
+class AggregationResult(Model):
+    """The Job's termination message."""
+
+    report: ArtifactRef
+    adapter: ArtifactRef | None = None
