@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from concordat.lineage.errors import LineageError
+from concordat.protocol.artifact_types import MAX_LINEAGE
 from concordat.statements import StatementError, Unverified, one_line, unverified
-from concordat.statements.predicates import AGGREGATION, AGGREGATOR, CLOSURE, CONTRACT, LOCAL_UPDATE, RELEASE, VSA
-from concordat.statements.predicates import PROVENANCE as PROVENANCE_TYPE
-from concordat.statements.readers import predicate_type, read_provenance, read_summary
+from concordat.statements.fields import predicate_type
+from concordat.statements.names import (
+    AGGREGATION,
+    AGGREGATOR,
+    CLOSURE,
+    CONTRACT,
+    LOCAL_UPDATE,
+    PROVENANCE,
+    RELEASE,
+    VSA,
+)
+from concordat.statements.provenance import read_provenance
+from concordat.statements.summary import read_summary
 
-MAX_BYTES = 64 << 20
 MAX_STATEMENTS = 4096
 """A contract has at most 1000 sites, each with three statements."""
 
@@ -52,8 +62,8 @@ def by_kind(data: bytes, contract_digest: str) -> dict[Kind, list[Line]]:
 
     Of the summaries, one about the contract is a consent, one by the aggregator a verdict, any other an evaluation.
     """
-    if len(data) > MAX_BYTES:
-        raise LineageError(f"the bundle has {len(data)} bytes, at most {MAX_BYTES} are read")
+    if len(data) > MAX_LINEAGE:
+        raise LineageError(f"the bundle has {len(data)} bytes, at most {MAX_LINEAGE} are read")
     lines = data.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
@@ -83,7 +93,7 @@ def _kind(content: Unverified, contract_digest: str) -> Kind:
         if summary.subject == contract_digest:
             return Kind.CONSENT
         return Kind.VERDICT if summary.verifier == AGGREGATOR else Kind.EVALUATION
-    if type_ == PROVENANCE_TYPE:
+    if type_ == PROVENANCE:
         definition = content.statement["predicate"].get("buildDefinition")
         local = isinstance(definition, dict) and definition.get("buildType") == LOCAL_UPDATE
         read_provenance(content, LOCAL_UPDATE if local else AGGREGATION)

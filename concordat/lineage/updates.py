@@ -10,15 +10,11 @@ from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
 from concordat.statements import PublicKey
-from concordat.statements.contracts import SignedContract, open_contract
-from concordat.statements.predicates import ACCEPTED, CONSENTED, agent_id, round_resource, update_resource
-from concordat.statements.readers import (
-    Provenance,
-    Summary,
-    read_closure,
-    read_summary,
-    read_update,
-)
+from concordat.statements.closure import read_closure
+from concordat.statements.contract import SignedContract, open_contract
+from concordat.statements.names import ACCEPTED, CONSENTED, agent_id, round_resource, update_resource
+from concordat.statements.provenance import Provenance, read_update
+from concordat.statements.summary import Summary, read_summary
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def _consents(lines: list[Line], signed: SignedContract, updates: Mapping[str, P
             what = f"the consent of site {site[:80]!r}"
             consent = read_summary(opened(line, [_key(signed, site, what)], what))
         update = updates.get(site)
-        named = update.dependencies.get("consent", ()) if update is not None else ()
+        named = update.all("consent") if update is not None else ()
         demand(consent.id in named, f"{what} is not the one its update was made with")
         consents[consent.id] = consent
     return consents
@@ -146,8 +142,8 @@ def _accepted(
         said = update.parameters.get(name)
         demand(said == wanted, f"{what} was made for {name} {said!r}, expected {wanted!r}")
     demand(
-        set(update.dependencies) <= {"base", "parent", "contract", "consent"},
-        f"{what} has dependencies of unknown roles: {', '.join(sorted(update.dependencies))}",
+        update.roles <= {"base", "parent", "contract", "consent"},
+        f"{what} has dependencies of unknown roles: {', '.join(sorted(update.roles))}",
     )
     with reading(what):
         for role, wanted in (

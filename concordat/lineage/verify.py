@@ -14,9 +14,11 @@ from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
 from concordat.lineage.updates import Accepted, accepted_updates, read_contract
 from concordat.protocol.contract import Contract
-from concordat.statements.contracts import SignedContract
-from concordat.statements.predicates import AGGREGATOR, EVALUATED, agent_id, release_resource
-from concordat.statements.readers import read_aggregation, read_release, read_summary
+from concordat.statements.contract import SignedContract
+from concordat.statements.names import AGGREGATOR, EVALUATED, agent_id, release_resource
+from concordat.statements.provenance import read_aggregation
+from concordat.statements.release import read_release
+from concordat.statements.summary import read_summary
 
 __all__ = ["Lineage", "verify_candidate", "verify_release"]
 
@@ -100,10 +102,10 @@ def _aggregation(line: Line, trust: Trust, signed: SignedContract, updates: Acce
         ):
             demand(made.one(role) == wanted, f"{what} is made with {role} {made.one(role)}, expected {wanted}")
         demand(
-            set(made.dependencies) <= {"base", "parent", "contract", "closure", "update"},
-            f"{what} has dependencies of unknown roles: {', '.join(sorted(made.dependencies))}",
+            made.roles <= {"base", "parent", "contract", "closure", "update"},
+            f"{what} has dependencies of unknown roles: {', '.join(sorted(made.roles))}",
         )
-        used = made.dependencies.get("update", ())
+        used = made.all("update")
     demand(len(used) == len(set(used)), f"{what} names an update twice")
     left_out = sorted(site for site, id_ in updates.ids.items() if id_ not in used)
     demand(not left_out, f"accepted updates were not aggregated: {', '.join(left_out)}")

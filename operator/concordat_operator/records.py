@@ -11,7 +11,7 @@ from concordat.api.round_status import ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.lineage import bundle
-from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
+from concordat.protocol.aggregation import AggregationReport
 from concordat.protocol.artifact_types import (
     CONTRACT,
     LINEAGE,
@@ -22,10 +22,13 @@ from concordat.protocol.artifact_types import (
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import lineage_repository, releases_repository, round_repository
-from concordat.statements import SigningKey, predicates, sign, unverified
+from concordat.statements import SigningKey, sign, unverified
+from concordat.statements.closure import Closure
+from concordat.statements.contract import contract_statement
+from concordat.statements.provenance import aggregation_provenance
+from concordat.statements.release import ReleaseStatement
+from concordat.statements.summary import verdict
 from concordat_operator.keys import Keys
-
-MAX_LINEAGE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contra
     """Sign and push a contract."""
     document = contract.to_bytes()
     digest = sha256_digest(document)
-    statement = predicates.contract_statement(contract=contract.wire(), digest=digest)
+    statement = contract_statement(contract.wire(), digest)
     files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, keys.contract)}
     ref = await registry.push(repository_of(contract), CONTRACT, files)
     return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
@@ -67,36 +70,23 @@ async def publish_judgement(
     verdicts: dict[str, ArtifactRef] = {}
     lines: list[bytes] = []
     for judged in report.verdicts:
-        line = sign(_verdict(contract, signed.sha256, judged, at), keys.aggregation)
+        line = sign(verdict(contract.round.uid, signed.sha256, judged, at).statement(), keys.aggregation)
         lines.append(line)
         verdicts[judged.site] = await _push(registry, repository_of(contract), line)
     accepted = [judged for judged in report.verdicts if judged.passed]
-    closure = predicates.closure_statement(
-        contract_digest=signed.sha256,
-        verdicts=[unverified(line).id for line in lines],
+    closure = Closure(
+        contract=signed.sha256,
+        verdicts=tuple(sorted(unverified(line).id for line in lines)),
         accepted=len(accepted),
         rejected=len(report.verdicts) - len(accepted),
-        missing=sorted({site.name for site in contract.sites} - {judged.site for judged in report.verdicts}),
-        at=at,
+        missing=tuple(sorted({site.name for site in contract.sites} - {judged.site for judged in report.verdicts})),
+        closed=at,
     )
-    lines.append(await _sign_and_push(registry, repository_of(contract), closure, keys.aggregation))
-    if report.adapter is None or report.adapter_sha256 is None:
+    lines.append(await _sign_and_push(registry, repository_of(contract), closure.statement(), keys.aggregation))
+    if report.adapter is None:
         return Judgement(verdicts, None)
-    aggregation = predicates.aggregation_statement(
-        round_uid=contract.round.uid,
-        adapter_digest=report.adapter_sha256,
-        base=contract.base,
-        parent=contract.parent,
-        contract_digest=signed.sha256,
-        closure_id=unverified(lines[-1]).id,
-        updates=[judged.statement_id for judged in accepted if judged.statement_id is not None],
-        rule=report.rule.value,
-        pre_aggregation=report.pre_aggregation.value,
-        lora=report.lora.value,
-        rejected=report.rejected,
-        finished=at,
-    )
-    lines.append(await _sign_and_push(registry, repository_of(contract), aggregation, keys.aggregation))
+    aggregation = aggregation_provenance(contract, report, unverified(lines[-1]).id, at)
+    lines.append(await _sign_and_push(registry, repository_of(contract), aggregation.statement(), keys.aggregation))
     lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
     refs = [*consents, *(judged.statement for judged in accepted)]
     lines += [await registry.read(ref, STATEMENT_FILE) for ref in refs]
@@ -106,13 +96,13 @@ async def publish_judgement(
 async def publish_release(
     registry: RegistryStore,
     keys: Keys,
-    statement: dict[str, Any],
-    federation: str,
+    statement: ReleaseStatement,
     candidate: bytes,
     evaluation: bytes,
 ) -> tuple[bytes, ArtifactRef]:
     """Sign a release and push the bundle that ends in it; returns the bundle's lines and its reference."""
-    release = await _sign_and_push(registry, releases_repository(federation), statement, keys.contract)
+    federation = statement.federation
+    release = await _sign_and_push(registry, releases_repository(federation), statement.statement(), keys.contract)
     lines = [*candidate.splitlines(), evaluation, release]
     return bundle(lines), await publish_lineage(registry, federation, lines)
 
@@ -120,22 +110,6 @@ async def publish_release(
 async def publish_lineage(registry: RegistryStore, federation: str, lines: Sequence[bytes]) -> ArtifactRef:
     """Push statements as one bundle."""
     return await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: bundle(lines)})
-
-
-def _verdict(contract: Contract, digest: str, judged: ReportedUpdate, at: datetime) -> dict[str, Any]:
-    return predicates.verdict_statement(
-        site=judged.site,
-        round_uid=contract.round.uid,
-        update_digest=judged.update_sha256,
-        update_id=judged.statement_id,
-        contract_digest=digest,
-        passed=judged.passed,
-        reason=judged.reason,
-        norm=judged.norm,
-        measurements=judged.measurements,
-        alerts=judged.alerts,
-        at=at,
-    )
 
 
 async def _sign_and_push(registry: RegistryStore, repository: str, statement: dict[str, Any], key: SigningKey) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concordat.api import Update
 from concordat.lineage import Trust
 from concordat.statements import PublicKey, StatementError
-from concordat.statements.contracts import SignedContract, open_contract
+from concordat.statements.contract import SignedContract, open_contract
 
 
 class ContractRefused(Exception):

@@ -19,14 +19,16 @@ from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, Submission
 from concordat.artifacts import RegistryStore
 from concordat.lora import Adapter, Ceiling
-from concordat.protocol.artifact_types import DELTA_FILE, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.protocol.artifact_types import ADAPTER_FILE, DELTA_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import decisions_repository, site_repository
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Tensors, check_schema, decimal
-from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, predicates, sign
-from concordat.statements.readers import read_summary
+from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, sign
+from concordat.statements.names import agent_id, release_resource
+from concordat.statements.provenance import LocalUpdate, update_provenance
+from concordat.statements.summary import Summary, consent, levels, read_summary
 from concordat.tensors import write_tensors
 from concordat_site.policy import Answer
 
@@ -49,6 +51,16 @@ def clipped(delta: Tensors, ceiling: Ceiling) -> Prepared:
     check_schema(delta, ceiling.parent.tensors(), ceiling.factor)
     within, norm, cut = ceiling.clip(delta)
     return Prepared(delta=within, norm=norm, clipped=cut)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A release or candidate whose lineage holds."""
+
+    contract: Contract
+    adapter_sha256: str
+    statement_id: str
+    """The statement the answer is about: the release, or the aggregation for the evaluator."""
 
 
 class ConsentMissing(Exception):
@@ -77,7 +89,7 @@ class Signer:
         created = update.metadata.creation_timestamp
         if created is None:
             raise ValueError("metadata.creationTimestamp is missing: the Update was not read from an API server")
-        statement = predicates.consent_statement(
+        signed = consent(
             site=self._site,
             round_uid=update.spec.round_ref.uid,
             contract_digest=update.spec.contract_digest,
@@ -86,20 +98,20 @@ class Signer:
             reason=answer.reason.value,
             at=created,
         )
-        return Consent(statement=await self._push(self._slot(update), statement))
+        return Consent(statement=await self._push(self._slot(update), signed.statement()))
 
     async def consent_id(self, update: Update) -> str:
         """Id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
         if update.status.consent is None:
             raise ConsentMissing("status.consent is empty")
-        data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, limit=1 << 20)
+        data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, MAX_STATEMENT)
         try:
-            consent = read_summary(open_bundle(data, [self._key.public]))
+            said = read_summary(open_bundle(data, [self._key.public]))
         except StatementError as error:
             raise ConsentMissing(f"status.consent names no statement of this site: {error}") from None
-        if not consent.passed or consent.subject != update.spec.contract_digest:
+        if not said.passed or said.subject != update.spec.contract_digest:
             raise ConsentMissing("status.consent names a statement that is no consent to this contract")
-        return consent.id
+        return said.id
 
     async def update(
         self,
@@ -122,13 +134,8 @@ class Signer:
         prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
         delta = await asyncio.to_thread(write_tensors, prepared.delta)
         norm = decimal(prepared.norm)
-        statement = predicates.update_statement(
-            site=self._site,
-            round_uid=contract.round.uid,
-            update_digest=sha256_digest(delta),
-            base=contract.base,
-            parent=contract.parent,
-            contract_digest=update.spec.contract_digest,
+        made = LocalUpdate(
+            sha256=sha256_digest(delta),
             consent_id=consent_id,
             steps=training.steps,
             examples=training.examples,
@@ -136,6 +143,7 @@ class Signer:
             clipped=prepared.clipped,
             finished=finished,
         )
+        statement = update_provenance(self._site, contract, update.spec.contract_digest, made).statement()
         return Submission(
             artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
             statement=await self._push(self._slot(update), statement),
@@ -146,59 +154,35 @@ class Signer:
             candidate_ppm=training.candidate_ppm,
         )
 
-    async def decision(
+    async def answer(
         self,
         release: Release,
+        verified: Verified,
         answer: Answer,
         *,
         figures: EvaluationStatus,
-        adapter_sha256: str,
-        inputs: list[str],
+        level: str,
         at: datetime,
     ) -> Decision:
-        """Sign and push this site's decision on a release."""
-        statement = predicates.decision_statement(
+        """Sign and push this site's decision on a release (ADOPTED), or the evaluator's on a candidate (EVALUATED)."""
+        signed = Summary(
+            file=ADAPTER_FILE,
+            subject=verified.adapter_sha256,
+            verifier=agent_id(self._site),
+            resource=release_resource(release.spec.federation, release.spec.sequence),
+            policy=self._policy_digest,
+            inputs=(verified.statement_id,),
+            levels=levels(answer.passed, level),
             site=self._site,
-            resource=predicates.release_resource(release.spec.federation, release.spec.sequence),
-            adapter_digest=adapter_sha256,
-            policy_digest=self._policy_digest,
-            inputs=inputs,
-            passed=answer.passed,
             reason=answer.reason.value,
-            figures=figures.wire(),
             at=at,
+            details={"figures": figures.wire()},
         )
-        return Decision(statement=await self._push(self._decisions(release), statement), evaluation=figures)
-
-    async def evaluation(
-        self,
-        release: Release,
-        answer: Answer,
-        *,
-        figures: EvaluationStatus,
-        adapter_sha256: str,
-        aggregation_id: str,
-        at: datetime,
-    ) -> Decision:
-        """Sign and push the evaluator's verdict on a candidate."""
-        statement = predicates.evaluation_statement(
-            evaluator=self._site,
-            resource=predicates.release_resource(release.spec.federation, release.spec.sequence),
-            adapter_digest=adapter_sha256,
-            policy_digest=self._policy_digest,
-            aggregation_id=aggregation_id,
-            passed=answer.passed,
-            reason=answer.reason.value,
-            figures=figures.wire(),
-            at=at,
-        )
-        return Decision(statement=await self._push(self._decisions(release), statement), evaluation=figures)
+        repository = decisions_repository(release.spec.federation, self._site)
+        return Decision(statement=await self._push(repository, signed.statement()), evaluation=figures)
 
     async def _push(self, repository: str, statement: dict[str, Any]) -> ArtifactRef:
         return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})
 
     def _slot(self, update: Update) -> str:
         return site_repository(update.spec.federation, update.spec.round_ref.uid, self._site)
-
-    def _decisions(self, release: Release) -> str:
-        return decisions_repository(release.spec.federation, self._site)

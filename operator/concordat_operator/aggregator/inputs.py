@@ -18,12 +18,10 @@ from concordat.protocol.artifact_types import (
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.statements import PublicKey, StatementError
-from concordat.statements.contracts import SignedContract, open_contract
+from concordat.statements.contract import SignedContract, open_contract
 from concordat.tensors import FLOATS, TensorError, Tensors, read_tensors
 
 MAX_ADAPTER = 1 << 30
-MAX_STATEMENT = 64 << 10
-"""Of a site. All accepted ones together are a round's lineage, which no site may make too large to be read."""
 
 
 class Invalid(Exception):

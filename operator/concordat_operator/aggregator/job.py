@@ -33,7 +33,7 @@ from concordat.protocol.artifact_types import (
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.locations import adapters_repository, round_repository
 from concordat.screening import decimal
-from concordat.statements.contracts import SignedContract
+from concordat.statements.contract import SignedContract
 from concordat.tensors import write_tensors
 from concordat_operator.aggregator import functional
 from concordat_operator.aggregator.both_factors import space_of

@@ -19,15 +19,15 @@ from concordat.api.conditions import Reason
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
 from concordat.lora import LoraError, pad
 from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
-from concordat.protocol.artifact_types import DELTA_FILE, STATEMENT_FILE
+from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.locations import site_repository
 from concordat.screening import Limits, ScreeningError, check_norms, check_schema, decimal
 from concordat.statements import SignatureInvalid, StatementError, open_bundle
-from concordat.statements.contracts import SignedContract
-from concordat.statements.predicates import agent_id
-from concordat.statements.readers import Provenance, read_update
+from concordat.statements.contract import SignedContract
+from concordat.statements.names import agent_id
+from concordat.statements.provenance import Provenance, read_update
 from concordat.tensors import DtypeError, TensorError, map_tensors, shown
-from concordat_operator.aggregator.inputs import MAX_STATEMENT, Parent
+from concordat_operator.aggregator.inputs import Parent
 from concordat_operator.aggregator.space import Space
 
 _LOG = logging.getLogger(__name__)

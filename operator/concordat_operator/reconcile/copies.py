@@ -8,17 +8,17 @@ from typing import Any
 from concordat.api import ConditionSet, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.jobs import JobError, evaluation_job, failure, outcome
-from concordat.protocol.artifact_types import LINEAGE_FILE
+from concordat.protocol.artifact_types import LINEAGE_FILE, MAX_LINEAGE
 from concordat.runtime import JOB, Forbidden, Invalid, Result, write_status
 from concordat.statements import StatementError, unverified
-from concordat.statements.predicates import CONTRACT
-from concordat.statements.readers import predicate_type, read_contract
+from concordat.statements.contract import read_contract
+from concordat.statements.fields import predicate_type
+from concordat.statements.names import CONTRACT
 from concordat_operator import metrics
 from concordat_operator.context import MANAGER, Hub
 from concordat_operator.plan.release import COPY_CONDITIONS, CopyStep, answer, next_copy_step
 from concordat_operator.plan.select import Finding
 from concordat_operator.reconcile.objects import create_job
-from concordat_operator.records import MAX_LINEAGE
 
 
 class CopyReconciler:
@@ -61,7 +61,7 @@ class CopyReconciler:
             try:
                 statement = unverified(line)
                 if predicate_type(statement) == CONTRACT:
-                    return read_contract(statement).contract.runtime_class_name
+                    return read_contract(statement)[0].runtime_class_name
             except StatementError:
                 continue  # The agent judges the bundle; here only the contract is wanted.
         return None

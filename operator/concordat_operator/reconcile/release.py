@@ -9,9 +9,10 @@ from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, STATEMENT_FILE
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
 from concordat.runtime import Key, Result, write_status
-from concordat.statements import PublicKey, StatementError, open_bundle, predicates, unverified
+from concordat.statements import PublicKey, StatementError, open_bundle, unverified
+from concordat.statements.release import ReleaseStatement
 from concordat_operator import metrics
 from concordat_operator.context import LOST, MANAGER, Hub, registry_outages_pass
 from concordat_operator.plan.release import (
@@ -27,7 +28,7 @@ from concordat_operator.plan.select import Finding, evaluator
 from concordat_operator.plan.text import until
 from concordat_operator.reconcile.copies import CopyReconciler
 from concordat_operator.reconcile.objects import create_once
-from concordat_operator.records import MAX_LINEAGE, publish_release
+from concordat_operator.records import publish_release
 
 LOOK_SECONDS = 15.0
 
@@ -126,16 +127,16 @@ class ReleaseReconciler:
         found: Lineage = await asyncio.to_thread(
             verify_candidate, candidate, trust, adapter_sha256=adapter, contract_digest=spec.contract_digest
         )
-        statement = predicates.release_statement(
+        statement = ReleaseStatement(
+            subject=adapter,
             federation=spec.federation,
             sequence=spec.sequence,
             supersedes=spec.parent.digest if spec.parent is not None else None,
-            adapter_digest=adapter,
-            contract_digest=spec.contract_digest,
-            aggregation_id=found.aggregation_id,
-            evaluation_id=unverified(verdict).id,
+            contract=spec.contract_digest,
+            provenance=found.aggregation_id,
+            evaluation=unverified(verdict).id,
         )
-        lines, ref = await publish_release(hub.registry, hub.keys, statement, spec.federation, candidate, verdict)
+        lines, ref = await publish_release(hub.registry, hub.keys, statement, candidate, verdict)
         await asyncio.to_thread(
             verify_release,
             lines,

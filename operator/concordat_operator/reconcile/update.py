@@ -8,20 +8,17 @@ from typing import Any
 from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
 from concordat.api.update import UpdateStatus
 from concordat.jobs import JobError, failure, outcome, training_job
-from concordat.protocol.artifact_types import STATEMENT_FILE
+from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, Forbidden, Invalid, Key, Result, write_status
 from concordat.statements import PublicKey, StatementError, open_bundle
-from concordat.statements.predicates import agent_id
-from concordat.statements.readers import read_summary
+from concordat.statements.names import agent_id
+from concordat.statements.summary import read_summary
 from concordat_operator import metrics
 from concordat_operator.context import LOST, MANAGER, Hub, registry_outages_pass
 from concordat_operator.plan.select import Finding
 from concordat_operator.plan.update import CONDITIONS, Step, next_step
 from concordat_operator.reconcile.objects import create_job
-
-# So that no site can make the lineage of a round too large to be read; the aggregator has the same limit.
-_STATEMENT_LIMIT = 64 << 10
 
 
 class UpdateReconciler:
@@ -67,7 +64,7 @@ class UpdateReconciler:
         if site is None or consent is None:
             return _unproved("there is no signed consent")
         try:
-            data = await hub.registry.read(consent.statement, STATEMENT_FILE, _STATEMENT_LIMIT)
+            data = await hub.registry.read(consent.statement, STATEMENT_FILE, MAX_STATEMENT)
             said = read_summary(open_bundle(data, [PublicKey.from_pem(site.public_key)]))
         except (StatementError, *LOST) as error:
             return _unproved(str(error))

@@ -16,30 +16,21 @@ from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
 from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
 from concordat.runtime import JOB, Conflict, Key, Result, write_status
+from concordat.statements.names import ADOPTED, EVALUATED
 from concordat_site import policy
 from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass
 from concordat_site.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_site.plan.release import CONDITIONS, Step, answer_condition, is_champion, next_step
 from concordat_site.policy import Answer
+from concordat_site.signer import Verified
 from concordat_site.workspace import ResultError
 
-_LINEAGE_LIMIT = 64 << 20
 _DEFAULT_CONFIDENCE_PPM = 950_000
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A copy whose lineage holds."""
-
-    contract: Contract
-    adapter_sha256: str
-    statement_id: str
-    """The statement the answer is about: the release, or the aggregation for the evaluator."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class ReleaseReconciler:
         agent, spec = self._agent, release.spec
         if spec.lineage is None or spec.contract_digest is None:
             raise LineageError("spec.lineage and spec.contractDigest must be set in a copy")
-        lines = await agent.registry.read(spec.lineage, LINEAGE_FILE, _LINEAGE_LIMIT)
+        lines = await agent.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
         adapter_sha256 = (await agent.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
         if role is Role.EVALUATOR:
             lineage = await asyncio.to_thread(
@@ -174,23 +165,13 @@ class ReleaseReconciler:
                 min_improvement_ppm=verified.contract.evaluation.min_improvement_ppm,
                 examples=figures.examples,
             )
-            decision = await agent.signer.evaluation(
-                release,
-                answer,
-                figures=figures,
-                adapter_sha256=verified.adapter_sha256,
-                aggregation_id=verified.statement_id,
-                at=ended.completed,
+            decision = await agent.signer.answer(
+                release, verified, answer, figures=figures, level=EVALUATED, at=ended.completed
             )
             return Answered(condition, answer, decision)
         answer = self._decide(release, measured)
-        decision = await agent.signer.decision(
-            release,
-            answer,
-            figures=figures,
-            adapter_sha256=verified.adapter_sha256,
-            inputs=[verified.statement_id],
-            at=ended.completed,
+        decision = await agent.signer.answer(
+            release, verified, answer, figures=figures, level=ADOPTED, at=ended.completed
         )
         if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, figures)):
             # Another release was adopted while this one was signed: judge again, against that one.

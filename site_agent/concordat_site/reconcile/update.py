@@ -17,7 +17,7 @@ from concordat.protocol.locations import PARENT_FOLDER
 from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.runtime import JOB, Key, Result, write_status
 from concordat.screening import ScreeningError
-from concordat.statements.contracts import SignedContract
+from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
 from concordat_site import gates, policy
 from concordat_site.context import LOST, MANAGER, Agent, registry_outages_pass

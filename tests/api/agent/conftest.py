@@ -13,15 +13,24 @@ import numpy as np
 import pytest
 
 from concordat.api import Condition, Release, Resource, Site, Update, find
+from concordat.api.round import LoraMode
+from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.lineage import Trust, bundle
 from concordat.protocol import artifact_types as types
+from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.runtime import JOB, Cluster, FixedClock, Store
 from concordat.screening import Tensors
-from concordat.statements import SigningKey, predicates, sign, unverified
+from concordat.statements import SigningKey, names, sign, unverified
+from concordat.statements.closure import Closure
+from concordat.statements.contract import contract_statement
+from concordat.statements.fields import rfc3339
+from concordat.statements.provenance import LocalUpdate, aggregation_provenance, update_provenance
+from concordat.statements.release import ReleaseStatement
+from concordat.statements.summary import Summary, consent, levels, verdict
 from concordat.tensors import write_tensors
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_site.champion import Champions
@@ -136,7 +145,7 @@ class World:
         """Publish a contract and create the Update; returns its name."""
         document = canonical(contract)
         digest = sha256_digest(document)
-        statement = predicates.contract_statement(contract=contract, digest=digest)
+        statement = contract_statement(contract, digest)
         files = {
             Contract.FILE: document,
             Contract.STATEMENT_FILE: sign(statement, signer or self.hub),
@@ -202,82 +211,86 @@ class World:
     ) -> dict[str, bytes]:
         """The statements of a round in which one site took part."""
         digest, uid, at = sha256_digest(canonical(terms)), terms["round"]["uid"], self.clock.now()
-        base, parent = (ArtifactRef.model_validate(terms[role]) for role in ("base", "parent"))
         lines: dict[str, bytes] = {}
 
         def add(name: str, key: SigningKey, statement: dict[str, Any]) -> str:
             lines[name] = sign(statement, signers.get(name, key))
             return unverified(lines[name]).id
 
-        add("contract", self.hub, predicates.contract_statement(contract=terms, digest=digest))
-        about = {"site": site, "round_uid": uid, "contract_digest": digest}
-        consent = predicates.consent_statement(
-            **about, policy_digest=sha256_digest(b""), passed=True, reason="Consented", at=at
+        contract = Contract.model_validate(terms)
+        add("contract", self.hub, contract_statement(terms, digest))
+        consented = consent(
+            site=site,
+            round_uid=uid,
+            contract_digest=digest,
+            policy_digest=sha256_digest(b""),
+            passed=True,
+            reason="Consented",
+            at=at,
         )
-        made = {"update_digest": sha256_digest(b"delta"), "consent_id": add("consent", self.key, consent)}
-        how = {"steps": 1, "examples": 1, "norm": "1", "clipped": False, "finished": at}
-        update = predicates.update_statement(**about, **made, base=base, parent=parent, **how)  # type: ignore[arg-type]
-        verdict = predicates.verdict_statement(
-            **about,
-            update_digest=made["update_digest"],
-            update_id=add("update", self.key, update),
+        delta, consent_id = sha256_digest(b"delta"), add("consent", self.key, consented.statement())
+        update = LocalUpdate(delta, consent_id, steps=1, examples=1, norm="1", clipped=False, finished=at)
+        reported = ReportedUpdate(
+            site=site,
+            artifact=contract.parent,
+            statement=contract.parent,
             passed=True,
             reason="Verified",
+            message="",
             norm="1",
             measurements={"cosine": "-0.5"},
-            alerts=[],
-            at=at,
+            update_sha256=delta,
+            statement_id=add("update", self.key, update_provenance(site, contract, digest, update).statement()),
         )
-        closure = predicates.closure_statement(
+        verdict_id = add("verdict", self.aggregator, verdict(uid, digest, reported, at).statement())
+        closure = Closure(contract=digest, verdicts=(verdict_id,), accepted=1, rejected=0, missing=(), closed=at)
+        report = AggregationReport(
             contract_digest=digest,
-            verdicts=[add("verdict", self.aggregator, verdict)],
-            accepted=1,
+            verdicts=[reported],
+            rule=Rule.MEAN,
+            pre_aggregation=PreAggregation.NONE,
+            lora=LoraMode.ALTERNATING,
+            max_faulty_sites=0,
             rejected=0,
-            missing=[],
-            at=at,
+            remaining_faults=0,
+            quarantined=[],
+            spectrum=[],
+            aggregated=[site],
+            adapter_sha256=adapter,
+            reason="Aggregated",
+            message="",
         )
-        aggregation = predicates.aggregation_statement(
-            round_uid=uid,
-            adapter_digest=adapter,
-            base=base,
-            parent=parent,
-            contract_digest=digest,
-            closure_id=add("closure", self.aggregator, closure),
-            updates=[unverified(lines["update"]).id],
-            rule="Mean",
-            pre_aggregation="None",
-            lora="Alternating",
-            rejected=0,
-            finished=at,
-        )
-        made_id = add("aggregation", self.aggregator, aggregation)
-        evaluation = predicates.evaluation_statement(
-            evaluator="evaluator",
-            resource=predicates.release_resource("digits", sequence),
-            adapter_digest=adapter,
-            policy_digest=sha256_digest(b""),
-            aggregation_id=made_id,
-            passed=True,
+        closure_id = add("closure", self.aggregator, closure.statement())
+        aggregation = aggregation_provenance(contract, report, closure_id, at)
+        made_id = add("aggregation", self.aggregator, aggregation.statement())
+        evaluation = Summary(
+            file=types.ADAPTER_FILE,
+            subject=adapter,
+            verifier=names.agent_id("evaluator"),
+            resource=names.release_resource("digits", sequence),
+            policy=sha256_digest(b""),
+            inputs=(made_id,),
+            levels=levels(True, names.EVALUATED),
+            site="evaluator",
             reason="Approved",
-            figures={"examples": 1},
             at=at,
         )
-        release = predicates.release_statement(
+        release = ReleaseStatement(
+            subject=adapter,
             federation="digits",
             sequence=sequence,
-            supersedes=parent.digest,
-            adapter_digest=adapter,
-            contract_digest=digest,
-            aggregation_id=made_id,
-            evaluation_id=add("evaluation", self.evaluator, evaluation),
+            supersedes=contract.parent.digest,
+            contract=digest,
+            provenance=made_id,
+            evaluation=add("evaluation", self.evaluator, evaluation.statement()),
         )
-        add("release", self.hub, release)
+        add("release", self.hub, release.statement())
         return lines
 
     async def end_job(self, manifest: dict[str, Any], *, failed: str | None = None, create: bool = True) -> None:
         """Have the API server complete the Job with its defaults, and end it as the Job controller would."""
         job = await self.cluster.create(manifest) if create else manifest
-        at = predicates.rfc3339(self.clock.now())
+        at = rfc3339(self.clock.now())
         ends = (
             [{"type": "Failed", "status": "True", "reason": failed}]
             if failed

@@ -10,13 +10,14 @@ import pytest
 
 from concordat.artifacts import RegistryStore
 from concordat.protocol import artifact_types as types
-from concordat.statements import SigningKey, predicates, sign, unverified
+from concordat.statements import SigningKey, sign, unverified
+from concordat.statements.contract import contract_statement
 from concordat_devcluster.paths import REPOSITORY
 
 
 async def test_a_statement_is_verified_with_public_tools_only(registry_url: str, tmp_path: Path) -> None:
     key, digest = SigningKey.generate(), "sha256:" + "a" * 64
-    statement = sign(predicates.contract_statement(contract={"federation": "größe"}, digest=digest), key)
+    statement = sign(contract_statement({"federation": "größe"}, digest), key)
     async with RegistryStore(registry_url) as registry:
         ref = await registry.push("digits/statements", types.STATEMENT, {types.STATEMENT_FILE: statement})
     (tmp_path / "key.pem").write_text(key.public.to_pem())

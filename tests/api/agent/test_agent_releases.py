@@ -12,8 +12,9 @@ from concordat.api import Condition, Release, Site
 from concordat.jobs import evaluation_job
 from concordat.lineage import bundle, verify_candidate, verify_release
 from concordat.protocol import artifact_types as types
-from concordat.statements import SigningKey, open_bundle, predicates, sign
-from concordat.statements.readers import Summary, read_summary
+from concordat.statements import SigningKey, names, open_bundle, sign
+from concordat.statements.release import ReleaseStatement
+from concordat.statements.summary import Summary, read_summary
 from concordat_site.context import MANAGER, Agent
 from concordat_site.reconcile.release import ReleaseReconciler
 from concordat_site.reconcile.site import SiteReconciler
@@ -97,7 +98,7 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     assert (_said(world, name, "Adopted").is_true, _said(world, name, "Champion").is_true) == (True, True)
     decision = await _decision(world, release)
     assert (decision.passed, decision.site, decision.resource) == (True, world.site, "concordat:release/digits/1")
-    assert predicates.ADOPTED in decision.levels
+    assert names.ADOPTED in decision.levels
     assert release.status.decision.evaluation.candidate_ppm == 900_000
     await SiteReconciler(agent)((world.site, world.site))
     champion = world.store.get(Site, world.site, world.site).status.champion
@@ -358,7 +359,7 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
     assert (evaluated.is_true, evaluated.reason) == (True, "Approved")
     assert world.condition(Release, name, "Champion") is None
     verdict = await _decision(world, release)
-    assert predicates.EVALUATED in verdict.levels
+    assert names.EVALUATED in verdict.levels
 
     spec = release.spec
     adapter = (await world.registry.file_digests(spec.adapter))[types.ADAPTER_FILE]
@@ -366,17 +367,17 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
     facts = {"adapter_sha256": adapter, "contract_digest": spec.contract_digest}
     candidate = verify_candidate(lines, agent.trust, **facts)
     assert verdict.inputs == (candidate.aggregation_id,)
-    signed = predicates.release_statement(
+    released = ReleaseStatement(
+        subject=adapter,
         federation="digits",
         sequence=1,
         supersedes=spec.parent.digest,
-        adapter_digest=adapter,
-        contract_digest=spec.contract_digest,
-        aggregation_id=candidate.aggregation_id,
-        evaluation_id=verdict.id,
+        contract=spec.contract_digest,
+        provenance=candidate.aggregation_id,
+        evaluation=verdict.id,
     )
     evaluation = await world.registry.read(release.status.decision.statement, types.STATEMENT_FILE)
-    whole = bundle([*lines.splitlines(), evaluation, sign(signed, world.hub)])
+    whole = bundle([*lines.splitlines(), evaluation, sign(released.statement(), world.hub)])
     trust = replace(agent.trust, evaluators={world.site: world.key.public})
     assert verify_release(whole, trust, sequence=1, **facts).evaluation_id == verdict.id
 

@@ -20,7 +20,8 @@ from concordat.protocol.locations import AGENT_LEASE
 from concordat.runtime import LEASE
 from concordat.screening import Tensors
 from concordat.statements import SigningKey, open_bundle
-from concordat.statements.readers import read_summary, read_update
+from concordat.statements.provenance import read_update
+from concordat.statements.summary import read_summary
 from concordat.tensors import read_tensors, write_tensors
 from concordat_site.context import MANAGER, Agent
 from concordat_site.reconcile.site import SiteReconciler

@@ -22,7 +22,9 @@ from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import round_repository, site_repository
-from concordat.statements import SigningKey, predicates, sign
+from concordat.statements import SigningKey, sign
+from concordat.statements.contract import contract_statement
+from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.tensors import Tensors, write_tensors
 from concordat_operator.aggregator.job import main
 
@@ -103,7 +105,7 @@ class Federation:
         self.contract = Contract.model_validate({**fields, **changes})
         document = canonical(self.contract.wire())
         self.digest = sha256_digest(document)
-        statement = predicates.contract_statement(contract=self.contract.wire(), digest=self.digest)
+        statement = contract_statement(self.contract.wire(), self.digest)
         files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, self.hub)}
         return self.push(round_repository("digits", self.uid), types.CONTRACT, files)
 
@@ -112,21 +114,15 @@ class Federation:
 
     def statement(self, site: str, update_digest: str, /, **changes: Any) -> dict[str, Any]:
         """An update statement as the agent makes it."""
-        fields: dict[str, Any] = {
-            "site": site,
-            "round_uid": self.uid,
-            "update_digest": update_digest,
-            "base": self.contract.base,
-            "parent": self.contract.parent,
-            "contract_digest": self.digest,
-            "consent_id": "sha256:" + "c" * 64,
-            "steps": 10,
-            "examples": 100,
-            "norm": "0.1",
-            "clipped": False,
-            "finished": NOW,
-        }
-        return predicates.update_statement(**{**fields, **changes})
+        made = {"steps": 10, "examples": 100, "norm": "0.1", "clipped": False, "finished": NOW}
+        about = {name: changes.pop(name) for name in ("base", "parent") if name in changes}
+        contract = self.contract.model_copy(update=about)
+        if "round_uid" in changes:
+            round_ = contract.round.model_copy(update={"uid": changes.pop("round_uid")})
+            contract = contract.model_copy(update={"round": round_})
+        digest, site = changes.pop("contract_digest", self.digest), changes.pop("site", site)
+        fields = {"sha256": update_digest, "consent_id": "sha256:" + "c" * 64, **made, **changes}
+        return update_provenance(site, contract, digest, LocalUpdate(**fields)).statement()
 
     def submit(
         self,

@@ -15,7 +15,7 @@ import pytest
 from concordat.api.types import ArtifactRef
 from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
-from concordat.statements import SigningKey, predicates, sign
+from concordat.statements import SigningKey, names, sign
 from concordat.tensors import read_tensors, write_tensors
 from tests.api.registry.federation import (
     B2,
@@ -221,9 +221,9 @@ STATEMENTS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
         _edited(predicate__buildDefinition__externalParameters={"site": ["x"], "round": {}, "contract": None}),
         "StatementInvalid",
     ),
-    "another build type": (_edited(predicate__buildDefinition__buildType=predicates.AGGREGATION), "StatementInvalid"),
-    "another predicate": (_edited(predicateType=predicates.VSA), "StatementInvalid"),
-    "another builder": (_edited(predicate__runDetails__builder={"id": predicates.AGGREGATOR}), "StatementInvalid"),
+    "another build type": (_edited(predicate__buildDefinition__buildType=names.AGGREGATION), "StatementInvalid"),
+    "another predicate": (_edited(predicateType=names.VSA), "StatementInvalid"),
+    "another builder": (_edited(predicate__runDetails__builder={"id": names.AGGREGATOR}), "StatementInvalid"),
     "two subjects": (_edited(subject=[{"digest": {"sha256": "0" * 64}}] * 2), "StatementInvalid"),
     "a subject without digest": (_edited(subject=[{"name": "delta.safetensors"}]), "StatementInvalid"),
     "an odd round": (

@@ -12,9 +12,15 @@ import pytest
 
 from concordat.api.types import ArtifactRef
 from concordat.lineage import Lineage, Trust, bundle, verify_candidate, verify_release
+from concordat.protocol.aggregation import ReportedUpdate
 from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.protocol.contract import Contract
-from concordat.statements import SigningKey, predicates, sign, unverified
+from concordat.statements import SigningKey, names, sign, unverified
+from concordat.statements.closure import Closure
+from concordat.statements.contract import contract_statement
+from concordat.statements.provenance import Dependency, LocalUpdate, Provenance, update_provenance
+from concordat.statements.release import ReleaseStatement
+from concordat.statements.summary import Summary, consent, levels, verdict
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
@@ -54,8 +60,9 @@ class Chain:
         self.accepted, self.rejected, self.missing = accepted, rejected, missing
         self.sequence = facts.get("sequence", 1)
         document = self._contract(sorted({*accepted, *rejected, *missing}), contract or {})
+        self.contract = Contract.model_validate(document)
         self.digest = sha256_digest(canonical(document))
-        self._add("contract", predicates.contract_statement(contract=document, digest=self.digest), HUB)
+        self._add("contract", contract_statement(document, self.digest), HUB)
         for site in accepted:
             self._site(site)
         for site in (*accepted, *rejected):
@@ -93,7 +100,7 @@ class Chain:
         return Contract.model_validate({**fields, **changes}).wire()
 
     def _site(self, site: str) -> None:
-        consent = predicates.consent_statement(
+        consented = consent(
             site=site,
             round_uid=UID,
             contract_digest=self.digest,
@@ -102,14 +109,9 @@ class Chain:
             reason="Consented",
             at=AT,
         )
-        self._add(f"consent {site}", consent, site)
-        update = predicates.update_statement(
-            site=site,
-            round_uid=UID,
-            update_digest=sha256_digest(site.encode()),
-            base=BASE,
-            parent=PARENT,
-            contract_digest=self.digest,
+        self._add(f"consent {site}", consented.statement(), site)
+        update = LocalUpdate(
+            sha256=sha256_digest(site.encode()),
             consent_id=self.ids[f"consent {site}"],
             steps=200,
             examples=280,
@@ -117,78 +119,88 @@ class Chain:
             clipped=False,
             finished=AT,
         )
-        self._add(f"update {site}", update, site)
+        provenance = update_provenance(site, self.contract, self.digest, update)
+        self._add(f"update {site}", provenance.statement(), site)
 
     def _verdict(self, site: str) -> None:
         passed = site in self.accepted
-        verdict = predicates.verdict_statement(
+        update = ReportedUpdate(
             site=site,
-            round_uid=UID,
-            update_digest=sha256_digest(site.encode()),
-            update_id=self.ids.get(f"update {site}"),
-            contract_digest=self.digest,
+            artifact=PARENT,
+            statement=PARENT,
             passed=passed,
             reason="Verified" if passed else "NotFinite",
+            message="",
             norm="1.5" if passed else None,
             measurements={"cosine": "-0.5"},
-            alerts=[],
-            at=AT,
+            update_sha256=sha256_digest(site.encode()),
+            statement_id=self.ids.get(f"update {site}"),
         )
-        self._add(f"verdict {site}", verdict, AGGREGATOR)
+        self._add(f"verdict {site}", verdict(UID, self.digest, update, AT).statement(), AGGREGATOR)
 
     def _closure(self) -> None:
-        closure = predicates.closure_statement(
-            contract_digest=self.digest,
-            verdicts=[id_ for name, id_ in self.ids.items() if name.startswith("verdict")],
+        closure = Closure(
+            contract=self.digest,
+            verdicts=tuple(sorted(id_ for name, id_ in self.ids.items() if name.startswith("verdict"))),
             accepted=len(self.accepted),
             rejected=len(self.rejected),
             missing=self.missing,
-            at=AT,
+            closed=AT,
         )
-        self._add("closure", closure, AGGREGATOR)
+        self._add("closure", closure.statement(), AGGREGATOR)
 
     def _aggregation(self, sites: tuple[str, ...], rule: str) -> None:
-        aggregation = predicates.aggregation_statement(
-            round_uid=UID,
-            adapter_digest=ADAPTER,
-            base=BASE,
-            parent=PARENT,
-            contract_digest=self.digest,
-            closure_id=self.ids["closure"],
-            updates=[self.ids.get(f"update {site}", sha256_digest(site.encode())) for site in sites],
-            rule=rule,
-            pre_aggregation="None",
-            lora="Alternating",
-            rejected=0,
+        aggregation = Provenance(
+            file="adapter_model.safetensors",
+            subject=ADAPTER,
+            build_type=names.AGGREGATION,
+            builder=names.AGGREGATOR,
+            parameters={
+                "round": UID,
+                "contract": self.digest,
+                "rule": rule,
+                "preAggregation": "None",
+                "lora": "Alternating",
+                "rejected": 0,
+            },
+            dependencies=(
+                Dependency.artifact("base", BASE),
+                Dependency.artifact("parent", PARENT),
+                Dependency("contract", self.digest),
+                Dependency("closure", self.ids["closure"]),
+                *(Dependency("update", self.ids.get(f"update {s}", sha256_digest(s.encode()))) for s in sites),
+            ),
             finished=AT,
         )
-        self._add("aggregation", aggregation, AGGREGATOR)
+        self._add("aggregation", aggregation.statement(), AGGREGATOR)
 
     def _evaluation(self) -> None:
-        evaluation = predicates.evaluation_statement(
-            evaluator=EVALUATOR,
-            resource=predicates.release_resource("digits", self.sequence),
-            adapter_digest=ADAPTER,
-            policy_digest=sha256_digest(b"policy"),
-            aggregation_id=self.ids["aggregation"],
-            passed=True,
+        evaluation = Summary(
+            file="adapter_model.safetensors",
+            subject=ADAPTER,
+            verifier=names.agent_id(EVALUATOR),
+            resource=names.release_resource("digits", self.sequence),
+            policy=sha256_digest(b"policy"),
+            inputs=(self.ids["aggregation"],),
+            levels=levels(True, names.EVALUATED),
+            site=EVALUATOR,
             reason="Approved",
-            figures={"examples": 359},
             at=AT,
+            details={"figures": {"examples": 359}},
         )
-        self._add("evaluation", evaluation, EVALUATOR)
+        self._add("evaluation", evaluation.statement(), EVALUATOR)
 
     def _release(self) -> None:
-        release = predicates.release_statement(
+        release = ReleaseStatement(
+            subject=ADAPTER,
             federation="digits",
             sequence=self.sequence,
             supersedes=PARENT.digest,
-            adapter_digest=ADAPTER,
-            contract_digest=self.digest,
-            aggregation_id=self.ids["aggregation"],
-            evaluation_id=self.ids["evaluation"],
+            contract=self.digest,
+            provenance=self.ids["aggregation"],
+            evaluation=self.ids["evaluation"],
         )
-        self._add("release", release, HUB)
+        self._add("release", release.statement(), HUB)
 
     def signer(self, name: str) -> str:
         """Who signs the statement of that name."""

@@ -13,94 +13,100 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api.types import ArtifactRef
+from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.canonical import canonical, sha256_digest
-from concordat.statements import MalformedStatement, Unverified, predicates
-from concordat.statements.readers import (
+from concordat.protocol.contract import Contract
+from concordat.statements import MalformedStatement, Unverified
+from concordat.statements.closure import Closure, read_closure
+from concordat.statements.contract import contract_statement, read_contract
+from concordat.statements.provenance import (
+    LocalUpdate,
+    Provenance,
+    aggregation_provenance,
     read_aggregation,
-    read_closure,
-    read_contract,
-    read_release,
-    read_summary,
     read_update,
+    update_provenance,
 )
+from concordat.statements.release import ReleaseStatement, read_release
+from concordat.statements.summary import Summary, consent, read_summary, verdict
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
 PARENT = ArtifactRef(repository="digits/adapters", digest="sha256:" + "d" * 64)
 C, D, U = ("sha256:" + letter * 64 for letter in "cde")
 
-STATEMENTS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
+CONTRACT = Contract.model_validate(
+    {
+        "federation": "digits",
+        "round": {"name": "r1", "namespace": "concordat", "uid": "u1", "generation": 1},
+        "base": BASE,
+        "parent": PARENT,
+        "parentRelease": {"name": "digits-0", "sequence": 0},
+        "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
+        "quorum": 1,
+        "budget": {},
+        "recipe": {"image": "registry/learning@sha256:" + "1" * 64},
+        "gates": {},
+        "screening": {},
+        "aggregation": {},
+        "evaluation": {},
+        "opens": AT,
+        "consentDeadline": AT,
+        "submissionDeadline": AT,
+    }
+)
+UPDATE = LocalUpdate(D, U, steps=200, examples=280, norm="1.5", clipped=False, finished=AT)
+REPORTED = ReportedUpdate(
+    site="site-a",
+    artifact=PARENT,
+    statement=PARENT,
+    passed=False,
+    reason="NotFinite",
+    message="",
+    measurements={"cosine": "-0.5"},
+    update_sha256=D,
+)
+REPORT = AggregationReport(
+    contract_digest=C,
+    verdicts=[REPORTED.model_copy(update={"passed": True, "statement_id": id_}) for id_ in (D, C)],
+    rule="Mean",
+    pre_aggregation="None",
+    lora="Alternating",
+    max_faulty_sites=0,
+    rejected=0,
+    remaining_faults=0,
+    quarantined=[],
+    spectrum=[],
+    aggregated=["site-a"],
+    adapter_sha256=D,
+    reason="Aggregated",
+    message="",
+)
+Written = Summary | Provenance | Closure | ReleaseStatement
+
+STATEMENTS: dict[str, tuple[Written, Callable[..., Written]]] = {
     "consent": (
-        predicates.consent_statement(
+        consent(
             site="site-a", round_uid="u1", contract_digest=C, policy_digest=D, passed=True, reason="Consented", at=AT
         ),
         read_summary,
     ),
-    "update": (
-        predicates.update_statement(
-            site="site-a",
-            round_uid="u1",
-            update_digest=D,
-            base=BASE,
-            parent=PARENT,
-            contract_digest=C,
-            consent_id=U,
-            steps=200,
-            examples=280,
-            norm="1.5",
-            clipped=False,
-            finished=AT,
-        ),
-        read_update,
-    ),
-    "verdict": (
-        predicates.verdict_statement(
-            site="site-a",
-            round_uid="u1",
-            update_digest=D,
-            update_id=None,
-            contract_digest=C,
-            passed=False,
-            reason="NotFinite",
-            norm=None,
-            measurements={"cosine": "-0.5"},
-            alerts=[],
-            at=AT,
-        ),
-        read_summary,
-    ),
+    "update": (update_provenance("site-a", CONTRACT, C, UPDATE), read_update),
+    "verdict": (verdict("u1", C, REPORTED, AT), read_summary),
     "closure": (
-        predicates.closure_statement(
-            contract_digest=C, verdicts=[U, D], accepted=1, rejected=1, missing=["site-c"], at=AT
-        ),
+        Closure(contract=C, verdicts=(D, U), accepted=1, rejected=1, missing=("site-c",), closed=AT),
         read_closure,
     ),
-    "aggregation": (
-        predicates.aggregation_statement(
-            round_uid="u1",
-            adapter_digest=D,
-            base=BASE,
-            parent=PARENT,
-            contract_digest=C,
-            closure_id=U,
-            updates=[D, C],
-            rule="Mean",
-            pre_aggregation="None",
-            lora="Alternating",
-            rejected=0,
-            finished=AT,
-        ),
-        read_aggregation,
-    ),
+    "aggregation": (aggregation_provenance(CONTRACT, REPORT, U, AT), read_aggregation),
     "release": (
-        predicates.release_statement(
+        ReleaseStatement(
+            subject=D,
             federation="digits",
             sequence=1,
             supersedes=PARENT.digest,
-            adapter_digest=D,
-            contract_digest=C,
-            aggregation_id=U,
-            evaluation_id=C,
+            contract=C,
+            provenance=U,
+            evaluation=C,
         ),
         read_release,
     ),
@@ -108,9 +114,18 @@ STATEMENTS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
 
 
 def _read(name: str, statement: dict[str, Any] | None = None) -> Any:
-    built, reader = STATEMENTS[name]
-    content = statement if statement is not None else built
+    written, reader = STATEMENTS[name]
+    content = statement if statement is not None else written.statement()
     return reader(Unverified(content, sha256_digest(canonical(content))))
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_is_read_back_as_it_was_written(name: str) -> None:
+    written, _ = STATEMENTS[name]
+    read = _read(name)
+    assert read == written
+    assert read.statement() == written.statement()
+    assert read.id == sha256_digest(canonical(written.statement()))
 
 
 def test_what_was_built_is_read() -> None:
@@ -130,15 +145,15 @@ def test_what_was_built_is_read() -> None:
     closure = _read("closure")
     assert (closure.verdicts, closure.accepted, closure.missing) == ((D, U), 1, ("site-c",))
     aggregation = _read("aggregation")
-    assert (aggregation.dependencies["update"], aggregation.parameters["rule"]) == ((C, D), "Mean")
+    assert (aggregation.all("update"), aggregation.parameters["rule"]) == ((C, D), "Mean")
     release = _read("release")
     assert (release.sequence, release.supersedes, release.evaluation) == (1, PARENT.digest, C)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_reader_takes_another_kind(name: str) -> None:
-    statement, own = STATEMENTS[name]
-    content = Unverified(statement, "sha256:" + "0" * 64)
+    written, own = STATEMENTS[name]
+    content = Unverified(written.statement(), "sha256:" + "0" * 64)
     for reader in (read_contract, read_summary, read_update, read_closure, read_aggregation, read_release):
         if reader is own:
             continue
@@ -158,7 +173,7 @@ _WRONG = st.sampled_from([None, True, 1.5, -1, 2**60, "", "x", [], [1], ["x"], {
 
 @given(st.sampled_from(sorted(STATEMENTS)), st.data())
 def test_any_field_may_be_wrong_and_only_a_statement_error_comes_of_it(name: str, data: st.DataObject) -> None:
-    statement = copy.deepcopy(STATEMENTS[name][0])
+    statement = copy.deepcopy(STATEMENTS[name][0].statement())
     # Type, subject and predicate are there: the envelope sees to that.
     below = [path for path in _paths(statement) if len(path) > 1]
     *parents, last = data.draw(st.sampled_from(below))
@@ -177,21 +192,21 @@ def test_any_field_may_be_wrong_and_only_a_statement_error_comes_of_it(name: str
 
 
 def test_a_contract_that_is_none_is_told_in_one_line() -> None:
-    statement = predicates.contract_statement(contract={"schema": "x"}, digest=C)
-    with pytest.raises(MalformedStatement, match="the contract is not valid: schema: ") as raised:
+    statement = contract_statement({"schema": "x"}, C)
+    with pytest.raises(MalformedStatement, match=r"the contract is not valid: contract\.json: schema: ") as raised:
         read_contract(Unverified(statement, "sha256:" + "0" * 64))
     assert "\n" not in str(raised.value)
 
 
 def test_two_subjects_are_not_one() -> None:
-    statement = copy.deepcopy(STATEMENTS["update"][0])
+    statement = copy.deepcopy(STATEMENTS["update"][0].statement())
     statement["subject"] *= 2
     with pytest.raises(MalformedStatement, match="2 entries, expected 1"):
         _read("update", statement)
 
 
 def test_a_role_named_twice_is_told() -> None:
-    statement = copy.deepcopy(STATEMENTS["update"][0])
+    statement = copy.deepcopy(STATEMENTS["update"][0].statement())
     statement["predicate"]["buildDefinition"]["resolvedDependencies"] *= 2
     with pytest.raises(MalformedStatement, match="2 entries with role 'base'"):
         _read("update", statement).one("base")

@@ -1,0 +1,42 @@
+"""The names in statements: kinds, verifiers, and what a verdict is about.
+
+SLSA provenance v1 and SLSA VSA v1 where they fit; own predicates for contract, closure and release.
+"""
+
+from __future__ import annotations
+
+CONTRACT = "https://concordat.dev/round-contract/v1"
+CLOSURE = "https://concordat.dev/round-closure/v1"
+RELEASE = "https://concordat.dev/release/v1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+VSA = "https://slsa.dev/verification_summary/v1"
+LOCAL_UPDATE = "https://concordat.dev/local-update/v1"
+AGGREGATION = "https://concordat.dev/aggregation/v1"
+AGGREGATOR = "https://concordat.dev/hub/aggregator"
+DECISION = "https://concordat.dev/decision/v1"
+
+# Level names that do not start with SLSA_ are free to use. These keep one kind of verdict from passing for another.
+CONSENTED = "CONCORDAT_CONSENTED"
+ACCEPTED = "CONCORDAT_UPDATE_ACCEPTED"
+EVALUATED = "CONCORDAT_EVALUATED"
+ADOPTED = "CONCORDAT_ADOPTED"
+
+
+def agent_id(site: str) -> str:
+    """Return the verifier and builder id of a site's agent."""
+    return f"https://concordat.dev/sites/{site}/agent"
+
+
+def round_resource(round_uid: str) -> str:
+    """Return the name of a round in verdicts."""
+    return f"concordat:round/{round_uid}"
+
+
+def update_resource(round_uid: str, site: str) -> str:
+    """Return the name of a site's update in verdicts."""
+    return f"concordat:round/{round_uid}/{site}"
+
+
+def release_resource(federation: str, sequence: int) -> str:
+    """Return the name of a release in verdicts."""
+    return f"concordat:release/{federation}/{sequence}"
