@@ -98,6 +98,7 @@ class Reason(StrEnum):
     WITHDRAWN = "Withdrawn"
     # A channel
     ROLLED_OUT = "RolledOut"
+    CANNOT_ROLL_BACK = "CannotRollBack"
     NO_RELEASE = "NoRelease"
     RELEASE_NOT_APPROVED = "ReleaseNotApproved"
     # Any

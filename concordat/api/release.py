@@ -78,7 +78,7 @@ class Rollout(Model):
     offered: SiteCount = 0
     """Sites with a copy of the release."""
     adopted: SiteCount = 0
-    """Sites that adopted it."""
+    """Sites that adopted it; in a channel's status, those of its sites that use it now."""
     rejected: SiteCount = 0
     """Sites that rejected it."""
     worst_regression_ppm: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | None = None
@@ -174,13 +174,13 @@ class ReleaseChannelStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready: every subscribed site has decided about the current release."""
+    """Ready: every subscribed site has decided about the release, and none uses a later one. Reconciling until then."""
     release: NameRef | None = None
     """The release the channel points to."""
     sequence: Sequence | None = None
     """Its sequence."""
     rollout: Rollout | None = None
-    """What the subscribed sites decided."""
+    """What the subscribed sites decided, and how many of them use it."""
     summary: Annotated[Message, Field(max_length=64)] | None = None
     """For printing only."""
 

@@ -116,9 +116,7 @@ async def test_more_rejections_than_the_budget_wait_for_approval(federation: Fed
     assert find(round_.status.conditions, "Ready").reason == "HeldForApproval"
     assert round_.status.release is None
     assert round_.status.aggregate.rejected == 1
-    patch = {"spec": {"approveHeld": True}}
-    path = f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/r1"
-    await federation.admin._write("PATCH", path, patch, content_type="application/merge-patch+json")
+    await federation.patch("federationrounds", "r1", {"approveHeld": True})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
 
@@ -252,7 +250,7 @@ async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) 
     await federation.settle()
     assert is_true(federation.found("r1").status.conditions, "Suspended")
     assert federation.updates("r1") == {}
-    await patch(federation, "r1", {"suspend": False})
+    await federation.patch("federationrounds", "r1", {"suspend": False})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
 
@@ -261,7 +259,7 @@ async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -
     await federation.round("r1", quorum=9)
     await federation.settle()
     assert find(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
-    await patch(federation, "r1", {"quorum": 3})
+    await federation.patch("federationrounds", "r1", {"quorum": 3})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     assert find(federation.found("r1").status.conditions, "Stalled") is None
@@ -301,13 +299,3 @@ async def test_killing_the_operator_at_every_write_changes_nothing(federation: F
     assert [r.spec.sequence for r in federation.store.list(Release, federation.hub_space)] == [0, 1]
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert await federation.champion(short) == name
-
-
-async def patch(federation: Federation, name: str, spec: dict[str, Any]) -> None:
-    """Merge into a round's spec, as kubectl does."""
-    await federation.admin._write(
-        "PATCH",
-        f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/{name}",
-        {"spec": spec},
-        content_type="application/merge-patch+json",
-    )
