@@ -95,7 +95,6 @@ class Reason(StrEnum):
     REGRESSION = "Regression"
     VALIDATION_FAILED = "ValidationFailed"
     SUPERSEDED = "Superseded"
-    WITHDRAWN = "Withdrawn"
     # A channel
     ROLLED_OUT = "RolledOut"
     CANNOT_ROLL_BACK = "CannotRollBack"

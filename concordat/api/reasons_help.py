@@ -255,10 +255,6 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Read `kubectl logs job/<release> -n <namespace>`.",
     ),
     Reason.SUPERSEDED: ReasonHelp("A release with a higher sequence took its place."),
-    Reason.WITHDRAWN: ReasonHelp(
-        "The hub withdrew the release.",
-        "Let the channel point to another release; sites keep the champion they had before.",
-    ),
     # A channel
     Reason.ROLLED_OUT: ReasonHelp("Every subscribed site has decided about the release."),
     Reason.CANNOT_ROLL_BACK: ReasonHelp(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from concordat.api import FederationRound, Release, Site, Update, find, is_true
 from concordat.artifacts.tensors import Tensors
@@ -233,6 +234,22 @@ async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation
     name = federation.found("r1").status.release.name
     assert set(federation.copies(name)) == {"hub", "evaluator"}
     assert await federation.champion("site-a") is None
+
+
+async def test_a_release_is_counted_when_it_is_decided_and_not_before(federation: Federation) -> None:
+    def counted() -> dict[str, float]:
+        values = {
+            reason: REGISTRY.get_sample_value("concordat_releases_total", {"reason": reason})
+            for reason in ("Evaluating", "Approved")
+        }
+        return {reason: value or 0.0 for reason, value in values.items()}
+
+    before = counted()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    after = counted()
+    assert {reason: after[reason] - before[reason] for reason in after} == {"Evaluating": 0, "Approved": 1}
 
 
 async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Federation) -> None:
