@@ -1,6 +1,6 @@
 # The images of Concordat. Targets: operator, site, learning, registry, pause.
-# Dependencies and code are separate layers; `concordat images` builds the former as images of their own
-# and passes their names in *_DEPS, so that a change of code rebuilds and moves a few hundred kilobytes.
+# Dependencies and code are separate layers: devcluster/concordat_devcluster/images.py builds the former as images of
+# their own and passes their names in *_DEPS, so that a change of code rebuilds and moves a few hundred kilobytes.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 ARG OPERATOR_DEPS=operator-deps
 ARG SITE_DEPS=site-deps

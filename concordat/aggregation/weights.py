@@ -15,6 +15,7 @@ from concordat.aggregation.rows import AggregationError
 Weights = NDArray[np.float64]
 
 _STEP = 1e-10
+_SHIFT = 1e-9
 _STEPS = 10_000
 _CLIPPINGS = 3
 
@@ -47,8 +48,8 @@ def bulyan_selection(gram: Gram, max_faulty: int) -> list[int]:
 def geometric_median(gram: Gram, max_faulty: int) -> Weights:
     """The point with the smallest sum of distances, by smoothed Weiszfeld steps (RFA; Pillutla et al., IEEE TSP 2022).
 
-    Until a step is shorter than 1e-10 of how far apart the updates are. Distances are smoothed below 1e-6 of that, not
-    below a fixed length, which for small updates would give the mean.
+    Until a step is shorter than 1e-10 of how far apart the updates are and moves no weight by 1e-9. Distances are
+    smoothed below 1e-6 of that distance, not below a fixed length, which for small updates would give the mean.
     """
     row, apart = middle(gram.distances2)
     if apart == 0:
@@ -59,7 +60,9 @@ def geometric_median(gram: Gram, max_faulty: int) -> Weights:
         moved = closeness / closeness.sum()
         change = moved - weights
         weights = moved
-        if change @ gram.centred @ change <= (_STEP * apart) ** 2:
+        # The length alone does not do: rounding makes the square of a step along a direction that the Gram hardly
+        # has negative, however far the weights move.
+        if np.abs(change).max() < _SHIFT and change @ gram.centred @ change <= (_STEP * apart) ** 2:
             break
     return weights
 

@@ -95,9 +95,9 @@ class Reason(StrEnum):
     REGRESSION = "Regression"
     VALIDATION_FAILED = "ValidationFailed"
     SUPERSEDED = "Superseded"
-    WITHDRAWN = "Withdrawn"
     # A channel
     ROLLED_OUT = "RolledOut"
+    CANNOT_ROLL_BACK = "CannotRollBack"
     NO_RELEASE = "NoRelease"
     RELEASE_NOT_APPROVED = "ReleaseNotApproved"
     # Any

@@ -255,12 +255,14 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Read `kubectl logs job/<release> -n <namespace>`.",
     ),
     Reason.SUPERSEDED: ReasonHelp("A release with a higher sequence took its place."),
-    Reason.WITHDRAWN: ReasonHelp(
-        "The hub withdrew the release.",
-        "Let the channel point to another release; sites keep the champion they had before.",
-    ),
     # A channel
     Reason.ROLLED_OUT: ReasonHelp("Every subscribed site has decided about the release."),
+    Reason.CANNOT_ROLL_BACK: ReasonHelp(
+        "Some of the channel's sites use a release with a higher sequence than the one it points to, and sites do not "
+        "go back yet.",
+        "Point the channel to what the sites use, or run a round with the wanted release as `parent.releaseRef`: "
+        "what it releases gets a higher sequence.",
+    ),
     Reason.NO_RELEASE: ReasonHelp(
         "The channel points to nothing: no such Release, or none approved yet.",
         "Correct `spec.release`, or run a round that is approved.",

@@ -21,7 +21,6 @@ from concordat.api.types import (
     RoundRef,
     Sha256,
     ShortName,
-    SignedPpm,
     Time,
     rules,
 )
@@ -55,8 +54,6 @@ class ReleaseSpec(Model):
     """Bundle of signed statements; a site's copy names the one that ends in the signed release."""
     image: ImageRef | None = None
     """Image of the evaluation Job, by digest; needed in copies only."""
-    min_improvement_ppm: SignedPpm | None = None
-    """Least gain over the parent that the round's contract demands of the evaluator."""
     confidence_ppm: Annotated[int, Field(ge=500_000, le=999_999)] | None = None
     """Confidence level of the intervals the evaluator reports."""
     deadline: Time | None = None
@@ -78,7 +75,7 @@ class Rollout(Model):
     offered: SiteCount = 0
     """Sites with a copy of the release."""
     adopted: SiteCount = 0
-    """Sites that adopted it."""
+    """Sites that adopted it; in a channel's status, those of its sites that use it now."""
     rejected: SiteCount = 0
     """Sites that rejected it."""
     worst_regression_ppm: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | None = None
@@ -93,7 +90,7 @@ class ReleaseStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Hub: Evaluated, Approved, Ready. Copies: Staged, Validated, then Evaluated, or Adopted, Rejected and Champion."""
+    """Hub: Evaluated, Approved, Ready. Copies: Staged, Validated, Ready, and Evaluated or Adopted and Champion."""
     decision: Decision | None = None
     """Written by the agent of the namespace."""
     lineage: ArtifactRef | None = None
@@ -174,13 +171,13 @@ class ReleaseChannelStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready: every subscribed site has decided about the current release."""
+    """Ready: every subscribed site has decided about the release, and none uses a later one. Reconciling until then."""
     release: NameRef | None = None
     """The release the channel points to."""
     sequence: Sequence | None = None
     """Its sequence."""
     rollout: Rollout | None = None
-    """What the subscribed sites decided."""
+    """What the subscribed sites decided, and how many of them use it."""
     summary: Annotated[Message, Field(max_length=64)] | None = None
     """For printing only."""
 

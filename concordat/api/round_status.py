@@ -105,7 +105,8 @@ class FederationRoundStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready and Succeeded, one condition per step, and Reconciling, Stalled or Suspended while they are true."""
+    """Ready, Succeeded, the steps SitesSelected, ContractSigned, UpdatesCollected, Aggregated, Evaluated and Released;
+    Reconciling, Stalled, Suspended and PoisoningAlert while they are true."""
     phase: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z]+$")] | None = None
     """For printing only; match on conditions."""
     summary: Annotated[str, Field(max_length=64)] | None = None

@@ -94,7 +94,7 @@ class UpdateStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Consented, AttestationValid, Trained, Submitted, Verified."""
+    """Consented, AttestationValid, Staged, Trained, Submitted, Verified."""
     consent: Consent | None = None
     """Written by the agent."""
     submission: Submission | None = None

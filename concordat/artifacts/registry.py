@@ -82,14 +82,6 @@ class RegistryStore:
         if served != ref.digest:
             raise ArtifactCorrupt(f"{ref.repository}: the registry stored {served} instead of {ref.digest}")
 
-    async def exists(self, ref: ArtifactRef) -> bool:
-        """Whether the registry has the artifact's manifest. Raises ArtifactCorrupt if it is damaged."""
-        try:
-            await self.files(ref)
-        except ArtifactNotFound:
-            return False
-        return True
-
     async def file_digests(self, ref: ArtifactRef) -> dict[str, str]:
         """Name to `sha256:…` of the artifact's files. Raises ArtifactNotFound, ArtifactCorrupt."""
         return {name: file.digest for name, file in (await self.files(ref)).items()}

@@ -30,8 +30,6 @@ SWEEP_SECONDS = 600.0
 _RELIST_SETTLE_SECONDS = 5.0
 _SYNC_RETRY_SECONDS = 5.0
 
-Background = Callable[[], Awaitable[None]]
-
 
 async def run(
     controllers: Sequence[Controller],
@@ -44,7 +42,6 @@ async def run(
     leader: LeaderConfig | None,
     http_port: int,
     stop: asyncio.Event | None = None,
-    background: Sequence[Background] = (),
     sweep_seconds: float = SWEEP_SECONDS,
     listening: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -52,8 +49,7 @@ async def run(
 
     `namespaces` None watches the whole cluster. `job_selector` is evaluated by the API server, so that
     foreign Jobs never come here. No reconcile starts before every watched kind has been listed completely
-    and, with `leader`, before the Lease is held. `background` are endless coroutines that run while
-    reconciles do. `listening` is told the HTTP port (`http_port` 0 takes a free one).
+    and, with `leader`, before the Lease is held. `listening` is told the HTTP port (`http_port` 0 takes a free one).
 
     Raises LeadershipLost when the Lease is lost, and whatever else ends a part of it: the caller lets the
     process exit and be restarted. Reconciles in progress are cancelled, which they have to survive anyway.
@@ -64,7 +60,7 @@ async def run(
         listening(await stack.enter_async_context(serve(application(host.problem, host.unready), http_port)))
         stack.callback(_handle_signals(stop))
         stack.callback(host.attach())
-        parts = [stop.wait(), host.live(stop, sweep_seconds, leader, background)]
+        parts = [stop.wait(), host.live(stop, sweep_seconds, leader)]
         await first(parts)
 
 
@@ -118,7 +114,6 @@ class Host:
         stop: asyncio.Event,
         sweep_seconds: float,
         leader: LeaderConfig | None,
-        background: Iterable[Background],
     ) -> None:
         """Sync, then watch and work. Ends only with an exception."""
         self._store.subscribe(self._changed)
@@ -132,7 +127,7 @@ class Host:
             selectors=self._selectors,
             started=lambda: _handle_signals(stop),
         )
-        await first([watching, self._sweep_forever(sweep_seconds), self._act(leader, background)])
+        await first([watching, self._sweep_forever(sweep_seconds), self._act(leader)])
 
     async def _sync(self) -> None:
         """Read the initial lists; retried until they all succeed."""
@@ -183,7 +178,7 @@ class Host:
             if not relisted:
                 self._requeue_all(lambda: random.uniform(0.0, every))  # noqa: S311 - spreads load, guards nothing
 
-    async def _act(self, leader: LeaderConfig | None, background: Iterable[Background]) -> None:
+    async def _act(self, leader: LeaderConfig | None) -> None:
         """Wait for the Lease, then work for as long as it is held."""
         parts: list[Awaitable[Any]] = []
         election = Leader(self._cluster, leader, self._clock) if leader is not None else None
@@ -194,7 +189,7 @@ class Host:
             metrics.LEADER.set(1)
             for runner in self._runners:
                 parts += runner.workers()
-            await first([*parts, *(start() for start in background)])
+            await first(parts)
         finally:
             if election is not None:
                 await election.release()

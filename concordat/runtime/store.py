@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 
-from concordat.api import FederationRound, Release, ReleaseChannel, Resource, Site, Update
+from concordat.api import Resource
 from concordat.runtime.controller import Key, Obj
 from concordat.runtime.kinds import GVK, KindLike, gvk
 from concordat.runtime.logs import fields
@@ -83,26 +83,6 @@ class Store:
             if (namespace is None or key[0] == namespace) and wanted <= entry.labels.items()
         ]
         return [obj for _, obj in sorted(found, key=lambda pair: pair[0])]
-
-    def rounds(self) -> builtins.list[FederationRound]:
-        """All rounds."""
-        return self.list(FederationRound)
-
-    def sites(self) -> builtins.list[Site]:
-        """All sites."""
-        return self.list(Site)
-
-    def updates(self) -> builtins.list[Update]:
-        """All updates."""
-        return self.list(Update)
-
-    def releases(self) -> builtins.list[Release]:
-        """All releases, of the hub and of the sites."""
-        return self.list(Release)
-
-    def channels(self) -> builtins.list[ReleaseChannel]:
-        """All release channels."""
-        return self.list(ReleaseChannel)
 
     # ---- writes
 

@@ -21,7 +21,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.05
 SAY_SECONDS = 30.0
-_ANSWER_SECONDS = 10
+_ANSWER_SECONDS = 60
 
 
 def die_with_parent() -> None:

@@ -15,5 +15,5 @@ ATTESTATIONS = Counter(
 )
 JOBS = Counter("concordat_jobs_launched", "Jobs launched in site namespaces.", ["kind"])
 RELEASES = Counter(
-    "concordat_releases", "Candidates that were decided, by the Approved condition's reason.", ["reason"]
+    "concordat_releases", "Releases that were decided for good, by the Approved condition's reason.", ["reason"]
 )

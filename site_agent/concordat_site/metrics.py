@@ -1,4 +1,4 @@
-"""What the agent counts. Labels are words of this program, never names or numbers from outside."""
+"""What the agent counts. Labels are words of this program and federations that the Site names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ DECISIONS = Counter(
     "concordat_agent_decisions", "Decisions about releases and candidates: the answer condition's reason.", ["result"]
 )
 LOCAL_QUALITY = Gauge(
-    "concordat_agent_local_quality_ratio", "Accuracy last measured on this site's validation data.", ["model"]
+    "concordat_agent_local_quality_ratio",
+    "Accuracy last measured on this site's validation data; phase: training or evaluation.",
+    ["federation", "phase", "model"],
 )
 CHAMPION_SEQUENCE = Gauge(
     "concordat_agent_champion_sequence", "Sequence of the release in use; absent without one.", ["federation"]

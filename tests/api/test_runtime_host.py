@@ -346,22 +346,6 @@ async def test_a_silent_holder_is_waited_for_and_then_replaced(cluster: Cluster,
         assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("heir", 1)
 
 
-async def test_background_work_runs_with_the_reconciles_and_its_failure_ends_the_program(
-    cluster: Cluster, namespace: str
-) -> None:
-    program = Program(cluster)
-
-    async def heartbeat() -> None:
-        program.note("heartbeat", None)
-        await program.until(lambda: ("x", "") in program.passes)
-        raise RuntimeError("the heart stopped")
-
-    await cluster.create(channel(namespace, "x"))
-    with pytest.raises(RuntimeError, match="the heart stopped"):
-        async with program.running([namespace], background=[heartbeat]) as task:
-            await asyncio.wait([task])
-
-
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_holder_that_stood_still_asks_who_leads_before_it_gives_up(
     cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch, taken: bool

@@ -24,6 +24,8 @@ class Observed:
     """The sites that follow it, by name."""
     copies: tuple[Release, ...]
     """The copies of the target in their namespaces."""
+    later: tuple[Site, ...]
+    """The subscribers that use a release of a higher sequence than the target's."""
 
     @property
     def lacking(self) -> tuple[Site, ...]:
@@ -42,7 +44,9 @@ def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequenc
     spaces = {s.metadata.namespace for s in subscribers}
     name = None if isinstance(target, Finding) else target.metadata.name
     copies = tuple(r for r in releases if r.metadata.namespace in spaces and r.metadata.name == name)
-    return Observed(channel, target, subscribers, copies)
+    ahead = _use_later(target, releases)
+    later = tuple(s for s in subscribers if s.metadata.namespace in ahead)
+    return Observed(channel, target, subscribers, copies, later)
 
 
 def follows(site: Site, channel: ReleaseChannel) -> bool:
@@ -74,25 +78,50 @@ def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChann
             rollout=None,
             summary=None,
         )
-    done = rollout(seen.copies)
+    in_use = sum(is_true(copy.status.conditions, "Champion") for copy in seen.copies)
+    done = rollout(seen.copies).model_copy(update={"adopted": in_use})
     name = target.metadata.name
     decided = {c.metadata.namespace for c in seen.copies if answer(c) is not None}
     undecided = [s.metadata.name for s in seen.subscribers if s.metadata.namespace not in decided]
-    if target.spec.sequence == 0:
+    if seen.later:
+        now.set("Ready", False, Reason.CANNOT_ROLL_BACK, _why_not_back(target, seen.later))
+    elif target.spec.sequence == 0:
         now.set("Ready", True, Reason.GENESIS, f"{name} is the start of the federation; it is not offered to sites.")
     elif undecided:
         message = f"{name}: waiting for {names(undecided)} to decide."
         now.set("Ready", False, Reason.IN_PROGRESS, message)
         now.set("Reconciling", True, Reason.IN_PROGRESS, message)
     else:
-        now.set("Ready", True, Reason.ROLLED_OUT, f"{name}: {done.adopted} adopted, {done.rejected} rejected.")
+        now.set("Ready", True, Reason.ROLLED_OUT, f"{name}: {in_use} use it, {done.rejected} rejected it.")
     return ReleaseChannelStatus(
         observed_generation=generation,
         conditions=now.list(),
         release=NameRef(name=name),
         sequence=target.spec.sequence,
         rollout=done,
-        summary=f"{done.adopted} adopted, {done.rejected} rejected of {len(seen.subscribers)}",
+        summary=f"{in_use} use it, {done.rejected} rejected, of {len(seen.subscribers)}",
+    )
+
+
+def _use_later(target: Release | Finding, releases: Sequence[Release]) -> set[str]:
+    """Return the namespaces whose champion in the target's federation has a higher sequence than the target."""
+    if isinstance(target, Finding):
+        return set()
+    return {
+        release.metadata.namespace
+        for release in releases
+        if release.spec.federation == target.spec.federation
+        and release.spec.sequence > target.spec.sequence
+        and is_true(release.status.conditions, "Champion")
+    }
+
+
+def _why_not_back(target: Release, later: Sequence[Site]) -> str:
+    name = target.metadata.name
+    return (
+        f"{name} has sequence {target.spec.sequence}, and {names(s.metadata.name for s in later)} already use a higher "
+        "one: sites do not go back to an earlier release yet. Point the channel to what they use, or run a round "
+        f"with parent.releaseRef {name}: its release gets a higher sequence."
     )
 
 

@@ -11,6 +11,9 @@ from concordat.api import Condition, Reason, Release, Role, Site, find, is_true
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
 
+UNDECIDED = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
+"""Reasons of Approved that a later pass replaces."""
+
 COPY_CONDITIONS = ("Validated", "Ready")
 """The conditions of a copy that the operator owns."""
 
@@ -57,8 +60,7 @@ def next_step(release: Release, copy: Release | None, evaluator: Site | None, no
 def decided(release: Release) -> bool:
     """Whether the hub has approved or rejected the release for good."""
     approved = find(release.status.conditions, "Approved")
-    passing = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
-    return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in passing))
+    return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in UNDECIDED))
 
 
 def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:

@@ -16,6 +16,7 @@ from concordat.statements.release import ReleaseStatement
 from concordat_operator import metrics
 from concordat_operator.context import LOST, MANAGER, Hub, registry_outages_pass
 from concordat_operator.plan.release import (
+    UNDECIDED,
     Step,
     answer,
     copy_spec,
@@ -171,7 +172,8 @@ class ReleaseReconciler:
             evaluation=figures,
             rollout=rollout(copies) if copies else None,
         )
-        if await write_status(hub.cluster, release, status, MANAGER) and found is not None:
+        written = await write_status(hub.cluster, release, status, MANAGER)
+        if written and found is not None and found.reason not in UNDECIDED:
             metrics.RELEASES.labels(found.reason.value).inc()
 
 

@@ -200,7 +200,6 @@ class RoundReconciler:
                 contract_digest=signed.sha256,
                 lineage=made.lineage,
                 image=contract.image,
-                min_improvement_ppm=contract.evaluation.min_improvement_ppm,
                 confidence_ppm=contract.evaluation.confidence_ppm,
                 deadline=later(hub.clock.now(), seconds),
             )

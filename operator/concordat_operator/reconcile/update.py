@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
-from concordat.api.update import UpdateStatus
+from concordat.api.update import UpdateSpec, UpdateStatus
 from concordat.jobs import JobError, failure, outcome, training_job
 from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
@@ -58,25 +58,15 @@ class UpdateReconciler:
         return Result()
 
     async def _attest(self, update: Update, contract: Contract) -> Finding:
-        """Whether the consent is a statement by the key that the contract names for this site, about this contract."""
-        hub, spec = self._hub, update.spec
-        site, consent = contract.site(spec.site), update.status.consent
-        if site is None or consent is None:
+        """Read the consent from the registry and judge it."""
+        consent = update.status.consent
+        if consent is None:
             return _unproved("there is no signed consent")
         try:
-            data = await hub.registry.read(consent.statement, STATEMENT_FILE, MAX_STATEMENT)
-            said = read_summary(open_bundle(data, [PublicKey.from_pem(site.public_key)]))
-        except (StatementError, *LOST) as error:
+            data = await self._hub.registry.read(consent.statement, STATEMENT_FILE, MAX_STATEMENT)
+        except LOST as error:
             return _unproved(str(error))
-        if not said.passed or said.subject != spec.contract_digest:
-            return _unproved("the signed statement is no consent to this contract")
-        if said.site != spec.site or said.verifier != agent_id(spec.site):
-            return _unproved("the signed statement names another site")
-        return Finding(
-            Reason.KEY_POSSESSION_PROVED,
-            f"The consent is signed with key {site.key_thumbprint}. This proves possession of the key, "
-            "not what code runs at the site.",
-        )
+        return attested(update.spec, contract, data)
 
     async def _launch(self, update: Update, contract: Contract) -> None:
         hub = self._hub
@@ -109,6 +99,26 @@ class UpdateReconciler:
         conditions.set(condition, holds, found.reason, found.message)
         status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
         await write_status(self._hub.cluster, update, status, MANAGER, CONDITIONS)
+
+
+def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:
+    """Judge a consent: a statement by the key that the contract names for this site, about this contract."""
+    site = contract.site(spec.site)
+    if site is None:
+        return _unproved(f"the contract does not name {spec.site}")
+    try:
+        said = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
+    except StatementError as error:
+        return _unproved(str(error))
+    if not said.passed or said.subject != spec.contract_digest:
+        return _unproved("the signed statement is no consent to this contract")
+    if said.site != spec.site or said.verifier != agent_id(spec.site):
+        return _unproved("the signed statement names another site")
+    return Finding(
+        Reason.KEY_POSSESSION_PROVED,
+        f"The consent is signed with key {site.key_thumbprint}. This proves possession of the key, "
+        "not what code runs at the site.",
+    )
 
 
 def _unproved(why: str) -> Finding:

@@ -156,7 +156,7 @@ class ReleaseReconciler:
             message = f"The Job left no usable result: {error}."
             return Answered(condition, Answer(False, Reason.VALIDATION_FAILED, message))
         figures = _figures(measured)
-        _show(measured)
+        _show(spec.federation, measured)
         if role is Role.EVALUATOR:
             answer = policy.verdict(
                 parent_ppm=figures.parent_ppm,
@@ -276,8 +276,8 @@ def _figures(measured: EvaluationEvidence) -> EvaluationStatus:
     )
 
 
-def _show(measured: EvaluationEvidence) -> None:
+def _show(federation: str, measured: EvaluationEvidence) -> None:
     for model in ("parent", "candidate", "champion"):
         quality = getattr(measured.models, model)
         if quality is not None:
-            LOCAL_QUALITY.labels(model).set(quality.ppm / 1e6)
+            LOCAL_QUALITY.labels(federation, "evaluation", model).set(quality.ppm / 1e6)

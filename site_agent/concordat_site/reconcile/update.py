@@ -146,7 +146,7 @@ class UpdateReconciler:
             parent = await agent.registry.read(contract.parent, ADAPTER_FILE, _ADAPTER_LIMIT)
             training, candidate = await asyncio.to_thread(self._left, update.metadata.name, len(parent))
             answer = gates.judge(contract, agent.policy, training)
-            _show(training)
+            _show(update.spec.federation, training)
             if not answer.passed:
                 return _not_submitted(answer.reason, answer.message)
             learned = await asyncio.to_thread(gates.learned, contract, candidate, parent)
@@ -204,6 +204,6 @@ def _not_submitted(reason: Reason, message: str) -> Answered:
     return Answered("Submitted", False, reason, message)
 
 
-def _show(training: TrainingEvidence) -> None:
-    LOCAL_QUALITY.labels("parent").set(training.parent_ppm / 1e6)
-    LOCAL_QUALITY.labels("candidate").set(training.candidate_ppm / 1e6)
+def _show(federation: str, training: TrainingEvidence) -> None:
+    LOCAL_QUALITY.labels(federation, "training", "parent").set(training.parent_ppm / 1e6)
+    LOCAL_QUALITY.labels(federation, "training", "candidate").set(training.candidate_ppm / 1e6)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from concordat.api import Condition, Release, Site
 from concordat.jobs import evaluation_job
@@ -99,6 +100,8 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     decision = await _decision(world, release)
     assert (decision.passed, decision.site, decision.resource) == (True, world.site, "concordat:release/digits/1")
     assert names.ADOPTED in decision.levels
+    labels = {"federation": "digits", "phase": "evaluation", "model": "candidate"}
+    assert REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", labels) == 0.9
     assert release.status.decision.evaluation.candidate_ppm == 900_000
     await SiteReconciler(agent)((world.site, world.site))
     champion = world.store.get(Site, world.site, world.site).status.champion

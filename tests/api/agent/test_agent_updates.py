@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from concordat.api import Condition, Site, Update
 from concordat.jobs import training_job
@@ -111,6 +112,12 @@ async def test_consent_stage_submit(world: World) -> None:
     assert statement.subject == sha256_digest(delta)
     assert statement.one("contract") == update.spec.contract_digest
     assert statement.one("consent") == consent.id
+    labels = {"federation": "digits", "phase": "training"}
+    shown = [
+        REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", {**labels, "model": model})
+        for model in ("parent", "candidate")
+    ]
+    assert shown == [0.5, 0.9]
 
 
 async def test_a_restart_between_push_and_status_write_changes_nothing(world: World) -> None:

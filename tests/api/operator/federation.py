@@ -99,16 +99,17 @@ class Federation:
         prepare: Prepare = clipped,
         labels: dict[str, str] | None = None,
         trust: Trust | None = None,
+        channel: str = "stable",
         **rules: Any,
     ) -> None:
-        """A site with its agent."""
+        """A site with its agent, subscribed to `channel` if it is a trainer."""
         site = self.name(short)
         await self.namespace(site)
         spec = {
             "role": role,
             "federations": [{"name": "digits", "dataClaim": "data"}],
             "workspaceClaim": "workspace",
-            **({"channel": "stable"} if role == "Trainer" else {}),
+            **({"channel": channel} if role == "Trainer" else {}),
         }
         metadata = {"name": site, "namespace": site, "labels": labels or {}}
         await self.admin.create(
@@ -160,6 +161,11 @@ class Federation:
         sites = {"screening": {"clipNorm": "2"}, "aggregation": {"maxFaultySites": 1}, "quorum": 3}
         channel = {"parent": {"channelRef": {"name": "stable"}}}
         await self.create("FederationRound", name, {"federation": "digits", **channel, **sites, **spec})
+
+    async def patch(self, plural: str, name: str, spec: dict[str, Any]) -> None:
+        """Merge into the spec of an object of the hub, as kubectl does."""
+        path = f"/apis/concordat.dev/v1alpha1/namespaces/{self.hub_space}/{plural}/{name}"
+        await self.admin._write("PATCH", path, {"spec": spec}, content_type="application/merge-patch+json")
 
     async def refuse_jobs(self, short: str) -> None:
         """An admission policy of the site that admits no Jobs; returns once the API server enforces it."""
@@ -378,6 +384,12 @@ class Federation:
         """A release's copies by the short name of their site."""
         mine = [r for r in self.store.list(Release) if r.metadata.name == name]
         return {r.metadata.namespace.removeprefix(f"{self.prefix}-"): r for r in mine}
+
+    def channel(self, name: str) -> ReleaseChannel:
+        """A channel of the hub."""
+        found = self.store.get(ReleaseChannel, self.hub_space, name)
+        assert isinstance(found, ReleaseChannel)
+        return found
 
     async def champion(self, short: str) -> str | None:
         """What a site uses."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from concordat.api import FederationRound, Release, Site, Update, find, is_true
 from concordat.lora import Ceiling
@@ -116,9 +117,7 @@ async def test_more_rejections_than_the_budget_wait_for_approval(federation: Fed
     assert find(round_.status.conditions, "Ready").reason == "HeldForApproval"
     assert round_.status.release is None
     assert round_.status.aggregate.rejected == 1
-    patch = {"spec": {"approveHeld": True}}
-    path = f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/r1"
-    await federation.admin._write("PATCH", path, patch, content_type="application/merge-patch+json")
+    await federation.patch("federationrounds", "r1", {"approveHeld": True})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
 
@@ -237,6 +236,22 @@ async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation
     assert await federation.champion("site-a") is None
 
 
+async def test_a_release_is_counted_when_it_is_decided_and_not_before(federation: Federation) -> None:
+    def counted() -> dict[str, float]:
+        values = {
+            reason: REGISTRY.get_sample_value("concordat_releases_total", {"reason": reason})
+            for reason in ("Evaluating", "Approved")
+        }
+        return {reason: value or 0.0 for reason, value in values.items()}
+
+    before = counted()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    after = counted()
+    assert {reason: after[reason] - before[reason] for reason in after} == {"Evaluating": 0, "Approved": 1}
+
+
 async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Federation) -> None:
     del federation.agents[federation.name("evaluator")]
     await federation.round("r1", deadlines={"evaluationSeconds": 60})
@@ -252,7 +267,7 @@ async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) 
     await federation.settle()
     assert is_true(federation.found("r1").status.conditions, "Suspended")
     assert federation.updates("r1") == {}
-    await patch(federation, "r1", {"suspend": False})
+    await federation.patch("federationrounds", "r1", {"suspend": False})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
 
@@ -261,7 +276,7 @@ async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -
     await federation.round("r1", quorum=9)
     await federation.settle()
     assert find(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
-    await patch(federation, "r1", {"quorum": 3})
+    await federation.patch("federationrounds", "r1", {"quorum": 3})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     assert find(federation.found("r1").status.conditions, "Stalled") is None
@@ -301,13 +316,3 @@ async def test_killing_the_operator_at_every_write_changes_nothing(federation: F
     assert [r.spec.sequence for r in federation.store.list(Release, federation.hub_space)] == [0, 1]
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert await federation.champion(short) == name
-
-
-async def patch(federation: Federation, name: str, spec: dict[str, Any]) -> None:
-    """Merge into a round's spec, as kubectl does."""
-    await federation.admin._write(
-        "PATCH",
-        f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/{name}",
-        {"spec": spec},
-        content_type="application/merge-patch+json",
-    )

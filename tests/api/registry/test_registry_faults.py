@@ -107,7 +107,7 @@ async def test_nobody_listens(own_registry: Any) -> None:
     own_registry.stop()
     async with RegistryStore(own_registry.url, Pauses()) as store:
         with pytest.raises(RegistryUnavailable, match="does not answer"):
-            await store.exists(ArtifactRef(repository="a/b", digest="sha256:" + "0" * 64))
+            await store.file_digests(ArtifactRef(repository="a/b", digest="sha256:" + "0" * 64))
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413])

@@ -343,6 +343,14 @@ def test_a_majority_of_copies_is_the_result(rule: Rule) -> None:
     np.testing.assert_allclose(apply(x, rule, 2), x[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("n", "seed"), [(11, 263), (21, 225), (29, 3), (29, 242)])
+def test_a_geometric_median_goes_on_where_rounding_makes_the_square_of_a_step_negative(n: int, seed: int) -> None:
+    # One column: the Gram has rank one, and is not exactly positive semidefinite.
+    x = np.random.default_rng(seed).standard_normal((n, 1)).astype(np.float32)
+    found = aggregate([{"a": row} for row in x], Rule.GEOMETRIC_MEDIAN, 1).tensors["a"]
+    np.testing.assert_allclose(found, np.median(x, axis=0), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("rule", [rule for rule in Rule if rule not in COORDINATE])
 def test_weights_are_the_shares_of_the_updates(rule: Rule) -> None:
     x = sites(7, 15, 3)

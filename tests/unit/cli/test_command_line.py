@@ -47,6 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     [
         (("round", "show"), 2, "Missing argument"),
         (("demo", "--context", "kind-kind"), 2, "--context and --registry belong together"),
+        (("demo", "--registry", "localhost:5001"), 2, "--context and --registry belong together"),
         (("demo", "--rounds", "0"), 2, "--rounds"),
         (("nonsense",), 2, "nonsense"),
     ],

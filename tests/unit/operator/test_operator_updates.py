@@ -209,16 +209,68 @@ def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make)
     assert status.release.name == "r1-1"
     assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
     assert find(status.conditions, "Ready").reason == "InProgress"
-    answers = {"site-a": "True:Adopted", "site-b": "False:PolicyRejected"}
-    copies = [make.release("r1-1", 1, space, Adopted=word) for space, word in answers.items()]
+    copies = [used(make, "site-a"), make.release("r1-1", 1, "site-b", Adopted="False:PolicyRejected")]
     seen, status = described(make, make.channel(), [*releases, *copies])
     assert [s.metadata.name for s in seen.lacking] == ["site-c", "site-d", "site-e"]
-    assert status.summary == "1 adopted, 1 rejected of 5"
+    assert status.summary == "1 use it, 1 rejected, of 5"
     assert "site-c, site-d, site-e" in find(status.conditions, "Ready").message
-    everywhere = [make.release("r1-1", 1, f"site-{n}", Adopted="True:Adopted") for n in "abcde"]
+    everywhere = [used(make, f"site-{n}") for n in "abcde"]
     _, status = described(make, make.channel(), [*releases, *everywhere])
     assert find(status.conditions, "Ready").reason == "RolledOut"
     assert find(status.conditions, "Reconciling") is None
+
+
+def used(make: Make, space: str, name: str = "r1-1", sequence: int = 1, champion: str = "True:Adopted") -> Any:
+    """A site's copy that it adopted, and uses unless `champion` says otherwise."""
+    return make.release(name, sequence, space, Adopted="True:Adopted", Champion=champion)
+
+
+def test_a_channel_pinned_back_says_that_its_sites_use_a_later_release(make: Make) -> None:
+    hub = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="True")]
+    copies = []
+    for n in "abcde":
+        copies.append(used(make, f"site-{n}", champion="False:Superseded"))
+        copies.append(used(make, f"site-{n}", "r2-1", 2))
+    _, status = described(make, make.channel(release="r2-1"), [*hub, *copies])
+    assert find(status.conditions, "Ready").reason == "RolledOut"
+    assert (status.summary, status.rollout.adopted) == ("5 use it, 0 rejected, of 5", 5)
+    for earlier, sequence in (("r1-1", 1), ("digits-0", 0)):
+        _, status = described(make, make.channel(release=earlier), [*hub, *copies])
+        ready = find(status.conditions, "Ready")
+        assert (ready.status, ready.reason) == ("False", "CannotRollBack")
+        assert f"{earlier} has sequence {sequence}, and site-a, site-b, site-c, site-d, site-e" in ready.message
+        assert f"parent.releaseRef {earlier}" in ready.message
+        assert status.rollout.adopted == 0
+        assert find(status.conditions, "Reconciling") is None
+
+
+def test_what_a_site_uses_in_another_federation_keeps_no_channel_back(make: Make) -> None:
+    hub = [make.release(), make.release("r1-1", 1, Approved="True")]
+    copies = [used(make, f"site-{n}") for n in "abcde"]
+    other = used(make, "site-a", "letters-7", 7)
+    other = other.model_copy(update={"spec": other.spec.model_copy(update={"federation": "letters"})})
+    _, status = described(make, make.channel(), [*hub, *copies, other])
+    assert find(status.conditions, "Ready").reason == "RolledOut"
+
+
+def test_a_pinned_channel_offers_its_pin_and_not_the_newest(make: Make) -> None:
+    releases = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="True")]
+    seen, status = described(make, make.channel(release="r1-1"), releases)
+    assert (status.release.name, status.sequence) == ("r1-1", 1)
+    assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
+
+
+def test_a_second_channel_reaches_only_the_sites_that_subscribe_to_it(make: Make) -> None:
+    releases = [make.release(), make.release("r1-1", 1, Approved="True")]
+    sites = make.sites()
+    sites[0] = sites[0].model_copy(update={"spec": sites[0].spec.model_copy(update={"channel": "early"})})
+    early = make.channel()
+    early = early.model_copy(update={"metadata": early.metadata.model_copy(update={"name": "early"})})
+    reached = [channel_plan.observe(channel, releases, sites).lacking for channel in (early, make.channel())]
+    assert [[s.metadata.name for s in lacking] for lacking in reached] == [
+        ["site-a"],
+        ["site-b", "site-c", "site-d", "site-e"],
+    ]
 
 
 def test_the_start_of_a_federation_is_not_offered(make: Make) -> None:
