@@ -5,11 +5,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := concordat operator site_agent learning cli devcluster tests bench
 
-.PHONY: help setup demo test check fmt lint types imports generate unit api charts e2e lock clean
-
+.PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
+##@ Try it
+
+.PHONY: demo
+demo: setup ## The demo federation, on a real Kubernetes started here
+	@$(BIN)/concordat demo $(DEMO_ARGS)
+
+##@ Develop
+
+.PHONY: setup
 setup: .venv/.ready ## Make .venv with everything (about a minute)
 
 .venv/.ready: requirements/dev.txt requirements/uv.txt pyproject.toml
@@ -21,52 +29,72 @@ setup: .venv/.ready ## Make .venv with everything (about a minute)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Run the demo federation on a real Kubernetes, started here
-	@$(BIN)/concordat demo $(DEMO_ARGS)
-
-test: check api charts e2e ## Run the whole test suite
-
+.PHONY: check
 check: setup lint types imports generate-check unit ## The inner loop: everything that needs no cluster
 
-lint: setup
-	@$(BIN)/ruff check $(SOURCES)
-	@$(BIN)/ruff format --check --quiet $(SOURCES)
-
-types: setup
-	@$(BIN)/mypy
-
-imports: setup
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
-
-.PHONY: generate-check
-generate-check: setup
-	@$(BIN)/python -m concordat.api.crdgen --check
-
-generate: setup ## Write crds/, their copies in the charts and the API reference from the models
-	@$(BIN)/python -m concordat.api.crdgen
-
+.PHONY: fmt
 fmt: setup ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SOURCES)
 	@$(BIN)/ruff format --quiet $(SOURCES)
 
+.PHONY: generate
+generate: setup ## Write CRDs and API reference from the models
+	@$(BIN)/python -m concordat.api.crdgen
+
+.PHONY: lint
+lint: setup ## Style, and whether the code is formatted
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+
+.PHONY: types
+types: setup ## Types, strictly
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: setup ## Which package may import which
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+.PHONY: generate-check
+generate-check: setup ## Whether the generated files are those of the models
+	@$(BIN)/python -m concordat.api.crdgen --check
+
+##@ Test
+
+.PHONY: test
+test: check api charts e2e ## Run the whole test suite
+
+.PHONY: unit
 unit: setup ## Unit and property tests
 	@$(BIN)/pytest -q -n 2 tests/unit
 
+.PHONY: api
 api: setup prerequisites ## Tests against a real API server
 	@$(BIN)/pytest -q tests/api
 
+.PHONY: charts
 charts: setup prerequisites ## Charts: lint, golden renders, negative values
 	@$(BIN)/pytest -q tests/charts
 
+.PHONY: e2e
 e2e: setup prerequisites ## Whole rounds on a real node
 	@$(BIN)/pytest -q -rA --durations=10 tests/e2e
 
+.PHONY: chroot-check
+chroot-check: setup ## Other distributions, in chroots (root; SUITES=trixie)
+	@$(BIN)/python tests/machines/chroots.py $(SUITES)
+
+.PHONY: vm-check
+vm-check: setup prerequisites ## Debian 12 and 13, in qemu (root; SUITES=bookworm)
+	@$(BIN)/python tests/machines/vm.py $(SUITES)
+
+##@ Measure
+
 .PHONY: bench-seeds
-bench-seeds: setup ## Does a round learn? Three seeds and two instruction sets, beside training without a federation
+bench-seeds: setup ## Does a round learn? Three seeds, two instruction sets
 	@$(BIN)/python bench/demo_seeds.py
 
 .PHONY: bench-canary
-bench-canary: setup ## What the canary check finds on the demo's model, and what it misses
+bench-canary: setup ## What the canary check finds in the demo, and misses
 	@PYTHONPATH=. $(BIN)/python bench/demo_canary.py
 
 .venv-bench/.ready: requirements/bench.txt .venv/.ready
@@ -78,27 +106,22 @@ bench-canary: setup ## What the canary check finds on the demo's model, and what
 BENCH := PYTHONPATH=.:learning .venv-bench/bin/python -m
 
 .PHONY: bench-attacks bench-speed bench-agreement
-bench-attacks: .venv-bench/.ready ## Attacks on every rule, beside ByzFL and Flower: docs/benchmarks/attacks.md (7 minutes)
+bench-attacks: .venv-bench/.ready ## Attacks on every rule (7 minutes)
 	@$(BENCH) bench.attacks
 
-bench-speed: .venv-bench/.ready ## Speed and memory of the engine beside ByzFL and Flower: docs/benchmarks/speed.md (30 minutes)
+bench-speed: .venv-bench/.ready ## Speed and memory of the engine (30 minutes)
 	@$(BENCH) bench.speed
 
-bench-agreement: .venv-bench/.ready ## Where our rules agree with ByzFL's and Flower's, and why not elsewhere
+bench-agreement: .venv-bench/.ready ## Our rules beside ByzFL's and Flower's
 	@$(BENCH) bench.agreement
 
-.PHONY: chroot-check
-chroot-check: setup ## Prerequisites and images on other distributions, in chroots; SUITES=trixie: one of them (needs root)
-	@$(BIN)/python tests/machines/chroots.py $(SUITES)
-
-.PHONY: vm-check
-vm-check: setup prerequisites ## The embedded cluster on virtual Debian 12 and 13; SUITES=bookworm: one of them (needs root, qemu)
-	@$(BIN)/python tests/machines/vm.py $(SUITES)
+##@ Maintain
 
 .PHONY: prerequisites
-prerequisites: setup
+prerequisites: setup ## Name and install what the machine lacks
 	@$(BIN)/concordat cluster prerequisites --tests
 
+.PHONY: lock
 lock: setup ## Pin the newest compatible packages anew
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras -o requirements/dev.txt
 	@for e in operator site learning; do $(BIN)/uv pip compile pyproject.toml $(LOCK) --extra $$e -c requirements/dev.txt -o requirements/$$e.txt; done
@@ -107,5 +130,6 @@ lock: setup ## Pin the newest compatible packages anew
 
 LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11
 
+.PHONY: clean
 clean: ## Remove what was built in this folder
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

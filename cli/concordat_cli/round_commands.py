@@ -16,7 +16,8 @@ from rich.live import Live
 from concordat.api import FederationRound, Release, Site, Update
 from concordat_cli.errors import Exit, UserError
 from concordat_cli.kube import Kube
-from concordat_cli.round_view import RoundView, render, view
+from concordat_cli.round_table import RoundTable, width
+from concordat_cli.round_view import RoundView, view
 
 app = typer.Typer(no_args_is_help=True, help="Rounds at a glance.")
 
@@ -25,6 +26,14 @@ class Output(StrEnum):
     """How a command prints."""
 
     TABLE = "table"
+    JSON = "json"
+
+
+class Form(StrEnum):
+    """How `round show` prints."""
+
+    TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
 
 
@@ -48,21 +57,25 @@ def show(
     kubeconfig: Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Kubeconfig file.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the round to its end.")] = False,
-    output: Annotated[Output, typer.Option("--output", help="table or json.")] = Output.TABLE,
+    output: Annotated[
+        Form, typer.Option("--output", "-o", help="table, as wide as the terminal; wide, with every column; or json.")
+    ] = Form.TABLE,
 ) -> None:
     """Show a round: sites and steps, then the verdict. With --watch, exits 1 if the round fails."""
     kube = Kube(kubeconfig=kubeconfig, context=context)
     now = read(kube, namespace, name)
     if watch:
-        with Live(render(now), console=Console(stderr=output is Output.JSON), refresh_per_second=2) as live:
+        with Live(RoundTable(now), console=Console(stderr=output is not Form.TABLE), refresh_per_second=2) as live:
             while not now.finished:
                 time.sleep(1)
                 now = read(kube, namespace, name)
-                live.update(render(now))
-    if output is Output.JSON:
+                live.update(RoundTable(now))
+    if output is Form.JSON:
         json.dump(now.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
+    elif output is Form.WIDE:
+        Console(width=width(now)).print(RoundTable(now))
     elif not watch:
-        Console().print(render(now))
+        Console().print(RoundTable(now))
     if watch and now.steps["Succeeded"] != "True":
         raise typer.Exit(Exit.FAILED)

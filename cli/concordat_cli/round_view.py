@@ -1,13 +1,9 @@
-"""A round as a table: one row a site, one column a step, then the verdict. Pure: objects in, rows out."""
+"""What there is to show of a round: one row per site. Pure: objects in, rows out; round_table.py prints them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from concordat.api import Condition, FederationRound, Reason, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
@@ -151,13 +147,6 @@ def view(round_: FederationRound, updates: list[Update], releases: list[Release]
     )
 
 
-MARKS = {
-    "True": Text("✓", style="green"),
-    "False": Text("✗", style="red"),
-    "Unknown": Text("…", style="yellow"),
-}
-
-
 def percent(ppm: int | None) -> str:
     """Parts per million as a percentage with one decimal, or a dash."""
     return "–" if ppm is None else f"{ppm / 10_000:.1f} %"
@@ -174,38 +163,3 @@ def own_quality(row: SiteRow) -> str:
         return percent(before) if after is None else f"{percent(before)} → {percent(after)}"
     right = [round(ppm * examples / 1_000_000) for ppm in (before, after)]
     return f"{right[0]} → {right[1]} of {examples}"
-
-
-def table(v: RoundView) -> Table:
-    """Return the round as a table, one row per site."""
-    out = Table(title=f"round {v.name}", title_justify="left", header_style="bold")
-    columns = (
-        "site",
-        "examples",
-        *(s.lower() for s in STEPS),
-        "norm",
-        "verdict",
-        "own quality",
-        "release",
-    )
-    for column in columns:
-        out.add_column(column, justify="right" if column in {"examples", "norm", "own quality"} else "left")
-    for row in v.sites:
-        out.add_row(
-            row.site,
-            "–" if row.examples is None else str(row.examples),
-            *(MARKS.get(row.steps[s], Text("·", style="dim")) for s in STEPS),
-            row.norm or "–",
-            row.verdict,
-            own_quality(row),
-            row.decision,
-        )
-    return out
-
-
-def render(v: RoundView) -> RenderableType:
-    """The table, the steps of the round, and what stands in the way."""
-    steps = Text("  ").join(Text.assemble(MARKS.get(v.steps[s], Text("·", style="dim")), " ", s) for s in ROUND_STEPS)
-    lines: list[RenderableType] = [table(v), steps, Text(f"{v.phase or 'New'}: {v.message}")]
-    lines += [Text(f"  {r.site}: {r.message}", style="yellow") for r in v.sites if r.message]
-    return Group(*lines)

@@ -13,7 +13,8 @@ from concordat_cli.demo.install import EXAMPLES, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube, documents
 from concordat_cli.round_commands import read
-from concordat_cli.round_view import RoundView, render
+from concordat_cli.round_table import RoundTable
+from concordat_cli.round_view import RoundView
 
 
 def manifest(number: int, seed: int) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def follow(kube: Kube, name: str, console: Console) -> RoundView:
         while True:
             now = read(kube, HUB, name)
             if live:
-                live.update(render(now))
+                live.update(RoundTable(now))
             else:
                 _say(now, said, console)
             if settled(now):

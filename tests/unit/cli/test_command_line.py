@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,17 @@ def test_no_cluster_is_exit_code_4(run: Run, tmp_path: Path) -> None:
     done = run("round", "show", "r1", "--kubeconfig", str(config))
     assert done.code == 4
     assert "concordat cluster up" in done.err
+
+
+def test_version_is_that_of_the_project(run: Run) -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    assert run("--version") == Done(0, f"concordat {project['version']}\n", "")
+
+
+def test_help_says_what_the_program_is_and_its_exit_codes(run: Run) -> None:
+    shown = " ".join(run("--help").out.split())
+    assert "Federated adapter training" in shown
+    assert "5 not found" in shown
 
 
 def test_crds_prints_every_kind(run: Run) -> None:
