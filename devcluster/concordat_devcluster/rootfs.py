@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -59,6 +60,9 @@ def command(archive: Path) -> list[str]:
     The archive's folder gets copies of the sources.
     """
     return [
+        # Its mounts of /proc and /sys then end with it, even when it is killed. An ordinary user has no such right, and
+        # mmdebstrap makes namespaces of its own for one.
+        *([] if os.geteuid() else ["unshare", "--mount"]),
         "mmdebstrap",
         *_OPTIONS,
         # apt on another system trusts that system's keys only.

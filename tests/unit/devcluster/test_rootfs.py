@@ -77,3 +77,9 @@ def test_a_missing_keyring_is_named(host: Path, monkeypatch: pytest.MonkeyPatch)
     (host / "keyring.gpg").unlink()
     with pytest.raises(DevclusterError, match=rf"{host}/keyring.gpg.*debian-archive-keyring"):
         rootfs.make(host / "work/base.tar")
+
+
+def test_only_root_needs_namespaces_for_the_mounts(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user, begins in ((0, ["unshare", "--mount", "mmdebstrap"]), (1000, ["mmdebstrap"])):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert rootfs.command(host / "work/base.tar")[: len(begins)] == begins
