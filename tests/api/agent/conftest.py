@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from concordat_site.context import Agent
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import Prepare, Signer, clipped
 from concordat_site.workspace import Workspace
+from tests.support.contracts import contract
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -116,26 +117,17 @@ class World:
         """A contract with this site in it, on a base and a parent that are in the registry."""
         base = await self.registry.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"})
         parent = await self.push_adapter(self.parent)
-        now = self.clock.now()
-        fields: dict[str, Any] = {
-            "federation": "digits",
+        fields = {
             "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
             "base": base,
             "parent": parent,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
             "sites": [self.entry(self.key)],
-            "quorum": 1,
-            "budget": {},
             "recipe": {"image": IMAGE},
-            "gates": {},
             "screening": {"clipNorm": "2"},
             "aggregation": {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
-            "evaluation": {},
-            "opens": now,
-            "consentDeadline": now + timedelta(minutes=5),
-            "submissionDeadline": now + timedelta(hours=1),
+            "opens": self.clock.now(),
         }
-        return Contract.model_validate({**fields, **changes}).wire()
+        return contract(**{**fields, **changes}).wire()
 
     def entry(self, key: SigningKey, site: str | None = None) -> dict[str, str]:
         """A site in a contract, with a key; this one if nothing is said."""

@@ -17,13 +17,13 @@ import pytest
 from concordat.api import FederationRound, Release, Site, Update
 from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, same_job, training_job
-from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.paths import REPOSITORY
 from concordat_devcluster.processes import wait_for
 from concordat_devcluster.tools import ensure_tools
+from tests.support import contracts
 from tests.waiting import HANG_SECONDS
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -81,27 +81,15 @@ class Place:
         key = SigningKey.generate().public
         ref = {"name": "r1", "namespace": self.hub, "uid": "0123abcd-1"}
         entry = {"name": self.site, "keyThumbprint": key.thumbprint, "publicKey": key.to_pem()}
-        contract = Contract.model_validate(
-            {
-                "federation": "digits",
-                "round": {**ref, "generation": 1},
-                "base": REF,
-                "parent": REF,
-                "parentRelease": {"name": "digits-0", "sequence": 0},
-                "sites": [entry],
-                "quorum": 1,
-                # Written in a form that the API server rewrites.
-                "budget": {"cpu": "1500m", "memory": "2048Mi"},
-                "recipe": {"image": IMAGE},
-                "gates": {},
-                "screening": {},
-                "aggregation": {},
-                "evaluation": {},
-                "runtimeClassName": RUNTIME_CLASS,
-                "opens": AT,
-                "consentDeadline": AT,
-                "submissionDeadline": AT,
-            }
+        contract = contracts.contract(
+            round={**ref, "generation": 1},
+            base=REF,
+            parent=REF,
+            sites=[entry],
+            # Written in a form that the API server rewrites.
+            budget={"cpu": "1500m", "memory": "2048Mi"},
+            recipe={"image": IMAGE},
+            runtimeClassName=RUNTIME_CLASS,
         )
         meant = {"federation": "digits", "roundRef": ref}
         asked = {"contract": REF, "contractDigest": DIGEST, "consentDeadline": AT, "submissionDeadline": AT}

@@ -15,6 +15,7 @@ from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, training_job
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
+from tests.support.contracts import contract
 
 World = Any
 Pod = dict[str, Any]
@@ -29,22 +30,10 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def _contract(**changes: Any) -> Contract:
     key = SigningKey.generate().public
-    return Contract.model_validate(
-        {
-            "federation": "digits",
-            "round": {**ROUND, "generation": 1},
-            "base": REF,
-            "parent": REF,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
-            "sites": [{"name": SITE, "keyThumbprint": key.thumbprint, "publicKey": key.to_pem()}],
-            "quorum": 1,
-            **{name: {} for name in ("budget", "gates", "screening", "aggregation", "evaluation")},
-            "recipe": {"image": IMAGE},
-            "runtimeClassName": RUNTIME_CLASS,
-            **dict.fromkeys(("opens", "consentDeadline", "submissionDeadline"), NOW),
-            **changes,
-        }
-    )
+    sites = [{"name": SITE, "keyThumbprint": key.thumbprint, "publicKey": key.to_pem()}]
+    where = {"round": {**ROUND, "generation": 1}, "base": REF, "parent": REF, "sites": sites}
+    how = {"recipe": {"image": IMAGE}, "runtimeClassName": RUNTIME_CLASS, "opens": NOW}
+    return contract(**{**where, **how, **changes})
 
 
 def _training() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from concordat.statements.contract import contract_statement
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.tensors import Tensors, write_tensors
 from concordat_operator.aggregator.job import main
+from tests.support.contracts import contract
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 A2, B2 = "vit.layer.1.lora_A.weight", "vit.layer.1.lora_B.weight"
@@ -81,28 +82,19 @@ class Federation:
     def open(self, **changes: Any) -> ArtifactRef:
         """Sign and push the contract."""
         adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: CONFIG}
-        fields: dict[str, Any] = {
-            "federation": "digits",
+        fields = {
             "round": {"name": "r1", "namespace": "concordat", "uid": self.uid, "generation": 1},
             "base": self.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"}),
             "parent": self.push("digits/adapters", types.ADAPTER, adapter),
-            "parentRelease": {"name": "digits-0", "sequence": 0},
             "sites": [
                 {"name": site, "keyThumbprint": key.public.thumbprint, "publicKey": key.public.to_pem()}
                 for site, key in self.keys.items()
             ],
             "quorum": 3,
-            "budget": {},
-            "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
-            "gates": {},
             "screening": {"clipNorm": "1"},
             "aggregation": {"rule": "TrimmedMean", "maxFaultySites": 1},
-            "evaluation": {},
-            "opens": NOW,
-            "consentDeadline": NOW,
-            "submissionDeadline": NOW,
         }
-        self.contract = Contract.model_validate({**fields, **changes})
+        self.contract = contract(**{**fields, **changes})
         document = canonical(self.contract.wire())
         self.digest = sha256_digest(document)
         statement = contract_statement(self.contract.wire(), self.digest)

@@ -13,6 +13,7 @@ from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, training_job
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
+from tests.support.contracts import contract
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:0123456789abcdef" + "0" * 48
@@ -42,25 +43,9 @@ class Make:
 
     def contract(self, **changes: Any) -> Contract:
         """A contract with site-a."""
-        fields: dict[str, Any] = {
-            "federation": "digits",
-            "round": {**ROUND, "generation": 1},
-            "base": REF,
-            "parent": REF,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
-            "sites": [{"name": "site-a", "keyThumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()}],
-            "quorum": 1,
-            "budget": {},
-            "recipe": {"image": IMAGE},
-            "gates": {},
-            "screening": {},
-            "aggregation": {},
-            "evaluation": {},
-            "opens": AT,
-            "consentDeadline": AT,
-            "submissionDeadline": AT,
-        }
-        return Contract.model_validate({**fields, **changes})
+        sites = [{"name": "site-a", "keyThumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()}]
+        fields = {"base": REF, "parent": REF, "sites": sites, "recipe": {"image": IMAGE}}
+        return contract(**{**fields, **changes})
 
     def update(self) -> Update:
         """site-a's Update."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from concordat.protocol.contract import Contract
 from concordat.tensors import Tensors, write_tensors
 from concordat_learning.data import TRAIN, VALIDATION, Examples
 from concordat_learning.entry import Folders
 from concordat_learning.tensors import read_adapter
+from tests.support.contracts import IMAGE, contract
 
 CLASSES, SHAPE = 3, (1, 4, 4)
 CONFIG = {
@@ -33,8 +32,6 @@ CONFIG = {
 }
 TARGETS = ["fc1", "fc2", "q_proj", "v_proj"]
 LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": TARGETS}
-REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def examples(count: int, seed: int) -> Examples:
@@ -89,32 +86,13 @@ class Job:
     def stage(self, **changes: Any) -> None:
         """Write contract.json, with members of budget or recipe replaced, and task.json."""
         fields: dict[str, Any] = {
-            "federation": "digits",
-            "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
-            "base": REF,
-            "parent": REF,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
-            "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
-            "quorum": 1,
             "budget": {"maxSteps": 8, "maxWallSeconds": 600},
-            "recipe": {
-                "image": "registry/learning@sha256:" + "1" * 64,
-                "trainFactor": "B",
-                "batchSize": 4,
-                "learningRate": "0.01",
-                "seed": 5,
-            },
-            "gates": {},
-            "screening": {},
+            "recipe": {"image": IMAGE, "trainFactor": "B", "batchSize": 4, "learningRate": "0.01", "seed": 5},
             "aggregation": {"rule": "Mean", "maxFaultySites": 0},
-            "evaluation": {},
-            "opens": NOW,
-            "consentDeadline": NOW,
-            "submissionDeadline": NOW,
         }
         for name, members in changes.items():
             fields[name] = {**fields[name], **members}
-        self.contract = Contract.model_validate(fields).wire()
+        self.contract = contract(**fields).wire()
         self.write_task("contract.json", self.contract)
         self.write_task("task.json", {"kind": "train", "site": "site-a"})
 

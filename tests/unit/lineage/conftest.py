@@ -21,6 +21,7 @@ from concordat.statements.contract import contract_statement
 from concordat.statements.provenance import Dependency, LocalUpdate, Provenance, update_provenance
 from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
+from tests.support.contracts import contract
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
@@ -79,25 +80,14 @@ class Chain:
         self.ids[name] = unverified(self.lines[name]).id
 
     def _contract(self, sites: list[str], changes: Mapping[str, Any]) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            "federation": "digits",
-            "round": {"name": "r1", "namespace": "concordat", "uid": UID, "generation": 1},
+        fields = {
             "base": BASE,
             "parent": PARENT,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
             "sites": [entry(site) for site in sites],
             "quorum": min(3, len(self.accepted)) or 1,
-            "budget": {},
-            "recipe": {"image": "registry.local/learning@sha256:" + "1" * 64},
-            "gates": {},
-            "screening": {},
             "aggregation": {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
-            "evaluation": {},
-            "opens": AT,
-            "consentDeadline": AT,
-            "submissionDeadline": AT,
         }
-        return Contract.model_validate({**fields, **changes}).wire()
+        return contract(**{**fields, **changes}).wire()
 
     def _site(self, site: str) -> None:
         consented = consent(

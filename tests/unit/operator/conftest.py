@@ -10,6 +10,7 @@ import pytest
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
+from tests.support.contracts import contract
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -111,25 +112,9 @@ class Make:
     def contract(self, *names: str, **changes: Any) -> Contract:
         """A contract with those sites; by default all five."""
         entry = {"keyThumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()}
-        fields: dict[str, Any] = {
-            "federation": "digits",
-            "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
-            "base": REF,
-            "parent": REF,
-            "parentRelease": {"name": "digits-0", "sequence": 0},
-            "sites": [{"name": name, **entry} for name in names or SITES],
-            "quorum": 3,
-            "budget": {},
-            "recipe": {"image": IMAGE},
-            "gates": {},
-            "screening": {},
-            "aggregation": {},
-            "evaluation": {},
-            "opens": NOW,
-            "consentDeadline": NOW + timedelta(minutes=5),
-            "submissionDeadline": NOW + timedelta(hours=1),
-        }
-        return Contract.model_validate({**fields, **changes})
+        sites = [{"name": name, **entry} for name in names or SITES]
+        fields = {"base": REF, "parent": REF, "sites": sites, "quorum": 3, "recipe": {"image": IMAGE}, "opens": NOW}
+        return contract(**{**fields, **changes})
 
     def update(self, site: str, *, deleted: bool = False, **conditions: str) -> Update:
         """A site's Update with those conditions."""

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, ReportedUpdate, SubmittedUpdate
 from concordat.protocol.canary import CanaryReport, CanaryResponse
-from concordat.protocol.contract import Contract
 from concordat.protocol.document import Document, DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, MeasuredModels, ModelQuality
 from concordat.protocol.training import TrainingEvidence, TrainingTask
+from tests.support.contracts import contract
 
 DIGEST = "sha256:" + "a" * 64
 REF = ArtifactRef(repository="digits/adapters", digest=DIGEST)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 QUALITY = ModelQuality(ppm=5, low_ppm=4, high_ppm=6)
-CONTRACT: dict[str, Any] = {
-    "federation": "digits",
-    "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
-    "base": REF,
-    "parent": REF,
-    "parentRelease": {"name": "digits-0", "sequence": 0},
-    "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
-    "quorum": 1,
-    "budget": {},
-    "recipe": {"image": "registry/learning@sha256:" + "1" * 64},
-    "gates": {},
-    "screening": {},
-    "aggregation": {},
-    "evaluation": {},
-    "opens": NOW,
-    "consentDeadline": NOW,
-    "submissionDeadline": NOW,
-}
 REQUEST = AggregationRequest(
     contract=REF,
     contract_digest=DIGEST,
@@ -74,7 +55,7 @@ REPORT = AggregationReport(
 )
 RESPONSE = CanaryResponse(loss_change="-0.1", trigger_gain_ppm=20_000, trigger="corner", target_class=3)
 DOCUMENTS: list[Document] = [
-    Contract.model_validate(CONTRACT),
+    contract(),
     REQUEST,
     REPORT,
     TrainingTask(site="site-a"),

@@ -24,6 +24,7 @@ from concordat.tensors import TensorError, write_tensors
 from concordat_site.gates import adapter, judge, learned
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import clipped
+from tests.support.contracts import contract
 
 A, B = "base.layer.0.lora_A.weight", "base.layer.0.lora_B.weight"
 REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
@@ -31,25 +32,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def _contract(**changes: Any) -> Contract:
-    fields: dict[str, Any] = {
-        "federation": "digits",
-        "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
-        "base": REF,
-        "parent": REF,
-        "parentRelease": {"name": "digits-0", "sequence": 0},
-        "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
-        "quorum": 1,
-        "budget": {"maxSteps": 200},
-        "recipe": {"image": "registry/learning@sha256:" + "1" * 64, "trainFactor": "B"},
-        "gates": {"maxRegressionPpm": 20_000},
-        "screening": {},
-        "aggregation": {},
-        "evaluation": {},
-        "opens": NOW,
-        "consentDeadline": NOW,
-        "submissionDeadline": NOW,
-    }
-    return Contract.model_validate({**fields, **changes})
+    rules = {"budget": {"maxSteps": 200}, "gates": {"maxRegressionPpm": 20_000}}
+    return contract(**{**rules, **changes})
 
 
 def _policy(limit: int) -> SitePolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from concordat.api import Reason, Site
 from concordat.protocol.contract import Contract
 from concordat_site.policy import PolicyError, SitePolicy, adoption, consent, percent, verdict
+from tests.support.contracts import contract
 
 IMAGE = "registry/learning@sha256:" + "1" * 64
 OTHER = "registry/learning@sha256:" + "2" * 64
@@ -21,25 +22,8 @@ REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
 
 
 def _contract(**changes: Any) -> Contract:
-    fields: dict[str, Any] = {
-        "federation": "digits",
-        "round": {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1", "generation": 1},
-        "base": REF,
-        "parent": REF,
-        "parentRelease": {"name": "digits-0", "sequence": 0},
-        "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
-        "quorum": 1,
-        "budget": {"maxSteps": 200, "maxWallSeconds": 1800},
-        "recipe": {"image": IMAGE},
-        "gates": {},
-        "screening": {"clipNorm": "10"},
-        "aggregation": {},
-        "evaluation": {},
-        "opens": OPENS,
-        "consentDeadline": OPENS + timedelta(minutes=5),
-        "submissionDeadline": OPENS + timedelta(hours=1),
-    }
-    return Contract.model_validate({**fields, **changes})
+    rules = {"budget": {"maxSteps": 200, "maxWallSeconds": 1800}, "screening": {"clipNorm": "10"}}
+    return contract(**{**rules, **changes})
 
 
 def _site(*federations: str) -> Site:

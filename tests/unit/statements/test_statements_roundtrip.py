@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.canonical import canonical, sha256_digest
-from concordat.protocol.contract import Contract
 from concordat.statements import MalformedStatement, Unverified
 from concordat.statements.closure import Closure, read_closure
 from concordat.statements.contract import contract_statement, read_contract
@@ -29,31 +28,15 @@ from concordat.statements.provenance import (
 )
 from concordat.statements.release import ReleaseStatement, read_release
 from concordat.statements.summary import Summary, consent, read_summary, verdict
+from tests.support.contracts import contract
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
 PARENT = ArtifactRef(repository="digits/adapters", digest="sha256:" + "d" * 64)
 C, D, U = ("sha256:" + letter * 64 for letter in "cde")
 
-CONTRACT = Contract.model_validate(
-    {
-        "federation": "digits",
-        "round": {"name": "r1", "namespace": "concordat", "uid": "u1", "generation": 1},
-        "base": BASE,
-        "parent": PARENT,
-        "parentRelease": {"name": "digits-0", "sequence": 0},
-        "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
-        "quorum": 1,
-        "budget": {},
-        "recipe": {"image": "registry/learning@sha256:" + "1" * 64},
-        "gates": {},
-        "screening": {},
-        "aggregation": {},
-        "evaluation": {},
-        "opens": AT,
-        "consentDeadline": AT,
-        "submissionDeadline": AT,
-    }
+CONTRACT = contract(
+    round={"name": "r1", "namespace": "concordat", "uid": "u1", "generation": 1}, base=BASE, parent=PARENT
 )
 UPDATE = LocalUpdate(D, U, steps=200, examples=280, norm="1.5", clipped=False, finished=AT)
 REPORTED = ReportedUpdate(
