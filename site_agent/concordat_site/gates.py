@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from concordat.api import Reason
 from concordat.lora import Adapter, read_adapter
 from concordat.protocol.contract import Contract
@@ -10,32 +12,43 @@ from concordat.screening import Tensors, difference
 from concordat.tensors import read_tensors
 from concordat_site.policy import Answer, SitePolicy, percent
 
+Gate = Callable[[Contract, SitePolicy, TrainingEvidence], str | None]
+"""Why a local candidate must not leave the site, without a full stop; None if it may."""
 
-def judge(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> Answer:
-    """Whether the figures of a local training allow its candidate to be sent.
 
-    The stricter of the contract's and the site's own maxRegressionPpm applies.
-    """
-    if training.steps > contract.budget.max_steps:
-        return Answer(
-            False,
-            Reason.GATE_FAILED,
-            f"The trainer made {training.steps} steps, budget.maxSteps is {contract.budget.max_steps}; "
-            "nothing was sent.",
-        )
-    limit = min(contract.gates.max_regression_ppm, policy.gates.max_regression_ppm)
-    fall = training.parent_ppm - training.candidate_ppm
-    figures = (
+def _within_budget(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> str | None:
+    most = contract.budget.max_steps
+    if training.steps > most:
+        return f"The trainer made {training.steps} steps, budget.maxSteps is {most}"
+    return None
+
+
+def _no_regression(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> str | None:
+    most = min(contract.gates.max_regression_ppm, policy.gates.max_regression_ppm)
+    regression = training.parent_ppm - training.candidate_ppm
+    if regression > most:
+        return f"{_quality(training)}: the fall of {regression} ppm exceeds gates.maxRegressionPpm {most}"
+    return None
+
+
+GATES: tuple[Gate, ...] = (_within_budget, _no_regression)
+"""In this order; the first that objects decides."""
+
+
+def check_gates(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> Answer:
+    """Return whether the evidence of a local training allows its candidate to be sent."""
+    for gate in GATES:
+        objection = gate(contract, policy, training)
+        if objection is not None:
+            return Answer.no(Reason.GATE_FAILED, f"{objection}; nothing was sent.")
+    return Answer.yes(Reason.SUBMITTED, _quality(training))
+
+
+def _quality(training: TrainingEvidence) -> str:
+    return (
         f"candidate {percent(training.candidate_ppm)}, parent {percent(training.parent_ppm)} "
         f"on {training.validation_examples} of this site's examples"
     )
-    if fall > limit:
-        return Answer(
-            False,
-            Reason.GATE_FAILED,
-            f"{figures}: the fall of {fall} ppm exceeds gates.maxRegressionPpm {limit}; nothing was sent.",
-        )
-    return Answer(True, Reason.SUBMITTED, figures)
 
 
 def adapter(tensors: bytes, config: bytes) -> Adapter:

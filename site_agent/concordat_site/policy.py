@@ -5,6 +5,7 @@ Every rule is a pure function that returns an `Answer`: yes or no, one word why,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -25,6 +26,16 @@ class Answer:
     passed: bool
     reason: Reason
     message: str
+
+    @classmethod
+    def yes(cls, reason: Reason, message: str) -> Answer:
+        """Return a consent."""
+        return cls(True, reason, message)
+
+    @classmethod
+    def no(cls, reason: Reason, message: str) -> Answer:
+        """Return a refusal."""
+        return cls(False, reason, message)
 
 
 class PolicyError(Exception):
@@ -110,38 +121,47 @@ def image(policy: SitePolicy, wanted: str) -> str | None:
     return f"image {wanted} is not among this site's {len(allowed)} allowedImages"
 
 
+Objection = Callable[[SitePolicy, Contract, Site], str | None]
+"""Why the site does not take part in the contract's round, without a full stop; None if there is nothing against it."""
+
+
+def _federation(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
+    if site.federation(contract.federation) is None:
+        return f"federation {contract.federation!r} is not among this site's federations"
+    return None
+
+
+def _steps(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
+    asked, most = contract.budget.max_steps, policy.consent.max_steps
+    return f"budget.maxSteps {asked} exceeds this site's {most}" if asked > most else None
+
+
+def _seconds(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
+    asked, most = contract.budget.max_wall_seconds, policy.consent.max_wall_seconds
+    return f"budget.maxWallSeconds {asked} exceeds this site's {most}" if asked > most else None
+
+
+def _image(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
+    return image(policy, contract.image)
+
+
+def _clip_norm(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
+    asked, most = contract.screening.clip_norm, policy.consent.max_clip_norm
+    if most is not None and Decimal(asked) > Decimal(most):
+        return f"screening.clipNorm {asked} exceeds this site's {most}"
+    return None
+
+
+CONSENT_CHECKS: tuple[Objection, ...] = (_federation, _steps, _seconds, _image, _clip_norm)
+"""All of them are asked, and the answer names every objection."""
+
+
 def consent(policy: SitePolicy, contract: Contract, site: Site) -> Answer:
-    """Whether the site takes part in a round whose contract is known to be genuine."""
-    rules = policy.consent
-    refused_image = image(policy, contract.image)
-    clip_norm = contract.screening.clip_norm
-    objections = [
-        text
-        for objection, text in (
-            (
-                site.federation(contract.federation) is None,
-                f"federation {contract.federation!r} is not among this site's federations",
-            ),
-            (
-                contract.budget.max_steps > rules.max_steps,
-                f"budget.maxSteps {contract.budget.max_steps} exceeds this site's {rules.max_steps}",
-            ),
-            (
-                contract.budget.max_wall_seconds > rules.max_wall_seconds,
-                f"budget.maxWallSeconds {contract.budget.max_wall_seconds} exceeds "
-                f"this site's {rules.max_wall_seconds}",
-            ),
-            (refused_image is not None, str(refused_image)),
-            (
-                rules.max_clip_norm is not None and Decimal(clip_norm) > Decimal(rules.max_clip_norm),
-                f"screening.clipNorm {clip_norm} exceeds this site's {rules.max_clip_norm}",
-            ),
-        )
-        if objection
-    ]
+    """Return whether the site takes part in a round whose contract is known to be genuine."""
+    objections = [found for check in CONSENT_CHECKS if (found := check(policy, contract, site)) is not None]
     if objections:
-        return Answer(False, Reason.POLICY_REFUSED, "; ".join(objections) + ".")
-    return Answer(True, Reason.CONSENTED, "The contract is genuine and within this site's policy.")
+        return Answer.no(Reason.POLICY_REFUSED, "; ".join(objections) + ".")
+    return Answer.yes(Reason.CONSENTED, "The contract is genuine and within this site's policy.")
 
 
 def adoption(policy: SitePolicy, *, quality_ppm: int, in_use_ppm: int, in_use: str) -> Answer:
@@ -154,18 +174,15 @@ def adoption(policy: SitePolicy, *, quality_ppm: int, in_use_ppm: int, in_use: s
     fall = in_use_ppm - quality_ppm
     figures = f"quality {percent(quality_ppm)} on this site's data, {percent(in_use_ppm)} with {in_use}"
     if rules.mode is Mode.NEVER:
-        return Answer(False, Reason.POLICY_REJECTED, f"adoption.mode is Never; {figures}.")
+        return Answer.no(Reason.POLICY_REJECTED, f"adoption.mode is Never; {figures}.")
     if fall > rules.max_regression_ppm:
-        return Answer(
-            False,
+        return Answer.no(
             Reason.REGRESSION,
             f"{figures}: the fall exceeds adoption.maxRegressionPpm {rules.max_regression_ppm}.",
         )
     if quality_ppm < rules.min_quality_ppm:
-        return Answer(
-            False, Reason.POLICY_REJECTED, f"{figures}: below adoption.minQualityPpm {rules.min_quality_ppm}."
-        )
-    return Answer(True, Reason.ADOPTED, f"Adopted: {figures}.")
+        return Answer.no(Reason.POLICY_REJECTED, f"{figures}: below adoption.minQualityPpm {rules.min_quality_ppm}.")
+    return Answer.yes(Reason.ADOPTED, f"Adopted: {figures}.")
 
 
 def verdict(*, parent_ppm: int, candidate_ppm: int, high_ppm: int, min_improvement_ppm: int, examples: int) -> Answer:
@@ -180,12 +197,12 @@ def verdict(*, parent_ppm: int, candidate_ppm: int, high_ppm: int, min_improveme
         f"gain {gain} ppm of {min_improvement_ppm} demanded"
     )
     if gain < min_improvement_ppm:
-        return Answer(False, Reason.REJECTED, f"Rejected: {figures}.")
+        return Answer.no(Reason.REJECTED, f"Rejected: {figures}.")
     if high_ppm < parent_ppm:
-        return Answer(
-            False, Reason.REJECTED, f"Rejected: {figures}; its interval ends at {percent(high_ppm)}, below the parent."
+        return Answer.no(
+            Reason.REJECTED, f"Rejected: {figures}; its interval ends at {percent(high_ppm)}, below the parent."
         )
-    return Answer(True, Reason.APPROVED, f"Approved: {figures}.")
+    return Answer.yes(Reason.APPROVED, f"Approved: {figures}.")
 
 
 def percent(ppm: int) -> str:

@@ -69,7 +69,7 @@ class ReleaseReconciler:
                 answered = await self._judge(release, site, job or {}, ended)
             elif step is Step.REPORT_FAILURE and ended is not None:
                 message = f"The evaluation Job failed ({ended.message}); see condition Validated."
-                answered = Answered(answer_condition(role), Answer(False, Reason.VALIDATION_FAILED, message))
+                answered = Answered(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
         await self._write(release, role, answered)
         return Result()
 
@@ -105,11 +105,11 @@ class ReleaseReconciler:
         agent, spec, name = self._agent, release.spec, release.metadata.name
         space, registry, role = agent.workspace, agent.registry, site.spec.role
         if site.federation(spec.federation) is None:
-            return Answer(
-                False, Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
+            return Answer.no(
+                Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
             )
         if refused := policy.image(agent.policy, str(spec.image)):
-            return Answer(False, Reason.POLICY_REJECTED, f"{refused}.")
+            return Answer.no(Reason.POLICY_REJECTED, f"{refused}.")
         rival = agent.champions.rival(spec.federation, name) if role is Role.TRAINER else None
         try:
             verified = await self._verify(release, role)
@@ -127,14 +127,14 @@ class ReleaseReconciler:
             for model, ref in compared.items():
                 await registry.pull(ref, space.inputs(name) / model)
         except LineageError as error:
-            return Answer(False, Reason.LINEAGE_INVALID, f"{error}.")
+            return Answer.no(Reason.LINEAGE_INVALID, f"{error}.")
         except LOST as error:
-            return Answer(False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
+            return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
         in_use = rival.release if rival is not None else None
         space.write_note(name, {"champion": in_use, "models": list(compared)})
         space.write_input(name, task.FILE, task.to_bytes())
-        return Answer(True, Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
+        return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
 
     async def _judge(self, release: Release, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
         agent, spec, role = self._agent, release.spec, site.spec.role
@@ -146,15 +146,15 @@ class ReleaseReconciler:
             expected = evaluation_job(release, site, runtime_class=verified.contract.runtime_class_name)
             if difference := same_job(job, expected):
                 message = f"The Job is not the one the release describes: {difference}."
-                return Answered(condition, Answer(False, Reason.JOB_NOT_ALLOWED, message))
+                return Answered(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
             measured = await asyncio.to_thread(self._left, release.metadata.name)
         except (LineageError, *LOST) as error:
-            return Answered(condition, Answer(False, Reason.LINEAGE_INVALID, f"{error}."))
+            return Answered(condition, Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
         except JobError as error:
-            return Answered(condition, Answer(False, Reason.POLICY_REJECTED, f"{error}."))
+            return Answered(condition, Answer.no(Reason.POLICY_REJECTED, f"{error}."))
         except (ResultError, DocumentError) as error:
             message = f"The Job left no usable result: {error}."
-            return Answered(condition, Answer(False, Reason.VALIDATION_FAILED, message))
+            return Answered(condition, Answer.no(Reason.VALIDATION_FAILED, message))
         figures = _figures(measured)
         _show(spec.federation, measured)
         if role is Role.EVALUATOR:
@@ -186,8 +186,7 @@ class ReleaseReconciler:
         if rival is None:
             in_use, in_use_ppm = "the parent", measured.models.parent.ppm
         elif spec.sequence <= rival.sequence:
-            return Answer(
-                False,
+            return Answer.no(
                 Reason.SUPERSEDED,
                 f"Sequence {spec.sequence} is not higher than {rival.sequence}, adopted meanwhile as {rival.release}.",
             )

@@ -145,7 +145,7 @@ class UpdateReconciler:
             consent_id = await agent.signer.consent_id(update)
             parent = await agent.registry.read(contract.parent, ADAPTER_FILE, _ADAPTER_LIMIT)
             training, candidate = await asyncio.to_thread(self._left, update.metadata.name, len(parent))
-            answer = gates.judge(contract, agent.policy, training)
+            answer = gates.check_gates(contract, agent.policy, training)
             _show(update.spec.federation, training)
             if not answer.passed:
                 return _not_submitted(answer.reason, answer.message)

@@ -21,7 +21,7 @@ from concordat.protocol.evaluation import EvaluationEvidence
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Limits, ScreeningError, Tensors, check_norms, check_schema
 from concordat.tensors import TensorError, write_tensors
-from concordat_site.gates import adapter, judge, learned
+from concordat_site.gates import adapter, check_gates, learned
 from concordat_site.policy import SitePolicy
 from concordat_site.signer import clipped
 from tests.support.contracts import contract
@@ -73,7 +73,7 @@ def _training(**changes: Any) -> TrainingEvidence:
     ],
 )
 def test_gates(evidence: dict[str, Any], own_limit: int, says: str | None) -> None:
-    answer = judge(_contract(), _policy(own_limit), _training(**evidence))
+    answer = check_gates(_contract(), _policy(own_limit), _training(**evidence))
     assert answer.passed is (says is None)
     assert answer.reason is (Reason.SUBMITTED if says is None else Reason.GATE_FAILED)
     assert says is None or says in answer.message
