@@ -113,6 +113,7 @@ class Federation:
             round_ = contract.round.model_copy(update={"uid": changes.pop("round_uid")})
             contract = contract.model_copy(update={"round": round_})
         digest, site = changes.pop("contract_digest", self.digest), changes.pop("site", site)
+        update_digest = changes.pop("update_digest", update_digest)
         fields = {"sha256": update_digest, "consent_id": "sha256:" + "c" * 64, **made, **changes}
         return update_provenance(site, contract, digest, LocalUpdate(**fields)).statement()
 
