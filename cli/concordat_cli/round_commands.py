@@ -30,7 +30,7 @@ class Output(StrEnum):
 
 
 class Form(StrEnum):
-    """How `round show` prints."""
+    """The forms in which `round show` prints."""
 
     TABLE = "table"
     WIDE = "wide"

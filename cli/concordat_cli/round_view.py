@@ -1,4 +1,4 @@
-"""What there is to show of a round: one row per site. Pure: objects in, rows out; round_table.py prints them."""
+"""A round as rows, one per site. Pure: objects in, rows out; round_table.py prints them."""
 
 from __future__ import annotations
 

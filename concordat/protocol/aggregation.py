@@ -1,4 +1,4 @@
-"""What the operator asks of the aggregator Job, and what it answers."""
+"""The operator's request to the aggregator Job, and the Job's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from concordat.protocol.document import Document
 
 
 class SubmittedUpdate(Model):
-    """Where a site's update is."""
+    """The place of a site's update in the registry."""
 
     site: Name
     artifact: ArtifactRef
@@ -23,7 +23,7 @@ class SubmittedUpdate(Model):
 
 
 class AggregationRequest(Document):
-    """What to aggregate. The Job's result depends on nothing else."""
+    """The updates to aggregate. The Job's result depends on nothing else."""
 
     FILE: ClassVar[str] = "request.json"
     LIMIT: ClassVar[int] = 4 << 20
@@ -57,7 +57,7 @@ class ReportedUpdate(SubmittedUpdate):
 
 
 class AggregationReport(Document):
-    """What the aggregator found. Without `adapter` there is no candidate, and `reason` says why."""
+    """The aggregator's result. Without `adapter` there is no candidate, and `reason` says why."""
 
     FILE: ClassVar[str] = "report.json"
     LIMIT: ClassVar[int] = 4 << 20
@@ -79,7 +79,7 @@ class AggregationReport(Document):
     """Shares of the accepted updates' energy around their mean, by principal component, largest first."""
     aggregated: list[Name]
     weights: list[str] | None = None
-    """Of the aggregated updates, in their order, where the rule has weights."""
+    """Weights of the aggregated updates, in their order, where the rule has any."""
     aggregate_norm: str | None = None
     lora_error: str | None = None
     """Part of the exact average that the candidate's rank cannot express, relative to its norm."""

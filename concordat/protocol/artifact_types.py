@@ -17,6 +17,6 @@ ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 
 MAX_STATEMENT = 64 << 10
-"""Of a site. All accepted ones together are a round's lineage, which no site may make too large to be read."""
+"""Most bytes of a site's statement. All accepted ones together are a round's lineage, which must stay readable."""
 MAX_LINEAGE = 64 << 20
-"""Of a bundle of statements: a round's, up to its release."""
+"""Most bytes of a bundle of statements: a round's, up to its release."""

@@ -1,4 +1,4 @@
-"""What the functional check of updates found, on examples of the hub: step 8 of screening."""
+"""The report of the functional check of updates, on examples of the hub: step 8 of screening."""
 
 from __future__ import annotations
 
