@@ -1,9 +1,9 @@
-# The images of Concordat. Targets: operator, site, learning, registry, pause.
+# The images of Concordat. Targets: operator, agent, learning, registry, pause.
 # Dependencies and code are separate layers: devcluster/concordat_devcluster/images.py builds the former as images of
 # their own and passes their names in *_DEPS, so that a change of code rebuilds and moves a few hundred kilobytes.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 ARG OPERATOR_DEPS=operator-deps
-ARG SITE_DEPS=site-deps
+ARG AGENT_DEPS=agent-deps
 ARG LEARNING_DEPS=learning-deps
 
 FROM ${BASE_IMAGE} AS base
@@ -17,9 +17,9 @@ FROM base AS operator-deps
 COPY requirements/install.sh requirements/uv.txt requirements/operator.txt /opt/concordat/requirements/
 RUN --mount=type=cache,target=/var/cache/uv sh /opt/concordat/requirements/install.sh operator
 
-FROM base AS site-deps
-COPY requirements/install.sh requirements/uv.txt requirements/site.txt /opt/concordat/requirements/
-RUN --mount=type=cache,target=/var/cache/uv sh /opt/concordat/requirements/install.sh site
+FROM base AS agent-deps
+COPY requirements/install.sh requirements/uv.txt requirements/agent.txt /opt/concordat/requirements/
+RUN --mount=type=cache,target=/var/cache/uv sh /opt/concordat/requirements/install.sh agent
 
 # Training runs on CPUs, but torch from PyPI is the CUDA build. What it does not link is left out: 2.3 of 4.0 GB. The
 # rest of CUDA must stay, because `import torch` loads it.
@@ -34,13 +34,14 @@ RUN --mount=type=cache,target=/var/cache/uv \
 FROM ${OPERATOR_DEPS} AS operator
 COPY concordat /opt/concordat/src/concordat
 COPY operator/concordat_operator /opt/concordat/src/concordat_operator
+COPY aggregator/concordat_aggregator /opt/concordat/src/concordat_aggregator
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/concordat/src
 USER 65532:65532
 ENTRYPOINT ["python"]
 
-FROM ${SITE_DEPS} AS site
+FROM ${AGENT_DEPS} AS agent
 COPY concordat /opt/concordat/src/concordat
-COPY site_agent/concordat_site /opt/concordat/src/concordat_site
+COPY site_agent/concordat_agent /opt/concordat/src/concordat_agent
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/concordat/src
 USER 65532:65532
 ENTRYPOINT ["python"]

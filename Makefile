@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := concordat operator site_agent learning cli devcluster tests bench
+SOURCES := concordat operator aggregator site_agent learning cli devcluster tests bench
 
 .PHONY: help
 help: ## List the targets
@@ -69,7 +69,7 @@ unit: setup ## Unit and property tests
 
 .PHONY: api
 api: setup prerequisites ## Tests against a real API server
-	@$(BIN)/pytest -q tests/api
+	@$(BIN)/pytest -q tests/apiserver
 
 .PHONY: charts
 charts: setup prerequisites ## Charts: lint, golden renders, negative values
@@ -124,7 +124,7 @@ prerequisites: setup ## Name and install what the machine lacks
 .PHONY: lock
 lock: setup ## Pin the newest compatible packages anew
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras -o requirements/dev.txt
-	@for e in operator site learning; do $(BIN)/uv pip compile pyproject.toml $(LOCK) --extra $$e -c requirements/dev.txt -o requirements/$$e.txt; done
+	@for e in operator agent learning; do $(BIN)/uv pip compile pyproject.toml $(LOCK) --extra $$e -c requirements/dev.txt -o requirements/$$e.txt; done
 	@$(BIN)/uv pip compile pyproject.toml requirements/bench.in $(LOCK) -o requirements/bench.txt
 	@echo uv | $(BIN)/uv pip compile - $(LOCK) -c requirements/dev.txt -o requirements/uv.txt
 

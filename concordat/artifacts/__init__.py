@@ -1,6 +1,7 @@
 """Content-addressed artifacts, in an OCI registry."""
 
 from concordat.artifacts.errors import (
+    PERMANENT_REGISTRY_ERRORS,
     ArtifactCorrupt,
     ArtifactError,
     ArtifactNotFound,
@@ -10,6 +11,7 @@ from concordat.artifacts.errors import (
 from concordat.artifacts.registry import RegistryStore
 
 __all__ = [
+    "PERMANENT_REGISTRY_ERRORS",
     "ArtifactCorrupt",
     "ArtifactError",
     "ArtifactNotFound",

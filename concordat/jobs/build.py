@@ -89,7 +89,7 @@ def aggregation_job(
     the learning image; once for the updates, once for the candidate.
     """
     command = [
-        *("python", "-m", "concordat_operator.aggregator"),
+        *("python", "-m", "concordat_aggregator"),
         *("--registry", registry_url),
         *("--request", f"{request.repository}@{request.digest}"),
         *("--work", _WORK),

@@ -19,14 +19,14 @@ from concordat_devcluster.paths import REPOSITORY, cache
 from concordat_devcluster.progress import Progress, step
 from concordat_devcluster.tools import ensure_tools, locked
 
-IMAGES = ("pause", "operator", "site", "learning", "registry", "hostile")
+IMAGES = ("pause", "operator", "agent", "learning", "registry", "hostile")
 """What is pushed; `hostile` is the demo's lying participant."""
 WITHOUT_TOOLS = tuple(name for name in IMAGES if name != "registry")
 """Those that can be built before the node's programs are."""
 HOSTILE = REPOSITORY / "examples/demo/hostile"
 _PUSH_REMEDY = "Is the registry running, has its disk space, and may you push to it (`buildah login REGISTRY`)?"
-_SECONDS = {"base": 60, "operator-deps": 30, "site-deps": 30, "learning-deps": 120}
-_PUSH_SECONDS = {"learning": 60, "operator": 5, "site": 5}
+_SECONDS = {"base": 60, "operator-deps": 30, "agent-deps": 30, "learning-deps": 120}
+_PUSH_SECONDS = {"learning": 60, "operator": 5, "agent": 5}
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def plan(names: Sequence[str], registry: Path | None) -> list[Image]:
         if name in images:
             return images[name]
         if name == "hostile":
-            site = add("site")
-            key = digest([site.key, tree_digest(HOSTILE)])
-            images[name] = Image(name, key, HOSTILE, {"SITE_IMAGE": site.local})
+            agent = add("agent")
+            key = digest([agent.key, tree_digest(HOSTILE)])
+            images[name] = Image(name, key, HOSTILE, {"AGENT_IMAGE": agent.local})
         else:
             arguments = {"BASE_IMAGE": base.local}
             argument = file.parent_argument(name)

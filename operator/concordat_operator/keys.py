@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
 from concordat.lineage import Trust
 from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
-from concordat.runtime import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
 from concordat.statements import PublicKey, SigningKey
 
 SECRET_NAME = "concordat-keys"  # noqa: S105 - a name

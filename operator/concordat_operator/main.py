@@ -12,9 +12,10 @@ from prometheus_client import disable_created_metrics
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.api.types import LABEL_MANAGED_BY, LABEL_ROUND, MANAGED_BY
 from concordat.artifacts import RegistryStore
-from concordat.runtime import (
+from concordat.controller import (
     JOB,
     ApiError,
+    Cache,
     Clock,
     Cluster,
     Controller,
@@ -23,7 +24,7 @@ from concordat.runtime import (
     LeaderConfig,
     LeadershipLost,
     Obj,
-    Store,
+    Options,
     SystemClock,
     configure,
     fields,
@@ -31,14 +32,14 @@ from concordat.runtime import (
 )
 from concordat.statements import StatementError
 from concordat_operator import VERSION
-from concordat_operator.context import Hub
+from concordat_operator.channels.reconcile import ChannelReconciler
+from concordat_operator.hub import Hub
 from concordat_operator.keys import load_or_create, publish_first
-from concordat_operator.reconcile.channel import ChannelReconciler
-from concordat_operator.reconcile.release import ReleaseReconciler
-from concordat_operator.reconcile.round import RoundReconciler
-from concordat_operator.reconcile.site import SiteReconciler
-from concordat_operator.reconcile.update import UpdateReconciler
+from concordat_operator.releases.reconcile import ReleaseReconciler
+from concordat_operator.rounds.reconcile import RoundReconciler
 from concordat_operator.settings import Settings, SettingsError
+from concordat_operator.sites.reconcile import SiteReconciler
+from concordat_operator.updates.reconcile import UpdateReconciler
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +59,30 @@ def main() -> None:
 
 async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio.Event | None = None) -> None:
     """Run the operator with these settings until `stop` is set or the process is told to stop."""
-    store, clock = Store(), clock or SystemClock()
+    cache, clock = Cache(), clock or SystemClock()
     async with Cluster() as cluster, RegistryStore(settings.registry_url) as registry:
         keys = await load_or_create(cluster, settings.namespace)
         await publish_first(cluster, settings.namespace, keys)
         log.info("starting", extra=fields(version=VERSION, contract_key=keys.contract.public.thumbprint))
-        hub = Hub(settings, cluster, store, registry, clock, keys)
+        hub = Hub(settings, cluster, cache, registry, clock, keys)
         await run(
             controllers(hub),
+            Options(
+                namespaces=None,
+                leader=LeaderConfig(namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity),
+                http_port=settings.http_port,
+                job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
+            ),
             cluster=cluster,
-            store=store,
+            cache=cache,
             clock=clock,
-            namespaces=None,
-            job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
-            leader=LeaderConfig(namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity),
-            http_port=settings.http_port,
             stop=stop,
         )
 
 
 def controllers(hub: Hub) -> list[Controller]:
     """The reconcilers and what leads to them."""
-    space, store = hub.settings.namespace, hub.store
+    space, cache = hub.settings.namespace, hub.cache
 
     def itself(obj: Obj) -> list[Key]:
         return [obj.key]
@@ -96,22 +99,22 @@ def controllers(hub: Hub) -> list[Controller]:
         return made + uncontracted(release)
 
     def uncontracted(_: Obj) -> list[Key]:
-        return [round_.key for round_ in store.list(FederationRound, space) if round_.status.contract is None]
+        return [round_.key for round_ in cache.list(FederationRound, space) if round_.status.contract is None]
 
     def job_of(job: Obj) -> list[Key]:
         return [(job["metadata"]["namespace"], job["metadata"]["name"])]
 
     def updates_of(round_: FederationRound) -> list[Key]:
-        return [u.key for u in store.list(Update) if u.spec.round_ref.uid == round_.metadata.uid]
+        return [u.key for u in cache.list(Update) if u.spec.round_ref.uid == round_.metadata.uid]
 
     def release_and_original(release: Release) -> list[Key]:
         return list(dict.fromkeys([release.key, (space, release.metadata.name)]))
 
     def undecided(_: Site) -> list[Key]:
-        return [r.key for r in store.list(Release, space) if r.status.lineage is None]
+        return [r.key for r in cache.list(Release, space) if r.status.lineage is None]
 
     def channels(_: Obj) -> list[Key]:
-        return [channel.key for channel in store.list(ReleaseChannel, space)]
+        return [channel.key for channel in cache.list(ReleaseChannel, space)]
 
     rounds: dict[KindLike, Callable[[Obj], list[Key]]] = {
         FederationRound: itself,

@@ -20,8 +20,8 @@ import yaml
 
 from concordat.api import Site
 from concordat.lineage import Trust
-from concordat_site.policy import SitePolicy
-from concordat_site.settings import Settings
+from concordat_agent.policy import SitePolicy
+from concordat_agent.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -182,12 +182,12 @@ def test_no_wildcard_in_a_role(objects: Render, profile: str) -> None:
 
 
 def test_the_programs_are_those_of_the_images(objects: Render) -> None:
-    """The hostile image of the demo replaces concordat_site/__main__.py, so that is what must run."""
+    """The hostile image of the demo replaces concordat_agent/__main__.py, so that is what must run."""
     operator = find(objects("operator"), "Deployment", "concordat-operator")["spec"]["template"]["spec"]
     agent = find(objects("site-trainer"), "Deployment", "concordat-agent")["spec"]["template"]["spec"]
     assert operator["containers"][0]["command"] == ["python", "-m", "concordat_operator.main"]
-    assert agent["containers"][0]["command"] == ["python", "-m", "concordat_site"]
-    for module in ("operator/concordat_operator/main.py", "site_agent/concordat_site/__main__.py"):
+    assert agent["containers"][0]["command"] == ["python", "-m", "concordat_agent"]
+    for module in ("operator/concordat_operator/main.py", "site_agent/concordat_agent/__main__.py"):
         assert re.search(r"^(    )?main\(\)$", (ROOT / module).read_text(), re.MULTILINE), module
 
 

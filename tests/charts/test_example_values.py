@@ -13,7 +13,7 @@ import yaml
 
 from concordat.api import Site
 from concordat.lineage import Trust
-from concordat_site.policy import SitePolicy
+from concordat_agent.policy import SitePolicy
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples/values"

@@ -150,7 +150,7 @@ def install_sites(kube: Kube, images: Mapping[str, str], trust: Mapping[str, Any
     """The five sites, at once; the hostile one runs an agent of its own making."""
 
     def one(name: str) -> None:
-        install_site(kube, name, images["hostile" if name == HOSTILE else "site"], trust)
+        install_site(kube, name, images["hostile" if name == HOSTILE else "agent"], trust)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(one, SITES))

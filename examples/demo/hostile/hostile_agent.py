@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from concordat.lora import Ceiling
-from concordat_site.gates import Tensors
-from concordat_site.main import main
-from concordat_site.signer import Prepared
+from concordat_agent.updates.gates import Tensors
+from concordat_agent.main import main
+from concordat_agent.signer import Prepared
 
 SCALE = np.float32(-20)
 

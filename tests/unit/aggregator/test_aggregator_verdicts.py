@@ -15,8 +15,8 @@ from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import SubmittedUpdate
 from concordat.tensors import write_tensors
-from concordat_operator.aggregator.inputs import Invalid, parse_ref
-from concordat_operator.aggregator.judge import Verdict, reject_copies
+from concordat_aggregator.inputs import Invalid, parse_ref
+from concordat_aggregator.judge import Verdict, reject_copies
 
 REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
 

@@ -82,9 +82,9 @@ def test_a_file_that_moves_or_becomes_executable_is_a_change(context: Path) -> N
 def test_images_come_after_what_they_are_made_from() -> None:
     planned = images.plan(["hostile", "learning", "registry"], Path("/tools/addons-1/registry"))
     names = [image.name for image in planned]
-    assert names == ["base", "site-deps", "site", "hostile", "learning-deps", "learning", "registry"]
+    assert names == ["base", "agent-deps", "agent", "hostile", "learning-deps", "learning", "registry"]
     by_name = {image.name: image for image in planned}
-    assert by_name["hostile"].arguments == {"SITE_IMAGE": by_name["site"].local}
+    assert by_name["hostile"].arguments == {"AGENT_IMAGE": by_name["agent"].local}
     assert by_name["learning"].arguments["LEARNING_DEPS"] == by_name["learning-deps"].local
     assert by_name["registry"].contexts == {"tools": Path("/tools/addons-1")}
 
@@ -95,9 +95,9 @@ def test_the_pause_image_needs_no_packages_and_no_go() -> None:
 
 def test_old_code_is_removed_and_old_dependencies_are_kept() -> None:
     wanted = images.plan(["hostile"], None)
-    old = {f"localhost/concordat/{name}:old" for name in ("site", "hostile", "site-deps", "operator", "base")}
+    old = {f"localhost/concordat/{name}:old" for name in ("agent", "hostile", "agent-deps", "operator", "base")}
     present = old | {image.local for image in wanted} | {"docker.io/library/python:3"}
-    assert images.outdated(present, wanted) == ["localhost/concordat/hostile:old", "localhost/concordat/site:old"]
+    assert images.outdated(present, wanted) == ["localhost/concordat/hostile:old", "localhost/concordat/agent:old"]
 
 
 def test_every_image_is_a_stage_or_the_hostile_site() -> None:

@@ -107,7 +107,7 @@ class Make:
         }
 
     def served(self, job: dict[str, Any]) -> dict[str, Any]:
-        """What an API server of 1.36 makes of it; tests/api/agent compares with a real one."""
+        """What an API server of 1.36 makes of it; tests/apiserver/agent compares with a real one."""
         found = copy.deepcopy(job)
         uid, name = "job-uid", job["metadata"]["name"]
         generated = {

@@ -1,4 +1,4 @@
-"""What the Jobs may and may not do; the API server's own judgement of them is in tests/api/agent."""
+"""What the Jobs may and may not do; the API server's own judgement of them is in tests/apiserver/agent."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_copy_of_the_start_of_a_federation_has_no_round(make: Make) -> None:
 def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(make: Make) -> None:
     job = make.jobs()["aggregate"]
     command = _container(job)["command"]
-    assert command[:3] == ["python", "-m", "concordat_operator.aggregator"]
+    assert command[:3] == ["python", "-m", "concordat_aggregator"]
     assert command[command.index("--request") + 1].startswith("digits/rounds/r1@sha256:")
     assert command[command.index("--result") + 1] == "/dev/termination-log"
     assert _pod(job)["serviceAccountName"] == "concordat-aggregator"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from concordat_agent.workspace import Workspace
 from concordat_learning import results
 from concordat_learning.errors import TransientError
-from concordat_site.workspace import Workspace
 
 FILES = {"evidence.json": b"{}", "adapter_model.safetensors": b"weights"}
 

@@ -15,9 +15,9 @@ import pytest
 from concordat.protocol.contract import Contract
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import check_schema
+from concordat_agent.updates.gates import learned
 from concordat_learning.errors import InputError
 from concordat_learning.train import train_site
-from concordat_site.gates import learned
 
 Job = Any
 

@@ -10,7 +10,7 @@ from concordat.api import Reason
 from concordat.protocol.canonical import sha256_digest
 from concordat.statements import SigningKey, names, sign, summary
 from concordat.statements.contract import contract_statement
-from concordat_operator.reconcile.update import attested
+from concordat_operator.updates.reconcile import attested
 
 Make = Any
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from concordat.errors import Terminal
 from concordat.protocol.aggregation import AggregationReport
-from concordat.runtime import Terminal
-from concordat_operator.report import request_of, result
+from concordat_operator.rounds.aggregation_result import request_of, result
 from concordat_operator.settings import Settings, SettingsError
 
 DIGEST = "sha256:" + "a" * 64

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from concordat.api import Reason, find, is_true
 from concordat.api.round_status import AggregateStatus, ContractStatus
-from concordat_operator.plan.describe import describe
-from concordat_operator.plan.round import Observed, Step, next_step, over, wake
-from concordat_operator.plan.select import Finding, Selection
-from concordat_operator.plan.slots import counts, slots
+from concordat_operator.rounds.describe import describe
+from concordat_operator.rounds.plan import Observed, Step, next_step, over, wake
+from concordat_operator.rounds.select import Finding, Selection
+from concordat_operator.rounds.slots import counts, slots
 
 Make = Any
 DONE = {"Consented": "True", "AttestationValid": "True", "Staged": "True", "Trained": "True", "Submitted": "True"}

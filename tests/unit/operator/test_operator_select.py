@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from concordat_operator.plan.contract import contract
-from concordat_operator.plan.select import Finding, Selection, select
+from concordat_operator.rounds.contract import contract
+from concordat_operator.rounds.select import Finding, Selection, select
 
 Make = Any
 

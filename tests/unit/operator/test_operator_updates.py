@@ -9,13 +9,13 @@ import pytest
 
 from concordat.api import ConditionSet, Reason, find, is_true
 from concordat.statements import SigningKey
-from concordat_operator.plan import channel as channel_plan
-from concordat_operator.plan import site as site_plan
-from concordat_operator.plan.release import CopyStep, decided, evaluators_copy, next_copy_step, rollout
-from concordat_operator.plan.release import Step as ReleaseStep
-from concordat_operator.plan.release import next_step as release_step
-from concordat_operator.plan.select import Finding, evaluator
-from concordat_operator.plan.update import Step, next_step
+from concordat_operator.channels import plan as channel_plan
+from concordat_operator.releases.plan import CopyStep, decided, evaluators_copy, next_copy_step, rollout
+from concordat_operator.releases.plan import Step as ReleaseStep
+from concordat_operator.releases.plan import next_step as release_step
+from concordat_operator.rounds.select import Finding, evaluator
+from concordat_operator.sites import plan as site_plan
+from concordat_operator.updates.plan import Step, next_step
 
 Make = Any
 READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}

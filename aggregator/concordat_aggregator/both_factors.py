@@ -1,0 +1,90 @@
+"""Svd and FactorMean: both factors trained, and updates compared as products that are never formed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.aggregation import AggregationError, Gram, mixing, shares
+from concordat.api.round import Factor, LoraMode
+from concordat.api.rules import PreAggregation, Rule, shortage
+from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
+from concordat.protocol.contract import Contract
+from concordat.tensors import Tensors
+from concordat_aggregator.inputs import Invalid, Parent
+from concordat_aggregator.space import Combined, Kept, Named, OneFactor, Space, step_back, without_last
+
+
+def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
+    """The space of a contract. Raises Invalid if training its factor cannot change anything."""
+    try:
+        if contract.recipe.train_factor is Factor.BOTH:
+            return BothFactors(contract, parent, work)
+        return OneFactor(contract, parent, work)
+    except LoraError as error:
+        raise Invalid(f"parent {contract.parent.digest}: {error}") from error
+
+
+class BothFactors:
+    """See Space."""
+
+    def __init__(self, contract: Contract, parent: Parent, work: Path) -> None:
+        self._contract = contract
+        self._adapter = parent.adapter
+        self._kept = Kept(work)
+
+    def norms(self, delta: Named) -> dict[str, float]:
+        """See Space."""
+        return product_norms(delta, self._adapter)
+
+    def admit(self, site: str, delta: Named) -> None:
+        """See Space."""
+        self._kept.add(site, delta)
+
+    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+        """See Space."""
+        updates = self._kept.all(sites)
+        # From the parent, the step back is an update of both factors like any other, and minus the last aggregate.
+        back = {} if previous is None else step_back(self._adapter.tensors(), previous)
+        if not updates or not any(np.any(tensor) for tensor in back.values()):
+            return Gram(*product_gram(updates, self._adapter)) if updates else Gram.empty(), None
+        products, cosines = without_last(Gram(*product_gram([*updates, back], self._adapter)))
+        return products, -cosines
+
+    def combine(
+        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
+    ) -> Combined:
+        """See Space."""
+        policy, updates = self._contract.aggregation, self._kept.all(sites)
+        lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
+        if lack is not None:
+            raise AggregationError(lack)
+        if policy.lora is LoraMode.SVD and policy.rule is Rule.TRIMMED_MEAN:
+            mixed = (
+                None
+                if policy.pre_aggregation is PreAggregation.NONE
+                else mixing(products, policy.pre_aggregation, faults, seed=seed)
+            )
+            found = svd_trimmed(updates, mixed, faults, self._adapter)
+            return self._combined(found.tensors, None, found.discarded)
+        weights = shares(
+            products,
+            policy.rule,
+            faults,
+            pre=policy.pre_aggregation,
+            max_norm=float(self._contract.screening.clip_norm),
+            seed=seed,
+        )
+        if policy.lora is LoraMode.SVD:
+            found = svd_mean(updates, weights.tolist(), self._adapter)
+            return self._combined(found.tensors, weights, found.discarded)
+        tensors, error = factor_mean(updates, weights.tolist(), self._adapter)
+        return self._combined(tensors, weights, error)
+
+    def _combined(self, candidate: Tensors, weights: NDArray[np.float64] | None, error: float) -> Combined:
+        moved = {name: candidate[name] - tensor for name, tensor in self._adapter.tensors().items()}
+        return Combined(candidate, math.hypot(*product_norms(moved, self._adapter).values()), weights, error)

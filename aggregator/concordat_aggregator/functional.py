@@ -1,0 +1,89 @@
+"""The functional check of updates (step 8) and candidate: what the learning image is given, and what it found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from concordat.aggregation import apply_delta
+from concordat.api.round import Canary, Factor
+from concordat.artifacts import RegistryStore
+from concordat.lora import pad
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from concordat.protocol.canary import SITES, CanaryReport, CanaryResponse
+from concordat.protocol.contract import Contract
+from concordat.protocol.document import DocumentError
+from concordat.protocol.locations import PARENT_FOLDER
+from concordat.screening import Functional, FunctionalLimits, factor_names, signed
+from concordat.tensors import map_tensors, write_tensors
+from concordat_aggregator.inputs import Invalid, Parent
+from concordat_aggregator.judge import Verdict
+from concordat_aggregator.space import Combined
+
+GATE, CANDIDATE = "gate", "candidate"
+
+
+async def prepare(
+    store: RegistryStore, contract: Contract, parent: Parent, verdicts: Sequence[Verdict], work: Path
+) -> None:
+    """Lay out the base package, the parent, and the parent with each update that passed so far."""
+    await store.pull(contract.base, work / "base")
+    folder = work / "canary"
+    # What an earlier try of this pod left may be half a file.
+    shutil.rmtree(folder, ignore_errors=True)
+    _adapter(folder / PARENT_FOLDER, write_tensors(parent.tensors), parent.config)
+    for verdict in verdicts:
+        if verdict.delta is not None:
+            delta = pad(map_tensors(verdict.delta), parent.adapter, contract.recipe.train_factor)
+            changed = write_tensors(apply_delta(parent.tensors, delta))
+            _adapter(folder / SITES / verdict.site, changed, parent.config)
+
+
+def prepare_gate(parent: Parent, made: Combined | None, work: Path) -> None:
+    """Lay out the candidate, if there is one, beside the base model: the parent with B = 0."""
+    folder = work / GATE
+    shutil.rmtree(folder, ignore_errors=True)
+    factors_b = set(factor_names(parent.tensors, Factor.B))
+    base = {name: np.zeros_like(t) if name in factors_b else t for name, t in parent.tensors.items()}
+    _adapter(folder / PARENT_FOLDER, write_tensors(base), parent.config)
+    if made is not None:
+        _adapter(folder / SITES / CANDIDATE, write_tensors(made.candidate), parent.config)
+
+
+def refusal(work: Path, canary: Canary) -> str | None:
+    """Why the candidate is refused, in words; None: it is not. Raises Invalid."""
+    found, most = read(work / GATE, [CANDIDATE])[CANDIDATE], canary.max_candidate_trigger_gain_ppm / 1e6
+    if found.trigger_gain <= most:
+        return None
+    return (
+        f"with the trigger {found.trigger}, {signed(100 * found.trigger_gain)} % more of the canary examples go to one "
+        f"class than with the base model, at most {signed(100 * most)} %"
+    )
+
+
+def read(work: Path, sites: Sequence[str]) -> dict[str, Functional]:
+    """What the check found of each of these sites. Raises Invalid if the result is not there or not whole."""
+    try:
+        found = CanaryReport.from_bytes((work / CanaryReport.FILE).read_bytes()).sites
+        return {site: _functional(found[site]) for site in sites}
+    except (OSError, DocumentError, KeyError) as error:
+        raise Invalid(f"the functional check left no usable {CanaryReport.FILE}: {error!r}") from error
+
+
+def limits(canary: Canary) -> FunctionalLimits:
+    """The contract's, as numbers."""
+    return FunctionalLimits(float(canary.max_loss_increase), canary.max_trigger_gain_ppm / 1e6)
+
+
+def _functional(response: CanaryResponse) -> Functional:
+    trigger = f"{response.trigger} (class {response.target_class})"
+    return Functional(float(response.loss_change), response.trigger_gain_ppm / 1e6, trigger)
+
+
+def _adapter(folder: Path, tensors: bytes, config: bytes) -> None:
+    folder.mkdir(parents=True)
+    (folder / ADAPTER_FILE).write_bytes(tensors)
+    (folder / ADAPTER_CONFIG_FILE).write_bytes(config)

@@ -1,0 +1,221 @@
+"""The aggregator Job: judge every submitted update, screen them against each other, combine, push candidate and report.
+
+A pure function of the request and the artifacts it names: no key, no call to the Kubernetes API. The same request
+makes the same report and the same adapter, byte for byte, however often it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concordat.aggregation import AggregationError
+from concordat.api.conditions import Reason
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
+from concordat.lora import LoraError
+from concordat.protocol.aggregation import AggregationReport, AggregationResult
+from concordat.protocol.artifact_types import (
+    ADAPTER,
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILE,
+    AGGREGATION_REPORT,
+    REPORT_PICTURE_FILE,
+)
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.locations import adapters_repository, round_repository
+from concordat.report.round_svg import draw
+from concordat.screening import decimal
+from concordat.statements.contract import SignedContract
+from concordat.tensors import write_tensors
+from concordat_aggregator import functional
+from concordat_aggregator.both_factors import space_of
+from concordat_aggregator.inputs import (
+    Invalid,
+    load_contract,
+    load_parent,
+    load_previous,
+    load_request,
+    parse_ref,
+)
+from concordat_aggregator.judge import Judge, Verdict, reject_copies
+from concordat_aggregator.screen_round import Screening, screen_round
+from concordat_aggregator.space import Combined, Space
+
+EXIT_INVALID = 65
+EXIT_BUG = 70
+EXIT_TRANSIENT = 75
+
+_LOG = logging.getLogger(__name__)
+
+
+class Until(Enum):
+    """How far the program goes; the check of the learning image lies between two of these."""
+
+    UPDATES = "updates"
+    """Lay out the updates for the functional check."""
+    CANDIDATE = "candidate"
+    """Lay out the candidate for it."""
+    END = "end"
+    """Push candidate and report."""
+
+
+async def run(
+    store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END
+) -> AggregationResult | None:
+    """Judge, aggregate and push; return the references of report and adapter, and None before the END.
+
+    Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
+    Invalid, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
+    """
+    request = await load_request(store, request_ref)
+    signed = await load_contract(store, request)
+    parent = await load_parent(store, signed.contract)
+    space = space_of(signed.contract, parent, work)
+    judge = Judge(store, signed, parent, space, work)
+    verdicts = reject_copies([await judge.judge(submission) for submission in request.submissions])
+    if until is Until.UPDATES:
+        await functional.prepare(store, signed.contract, parent, verdicts, work)
+        return None
+    screening = screen_round(
+        signed.contract, verdicts, space, await load_previous(store, request), request.history, work
+    )
+    outcome = _combine(signed, screening, space)
+    if until is Until.CANDIDATE:
+        functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
+        return None
+    canary = signed.contract.screening.canary
+    if isinstance(outcome, Combined) and canary is not None:
+        why = functional.refusal(work, canary)
+        outcome = outcome if why is None else _NoAggregate(Reason.TRIGGER_RESPONSE, why)
+    for verdict in screening.verdicts:
+        _LOG.info("%s: %s: %s", verdict.site, verdict.reason.value, verdict.message)
+    policy = signed.contract.aggregation
+    if isinstance(outcome, _NoAggregate):
+        ended: dict[str, Any] = {"reason": outcome.reason.value, "message": outcome.message, "aggregated": []}
+    else:
+        ended = await _push_candidate(store, signed, parent.config, screening, outcome)
+    report = AggregationReport(
+        contract_digest=signed.digest,
+        verdicts=[verdict.reported() for verdict in screening.verdicts],
+        rule=policy.rule,
+        pre_aggregation=policy.pre_aggregation,
+        lora=policy.lora,
+        max_faulty_sites=policy.max_faulty_sites,
+        rejected=screening.rejected,
+        remaining_faults=screening.remaining_faults,
+        quarantined=list(screening.quarantined),
+        spectrum=[f"{share:.6f}" for share in screening.spectrum],
+        **ended,
+    )
+    _LOG.info("%s: %s", report.reason, report.message)
+    files = {report.FILE: report.to_bytes(), REPORT_PICTURE_FILE: draw(report, signed.contract)}
+    repository = round_repository(signed.contract.federation, signed.contract.round.uid)
+    return AggregationResult(report=await store.push(repository, AGGREGATION_REPORT, files), adapter=report.adapter)
+
+
+class _NoAggregate:
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.message = message
+
+
+def _combine(signed: SignedContract, screening: Screening, space: Space) -> Combined | _NoAggregate:
+    contract = signed.contract
+    reference = contract.aggregation.reference_site
+    accepted = [verdict.site for verdict in screening.verdicts if verdict.passed]
+    sites = [site for site in accepted if site != reference]
+    if len(sites) < contract.quorum:
+        verified = f"{len(sites)} update{'' if len(sites) == 1 else 's'}"
+        return _NoAggregate(Reason.QUORUM_NOT_REACHED, f"{verified} verified, quorum is {contract.quorum}")
+    if reference is not None and reference not in accepted:
+        return _NoAggregate(Reason.REFERENCE_MISSING, f"there is no verified update of referenceSite {reference}")
+    positions = [screening.sites.index(site) for site in sites]
+    try:
+        made = space.combine(
+            sites,
+            screening.remaining_faults,
+            screening.products.select(positions),
+            reference=reference,
+            seed=_seed(signed, screening.verdicts),
+        )
+    except AggregationError as error:
+        return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
+    except LoraError as error:
+        return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
+    if not all(np.isfinite(tensor).all() for tensor in made.candidate.values()):
+        raise Invalid("parent and aggregate add up to a value that is not finite: the parent's values are too large")
+    return made
+
+
+def _seed(signed: SignedContract, verdicts: Sequence[Verdict]) -> int:
+    """Of the rules that draw: known to nobody before the last update is in."""
+    updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
+    return int.from_bytes(hashlib.sha256("\n".join([signed.digest, *updates]).encode()).digest()[:8], "big")
+
+
+async def _push_candidate(
+    store: RegistryStore, signed: SignedContract, config: bytes, screening: Screening, made: Combined
+) -> dict[str, Any]:
+    data = write_tensors(made.candidate)
+    files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: config}
+    adapter = await store.push(adapters_repository(signed.contract.federation), ADAPTER, files)
+    sites = [verdict.site for verdict in screening.verdicts if verdict.passed]
+    reason, message = Reason.AGGREGATED, f"{len(sites)} updates"
+    if screening.held:
+        reason = Reason.HELD_FOR_APPROVAL
+        limit = signed.contract.aggregation.max_faulty_sites
+        message = f"{screening.rejected} updates were rejected, aggregation.maxFaultySites is {limit}."
+    return {
+        "reason": reason.value,
+        "message": message,
+        "aggregated": sites,
+        "weights": None if made.weights is None else [f"{weight:.6f}" for weight in made.weights],
+        "aggregate_norm": decimal(made.norm),
+        "lora_error": f"{made.error:.6f}",
+        "adapter": adapter,
+        "adapter_sha256": sha256_digest(data),
+    }
+
+
+async def _main(registry: str, request: str, work: Path, until: Until, result: Path | None) -> None:
+    async with RegistryStore(registry) as store:
+        outcome = await run(store, parse_ref(request), work, until)
+    if result is not None and outcome is not None:
+        result.write_text(outcome.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the Job: 0 done (also without a candidate), 65 invalid input, 70 bug, 75 the registry is unavailable."""
+    parser = argparse.ArgumentParser(prog="python -m concordat_aggregator", description=__doc__)
+    parser.add_argument("--registry", required=True, help="URL of the artifact registry")
+    parser.add_argument("--request", required=True, help="<repository>@<digest> of the aggregation request")
+    parser.add_argument("--work", required=True, type=Path, help="folder for the updates and what is made of them")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--result", type=Path, help="file that receives the references as one JSON line")
+    what.add_argument(
+        "--until", choices=["updates", "candidate"], help="stop where these are laid out for the functional check"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        until = Until(arguments.until or "end")
+        asyncio.run(_main(arguments.registry, arguments.request, arguments.work, until, arguments.result))
+    except RegistryUnavailable as error:
+        _LOG.error("%s", error)
+        return EXIT_TRANSIENT
+    except (Invalid, ArtifactError) as error:
+        _LOG.error("%s", error)
+        return EXIT_INVALID
+    except Exception:
+        _LOG.exception("a bug in the aggregator")
+        return EXIT_BUG
+    return 0

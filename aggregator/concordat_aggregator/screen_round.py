@@ -1,0 +1,99 @@
+"""Steps 5 to 9 of screening: the updates that passed by themselves, against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from concordat.aggregation import Gram
+from concordat.protocol.contract import Contract
+from concordat.screening import Candidate, numbers_wire, screen
+from concordat.tensors import Tensors
+from concordat_aggregator import functional
+from concordat_aggregator.judge import CHARGED, Verdict
+from concordat_aggregator.space import Space
+
+_SPECTRUM = 10
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What came of a round's updates."""
+
+    verdicts: list[Verdict]
+    sites: list[str]
+    """Those that passed by themselves, in the order of `products`."""
+    products: Gram
+    rejected: int
+    """Charged to the fault budget."""
+    remaining_faults: int
+    held: bool
+    quarantined: tuple[str, ...]
+    spectrum: list[float]
+    """The largest shares of the updates' energy around their mean, by principal component."""
+
+
+def screen_round(
+    contract: Contract,
+    verdicts: Sequence[Verdict],
+    space: Space,
+    previous: Tensors | None,
+    history: Mapping[str, Sequence[str]],
+    work: Path,
+) -> Screening:
+    """Judge the round. Raises Invalid if the contract asks for a functional check that left no result."""
+    entered = [verdict for verdict in verdicts if verdict.passed]
+    sites = [verdict.site for verdict in entered]
+    products, repeated = space.compare(sites, previous)
+    canary = contract.screening.canary
+    norms = products.norms
+    screened = screen(
+        [
+            Candidate(site, float(norm), tuple(float(past) for past in history.get(site, ())))
+            for site, norm in zip(sites, norms, strict=True)
+        ],
+        products.inner,
+        products.distances2,
+        max_faulty=contract.aggregation.max_faulty_sites,
+        charged_before=sum(verdict.reason in CHARGED for verdict in verdicts),
+        previous=repeated,
+        functional=None if canary is None else functional.read(work, sites),
+        functional_limits=None if canary is None else functional.limits(canary),
+    )
+    found = {finding.site: finding for finding in screened.findings}
+    judged: list[Verdict] = []
+    for verdict in verdicts:
+        finding = found.get(verdict.site)
+        if finding is not None:
+            verdict = replace(
+                verdict,
+                reason=finding.reason,
+                message=finding.message,
+                measurements=numbers_wire(finding.numbers),
+                alerts=tuple(alert.value for alert in finding.alerts),
+            )
+        judged.append(verdict)
+    return Screening(
+        verdicts=judged,
+        sites=sites,
+        products=products,
+        rejected=screened.rejected,
+        remaining_faults=screened.remaining_faults,
+        held=screened.held,
+        quarantined=screened.quarantined,
+        spectrum=_spectrum(products, [i for i, site in enumerate(sites) if found[site].reason == "Verified"]),
+    )
+
+
+def _spectrum(products: Gram, kept: Sequence[int]) -> list[float]:
+    """Of the accepted updates, centred."""
+    if len(kept) < 2:
+        return []
+    inner = products.select(kept).inner
+    centred = inner - inner.mean(axis=0) - inner.mean(axis=1)[:, None] + inner.mean()
+    energies = np.clip(np.linalg.eigvalsh(centred)[::-1], 0, None)
+    total = float(energies.sum())
+    return [float(energy) / total for energy in energies[:_SPECTRUM]] if total > 0 else []

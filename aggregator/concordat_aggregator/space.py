@@ -1,0 +1,159 @@
+"""Where updates are measured and combined: in the change of the weights, not in the numbers that happen to be trained.
+
+With one factor trained an update is a vector of whitened coordinates, and lies on the disk as such; with both, it is a
+product that is never formed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
+from concordat.api.round import Factor
+from concordat.lora import Whitening
+from concordat.protocol.contract import Contract
+from concordat.tensors import Tensors, map_tensors, write_tensors
+from concordat_aggregator.inputs import Invalid, Parent
+
+Named = Mapping[str, NDArray[Any]]
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The candidate adapter and what it was made by."""
+
+    candidate: Tensors
+    norm: float
+    """Of the weight change that the aggregate makes."""
+    weights: NDArray[np.float64] | None
+    """Each update's share, where the rule gives shares."""
+    error: float
+    """Share of the aggregate that the LoRA mode lost; 0 where it is exact."""
+
+
+class Space(Protocol):
+    """One of the two."""
+
+    def norms(self, delta: Named) -> dict[str, float]:
+        """Frobenius norm of the weight change, by module."""
+
+    def admit(self, site: str, delta: Named) -> None:
+        """Keep an update that passed its own checks, for comparison with the others."""
+
+    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+        """The Gram matrix of these sites' updates, and the cosine of each to the last aggregate, where there is one."""
+
+    def combine(
+        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
+    ) -> Combined:
+        """One candidate from these sites' updates. Raises AggregationError, LoraError."""
+
+
+class Kept:
+    """The updates that passed their own checks, by site, on the disk."""
+
+    def __init__(self, work: Path) -> None:
+        self._folder = work / "rows"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, site: str, update: Named) -> None:
+        """Keep one."""
+        self._file(site).write_bytes(write_tensors(update))
+
+    def all(self, sites: Sequence[str]) -> list[Named]:
+        """Those of these sites, memory-mapped."""
+        return [map_tensors(self._file(site)) for site in sites]
+
+    def _file(self, site: str) -> Path:
+        return self._folder / f"{site}.safetensors"
+
+
+class OneFactor:
+    """Alternating and FrozenA: the mean of the trained factor is the mean of the weight changes, exactly."""
+
+    def __init__(self, contract: Contract, parent: Parent, work: Path) -> None:
+        self._contract = contract
+        self._parent = parent
+        self._factor: Factor = contract.recipe.train_factor
+        self._whitening = Whitening.of(parent.adapter, self._factor)
+        self._kept = Kept(work)
+
+    def norms(self, delta: Named) -> dict[str, float]:
+        """See Space."""
+        return self._whitening.norms(delta)
+
+    def admit(self, site: str, delta: Named) -> None:
+        """See Space."""
+        self._kept.add(site, self._whitening.whiten(delta))
+
+    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+        """See Space."""
+        last = None if previous is None else self._change(previous)
+        updates = self._kept.all(sites)
+        if last is None or not updates:
+            return gram(Rows(updates)) if updates else Gram.empty(), None
+        return without_last(gram(Rows([*updates, last])))
+
+    def combine(
+        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
+    ) -> Combined:
+        """See Space."""
+        policy = self._contract.aggregation
+        made = aggregate(
+            Rows(self._kept.all(sites)),
+            policy.rule,
+            faults,
+            pre=policy.pre_aggregation,
+            max_norm=float(self._contract.screening.clip_norm),
+            reference=None if reference is None else self._kept.all([reference])[0],
+            seed=seed,
+            gram=products,
+            progress=_Progress(),
+        )
+        candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(made.tensors))
+        return Combined(candidate, _norm(made.tensors), made.weights, 0.0)
+
+    def _change(self, previous: Tensors) -> Tensors | None:
+        """What the last round did to this factor; None if it did nothing, as when it trained the other one."""
+        back, mark = step_back(self._parent.tensors, previous), f".lora_{self._factor.value}."
+        moved = {name: -tensor for name, tensor in back.items() if mark in name}
+        return self._whitening.whiten(moved) if any(np.any(tensor) for tensor in moved.values()) else None
+
+
+def step_back(parent: Named, previous: Named) -> Tensors:
+    """What leads from the parent to the adapter before it. Raises Invalid if that has another shape."""
+    if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
+        raise Invalid("previous is an adapter of another shape than the parent")
+    return {name: tensor - parent[name] for name, tensor in previous.items()}
+
+
+def without_last(whole: Gram) -> tuple[Gram, NDArray[np.float64]]:
+    """The Gram of all but the last, and the cosine of each of them to the last; 0 where one of the two is 0."""
+    norms, n = whole.norms, whole.n - 1
+    scale = norms[:-1] * norms[-1]
+    return whole.select(range(n)), np.divide(whole.inner[:-1, -1], scale, out=np.zeros(n), where=scale > 0)
+
+
+class _Progress:
+    """Every tenth of the columns as a line of the Job's log."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def __call__(self, done: int, size: int) -> None:
+        tenths = 10 * done // size
+        if tenths > self._tenths:
+            self._tenths = tenths
+            _LOG.info("aggregating: %d of %d columns", done, size)
+
+
+def _norm(tensors: Named) -> float:
+    return float(np.sqrt(sum(float(np.square(t, dtype=np.float64).sum()) for t in tensors.values())))

@@ -1,0 +1,60 @@
+"""The machinery around the reconcilers: client, cache, queue, status writes, leader election.
+
+The only package that imports kopf or the Kubernetes client.
+"""
+
+from concordat.controller.cache import Cache
+from concordat.controller.client import Cluster
+from concordat.controller.clock import Clock, FixedClock, SystemClock
+from concordat.controller.definition import Controller, Key, Obj, Result
+from concordat.controller.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
+from concordat.controller.kinds import CONFIGMAP, GVK, JOB, LEASE, NAMESPACE, POD, SECRET, KindLike
+from concordat.controller.leader import LeaderConfig, LeadershipLost
+from concordat.controller.logs import configure, fields
+from concordat.controller.manager import Options, run
+from concordat.controller.status import write_status
+from concordat.errors import Terminal, Transient
+
+__all__ = [
+    "CONFIGMAP",
+    "GVK",
+    "JOB",
+    "LEASE",
+    "NAMESPACE",
+    "POD",
+    "SECRET",
+    "AlreadyExists",
+    "ApiError",
+    "Cache",
+    "Clock",
+    "Cluster",
+    "Conflict",
+    "Controller",
+    "FixedClock",
+    "Forbidden",
+    "Invalid",
+    "Key",
+    "KindLike",
+    "LeaderConfig",
+    "LeadershipLost",
+    "NotFound",
+    "Obj",
+    "Options",
+    "Result",
+    "SystemClock",
+    "Terminal",
+    "Transient",
+    "Unavailable",
+    "configure",
+    "fields",
+    "run",
+    "write_status",
+]

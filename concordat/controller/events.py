@@ -1,0 +1,114 @@
+"""Kubernetes Events and log lines for what changed in an object's conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from concordat.api.conditions import Condition, ConditionStatus, Reason
+from concordat.api.resource import Resource
+from concordat.controller.client import Cluster
+from concordat.controller.errors import ApiError
+from concordat.controller.logs import fields
+
+log = logging.getLogger(__name__)
+
+# False with one of these says "not yet", which is no news.
+_PENDING = frozenset(
+    reason.value
+    for reason in (
+        Reason.WAITING,
+        Reason.IN_PROGRESS,
+        Reason.TRAINING,
+        Reason.EVALUATING,
+        Reason.VALIDATING,
+    )
+)
+_BAD_IF_TRUE = frozenset({"Stalled", "PoisoningAlert", "Quarantined"})
+_SILENT = frozenset({"Reconciling"})
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One thing that happened to an object: a condition got another status or reason."""
+
+    condition: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    warning: bool
+    since: datetime
+
+
+def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Transition]:
+    """What changed from the old conditions to the new ones, in the order of the new ones.
+
+    A condition that is Unknown, or False because its step has not ended, is no event. Of several conditions
+    that change for the same reason only the first is: Succeeded=True Released and Ready=True Released are one
+    event.
+    """
+    before = {c.type: (c.status, c.reason) for c in old}
+    found: dict[str, Transition] = {}
+    for condition in new:
+        if before.get(condition.type) == (condition.status, condition.reason) or condition.type in _SILENT:
+            continue
+        if condition.status is ConditionStatus.UNKNOWN or (condition.is_false and condition.reason in _PENDING):
+            continue
+        warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
+        found.setdefault(
+            condition.reason,
+            Transition(
+                condition.type,
+                condition.status,
+                condition.reason,
+                condition.message,
+                warning,
+                condition.last_transition_time,
+            ),
+        )
+    return list(found.values())
+
+
+def event_name(obj: Resource, transition: Transition) -> str:
+    """The same transition gives the same name, so that a repeated pass posts no second Event."""
+    identity = (
+        obj.metadata.uid,
+        transition.condition,
+        transition.status.value,
+        transition.reason,
+        transition.since.isoformat(),
+    )
+    return f"{obj.metadata.name}.{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}"
+
+
+async def announce(cluster: Cluster, obj: Resource, transitions: Iterable[Transition], manager: str) -> None:
+    """Log each transition and post it as an Event. An Event that cannot be posted is only logged."""
+    controller = manager.removesuffix("-status")
+    for transition in transitions:
+        log.log(
+            logging.WARNING if transition.warning else logging.INFO,
+            transition.message or transition.reason,
+            extra=fields(
+                kind=obj.KIND.kind,
+                namespace=obj.metadata.namespace,
+                name=obj.metadata.name,
+                condition=transition.condition,
+                status=transition.status.value,
+                reason=transition.reason,
+            ),
+        )
+        try:
+            await cluster.create_event(
+                {**obj.model_dump(mode="json", by_alias=True, include={"api_version", "kind", "metadata"})},
+                name=event_name(obj, transition),
+                reason=transition.reason,
+                note=transition.message,
+                warning=transition.warning,
+                controller=controller,
+                at=transition.since,
+            )
+        except ApiError as error:
+            log.warning("event not posted", extra=fields(reason=transition.reason, error=str(error)))

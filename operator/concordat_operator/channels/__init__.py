@@ -1,0 +1,1 @@
+"""Release channels: which release subscribers are offered."""

@@ -1,0 +1,148 @@
+"""A ReleaseChannel: which release it points to, who is to get it, and what became of it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from concordat.api import ConditionSet, Reason, Release, ReleaseChannel, Role, Site, is_true
+from concordat.api.release import ReleaseChannelStatus
+from concordat.api.types import NameRef
+from concordat_operator.releases.plan import answer, rollout
+from concordat_operator.rounds.select import Finding
+from concordat_operator.text import names
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that a decision about a channel depends on."""
+
+    channel: ReleaseChannel
+    target: Release | Finding
+    """The release it points to, or why it points to none."""
+    subscribers: tuple[Site, ...]
+    """The sites that follow it, by name."""
+    copies: tuple[Release, ...]
+    """The copies of the target in their namespaces."""
+    later: tuple[Site, ...]
+    """The subscribers that use a release of a higher sequence than the target's."""
+
+    @property
+    def lacking(self) -> tuple[Site, ...]:
+        """The subscribers that have no copy yet and are to get one."""
+        if isinstance(self.target, Finding) or self.target.spec.sequence == 0:
+            return ()
+        have = {copy.metadata.namespace for copy in self.copies}
+        return tuple(s for s in self.subscribers if s.metadata.namespace not in have and reachable(s))
+
+
+def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> Observed:
+    """Collect. `releases` are all there are, of the hub and of the sites."""
+    hub = channel.metadata.namespace
+    target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
+    subscribers = tuple(sorted((s for s in sites if follows(s, channel)), key=lambda s: s.metadata.name))
+    spaces = {s.metadata.namespace for s in subscribers}
+    name = None if isinstance(target, Finding) else target.metadata.name
+    copies = tuple(r for r in releases if r.metadata.namespace in spaces and r.metadata.name == name)
+    ahead = _use_later(target, releases)
+    later = tuple(s for s in subscribers if s.metadata.namespace in ahead)
+    return Observed(channel, target, subscribers, copies, later)
+
+
+def follows(site: Site, channel: ReleaseChannel) -> bool:
+    """Whether a site subscribes to the channel."""
+    return (
+        site.spec.role is Role.TRAINER
+        and site.spec.channel == channel.metadata.name
+        and site.federation(channel.spec.federation) is not None
+        and site.metadata.deletion_timestamp is None
+    )
+
+
+def reachable(site: Site) -> bool:
+    """Whether the site's key is accepted, so that its answer can be believed."""
+    return is_true(site.status.conditions, "Accepted")
+
+
+def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
+    """The channel's status; `now` holds its present conditions."""
+    target = seen.target
+    now.drop("Reconciling")
+    if isinstance(target, Finding):
+        now.set("Ready", False, target.reason, target.message)
+        return ReleaseChannelStatus(
+            observed_generation=generation,
+            conditions=now.list(),
+            release=None,
+            sequence=None,
+            rollout=None,
+            summary=None,
+        )
+    in_use = sum(is_true(copy.status.conditions, "Champion") for copy in seen.copies)
+    done = rollout(seen.copies).model_copy(update={"adopted": in_use})
+    name = target.metadata.name
+    decided = {c.metadata.namespace for c in seen.copies if answer(c) is not None}
+    undecided = [s.metadata.name for s in seen.subscribers if s.metadata.namespace not in decided]
+    if seen.later:
+        now.set("Ready", False, Reason.CANNOT_ROLL_BACK, _why_not_back(target, seen.later))
+    elif target.spec.sequence == 0:
+        now.set("Ready", True, Reason.GENESIS, f"{name} is the start of the federation; it is not offered to sites.")
+    elif undecided:
+        message = f"{name}: waiting for {names(undecided)} to decide."
+        now.set("Ready", False, Reason.IN_PROGRESS, message)
+        now.set("Reconciling", True, Reason.IN_PROGRESS, message)
+    else:
+        now.set("Ready", True, Reason.ROLLED_OUT, f"{name}: {in_use} use it, {done.rejected} rejected it.")
+    return ReleaseChannelStatus(
+        observed_generation=generation,
+        conditions=now.list(),
+        release=NameRef(name=name),
+        sequence=target.spec.sequence,
+        rollout=done,
+        summary=f"{in_use} use it, {done.rejected} rejected, of {len(seen.subscribers)}",
+    )
+
+
+def _use_later(target: Release | Finding, releases: Sequence[Release]) -> set[str]:
+    """Return the namespaces whose champion in the target's federation has a higher sequence than the target."""
+    if isinstance(target, Finding):
+        return set()
+    return {
+        release.metadata.namespace
+        for release in releases
+        if release.spec.federation == target.spec.federation
+        and release.spec.sequence > target.spec.sequence
+        and is_true(release.status.conditions, "Champion")
+    }
+
+
+def _why_not_back(target: Release, later: Sequence[Site]) -> str:
+    name = target.metadata.name
+    return (
+        f"{name} has sequence {target.spec.sequence}, and {names(s.metadata.name for s in later)} already use a higher "
+        "one: sites do not go back to an earlier release yet. Point the channel to what they use, or run a round "
+        f"with parent.releaseRef {name}: its release gets a higher sequence."
+    )
+
+
+def _target(channel: ReleaseChannel, releases: Sequence[Release]) -> Release | Finding:
+    spec = channel.spec
+    mine = [r for r in releases if r.spec.federation == spec.federation and r.metadata.deletion_timestamp is None]
+    if spec.release is not None:
+        found = next((r for r in mine if r.metadata.name == spec.release), None)
+        if found is None:
+            return Finding(
+                Reason.NO_RELEASE,
+                f"spec.release: Release {spec.release!r} of federation {spec.federation!r} does not exist here.",
+            )
+        if not is_true(found.status.conditions, "Approved"):
+            return Finding(
+                Reason.RELEASE_NOT_APPROVED, f"spec.release: Release {spec.release!r} is not approved; pin another."
+            )
+        return found
+    approved = [r for r in mine if is_true(r.status.conditions, "Approved")]
+    newest = max(approved, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
+    return newest or Finding(
+        Reason.NO_RELEASE,
+        f"No Release of federation {spec.federation!r} is approved yet; a federation starts with one of sequence 0.",
+    )

@@ -1,0 +1,64 @@
+"""A ReleaseChannel: follow its release, offer it to the sites that subscribe (`plan.channel`)."""
+
+from __future__ import annotations
+
+import logging
+
+from concordat.api import ConditionSet, Release, ReleaseChannel, Site
+from concordat.api.release import copy_name
+from concordat.api.types import LABEL_RELEASE, LABEL_SITE, ObjectMeta
+from concordat.controller import ApiError, Key, Result, Unavailable, fields, write_status
+from concordat_operator.channels.plan import Observed, describe, observe
+from concordat_operator.create import create_once
+from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.releases.plan import copy_spec
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+
+
+class ChannelReconciler:
+    """Distributes approved releases."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, key: Key) -> Result:
+        """Offer the channel's release where it is lacking, then count."""
+        hub = self._hub
+        channel = hub.cache.get(ReleaseChannel, *key)
+        if channel is None or key[0] != hub.settings.namespace or channel.metadata.deletion_timestamp is not None:
+            return Result()
+        seen = self._observe(channel)
+        if isinstance(seen.target, Release):
+            for site in seen.lacking:
+                await self._offer(seen.target, site)
+            seen = self._observe(channel)
+        now = ConditionSet(channel.status.conditions, channel.metadata.generation, hub.clock.now())
+        await write_status(hub.cluster, channel, describe(seen, now, channel.metadata.generation), FIELD_MANAGER)
+        return Result(LOOK_SECONDS if seen.lacking else None)
+
+    def _observe(self, channel: ReleaseChannel) -> Observed:
+        return observe(channel, self._hub.cache.list(Release), self._hub.cache.list(Site))
+
+    async def _offer(self, release: Release, site: Site) -> None:
+        metadata = ObjectMeta(
+            name=copy_name(release),
+            namespace=site.metadata.namespace,
+            labels={
+                **release.metadata.labels,
+                LABEL_RELEASE: release.metadata.name,
+                LABEL_SITE: site.metadata.name,
+            },
+        )
+        spec = copy_spec(release, release.status.lineage, deadline=False)
+        try:
+            await create_once(self._hub.cluster, Release(metadata=metadata, spec=spec))
+        except Unavailable:
+            raise
+        except ApiError as error:
+            # One site that cannot be reached must not keep the release from the others.
+            log.warning(
+                "not offered", extra=fields(release=release.metadata.name, site=site.metadata.name, error=error)
+            )

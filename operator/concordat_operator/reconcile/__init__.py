@@ -1,1 +1,0 @@
-"""One short reconcile per kind: observe, plan, act, write the status once."""

@@ -1,0 +1,1 @@
+"""Releases and their copies in the namespaces of sites and evaluators."""

@@ -1,0 +1,97 @@
+"""A namespace's copy of a Release: launch the evaluation Job after the agent staged it, show how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api.release import ReleaseStatus
+from concordat.controller import JOB, Forbidden, Invalid, Result, write_status
+from concordat.jobs import JobError, evaluation_job, failure, outcome
+from concordat.protocol.artifact_types import LINEAGE_FILE, MAX_LINEAGE
+from concordat.statements import StatementError, unverified
+from concordat.statements.contract import read_contract
+from concordat.statements.fields import predicate_type
+from concordat.statements.names import CONTRACT
+from concordat_operator import metrics
+from concordat_operator.create import create_job
+from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.releases.plan import COPY_CONDITIONS, CopyStep, answer, next_copy_step
+from concordat_operator.rounds.select import Finding
+
+
+class CopyReconciler:
+    """Attends to the copies of Releases in the namespaces of sites and evaluators."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, copy: Release) -> Result:
+        """Do the next step of one copy."""
+        hub = self._hub
+        job = hub.cache.get(JOB, *copy.key)
+        step = next_copy_step(copy, job)
+        if step is CopyStep.LAUNCH:
+            await self._launch(copy)
+        elif step is CopyStep.REPORT:
+            await self._write(copy, await self._progress(job) if job is not None else None)
+        return Result()
+
+    async def _launch(self, copy: Release) -> None:
+        hub, space = self._hub, copy.metadata.namespace
+        site = hub.cache.get(Site, space, space)
+        if site is None:
+            return
+        try:
+            job = evaluation_job(copy, site, runtime_class=await self._runtime_class(copy))
+            await create_job(hub.cluster, job)
+        except (JobError, Forbidden, Invalid) as error:
+            why = Finding(Reason.JOB_NOT_ALLOWED, f"The evaluation Job could not be created: {error}.")
+            await self._write(copy, (False, why))
+        else:
+            metrics.JOBS.labels("evaluate").inc()
+
+    async def _runtime_class(self, copy: Release) -> str | None:
+        """The RuntimeClass that the round's contract names; the round itself may be gone."""
+        if copy.spec.lineage is None:
+            return None
+        lines = await self._hub.registry.read(copy.spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
+        for line in lines.splitlines():
+            try:
+                statement = unverified(line)
+                if predicate_type(statement) == CONTRACT:
+                    return read_contract(statement)[0].runtime_class_name
+            except StatementError:
+                continue  # The agent judges the bundle; here only the contract is wanted.
+        return None
+
+    async def _write(self, copy: Release, measured: tuple[bool | None, Finding] | None) -> None:
+        hub = self._hub
+        conditions = ConditionSet(
+            (c for c in copy.status.conditions if c.type in COPY_CONDITIONS),
+            copy.metadata.generation,
+            hub.clock.now(),
+        )
+        if measured is not None:
+            holds, found = measured
+            conditions.set("Validated", holds, found.reason, found.message)
+        reply = answer(copy)
+        if reply is not None:
+            conditions.set("Ready", reply.is_true, Reason(reply.reason), reply.message)
+        elif measured is not None and measured[0] is False:
+            conditions.set("Ready", False, measured[1].reason, measured[1].message)
+        else:
+            conditions.set("Ready", False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
+        status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())
+        await write_status(hub.cluster, copy, status, FIELD_MANAGER, COPY_CONDITIONS)
+
+    async def _progress(self, job: Mapping[str, Any]) -> tuple[bool | None, Finding]:
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        ended = outcome(job)
+        if ended is None:
+            message = f"The evaluation Job runs: kubectl logs job/{name} -n {space}."
+            return None, Finding(Reason.VALIDATING, message)
+        if ended.completed is not None:
+            return True, Finding(Reason.VALIDATED, "The evaluation Job measured the release.")
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))

@@ -1,0 +1,189 @@
+"""A Release of the hub: have it judged, sign it when it passed. A copy: launch its Job, show how it went."""
+
+from __future__ import annotations
+
+import asyncio
+
+from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api.release import ReleaseStatus, copy_name
+from concordat.api.round_status import EvaluationStatus
+from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
+from concordat.controller import Key, Result, write_status
+from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
+from concordat.statements import PublicKey, StatementError, open_bundle, unverified
+from concordat.statements.release import ReleaseStatement
+from concordat_operator import metrics
+from concordat_operator.create import create_once
+from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.releases.copies import CopyReconciler
+from concordat_operator.releases.plan import (
+    UNDECIDED,
+    Step,
+    answer,
+    copy_spec,
+    decided,
+    evaluators_copy,
+    next_step,
+    rollout,
+)
+from concordat_operator.rounds.select import Finding, evaluator
+from concordat_operator.signing import publish_release
+from concordat_operator.text import until
+
+LOOK_SECONDS = 15.0
+
+
+class ReleaseReconciler:
+    """Attends to Releases, the hub's and the namespaces' copies."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._copies = CopyReconciler(hub)
+
+    async def __call__(self, key: Key) -> Result:
+        """Do the next step of one Release. Raises Transient when the registry or the API server is out of reach."""
+        hub = self._hub
+        release = hub.cache.get(Release, *key)
+        if release is None:
+            return Result()
+        if key[0] != hub.settings.namespace:
+            return await self._copies(release)
+        return await self._release(release)
+
+    async def _release(self, release: Release) -> Result:
+        hub, now = self._hub, self._hub.clock.now()
+        sites = hub.cache.list(Site)
+        copies = [r for r in hub.cache.list(Release) if r.metadata.name == copy_name(release) and r.key != release.key]
+        judged = evaluators_copy(release, copies, sites)
+        judge = evaluator(release.spec.federation, sites)
+        step = next_step(release, judged, judge, now)
+        lineage, figures = release.status.lineage, release.status.evaluation
+        found: Finding | None = None
+        if step is Step.CHECK:
+            found = await self._check(release)
+        elif step is Step.ASK and judge is not None:
+            await self._ask(release, judge)
+            found = Finding(Reason.EVALUATING, f"{judge.metadata.name} is judging the candidate.")
+        elif step is Step.SIGN and judged is not None:
+            found, lineage, figures = await self._sign(release, judged, sites)
+        elif step is Step.EXPIRE:
+            found = _expired(release, judged)
+        elif not decided(release) and judged is None and judge is None:
+            found = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
+        await self._write(release, found, lineage, figures, [c for c in copies if c is not judged])
+        return Result(_look_again(release, found))
+
+    async def _check(self, release: Release) -> Finding:
+        """Whether the artifacts of the start of a federation are there."""
+        try:
+            for ref in (release.spec.base, release.spec.adapter):
+                await self._hub.registry.files(ref)
+        except PERMANENT_REGISTRY_ERRORS as error:
+            return Finding(
+                Reason.ARTIFACT_UNREADABLE,
+                f"{error}: push it; the registry is looked at again every {LOOK_SECONDS:.0f} s.",
+            )
+        return Finding(Reason.GENESIS, "The start of the federation, made by people; its artifacts are there.")
+
+    async def _ask(self, release: Release, judge: Site) -> None:
+        metadata = ObjectMeta(
+            name=copy_name(release),
+            namespace=judge.metadata.namespace,
+            labels={**release.metadata.labels, LABEL_RELEASE: release.metadata.name},
+        )
+        spec = copy_spec(release, release.spec.lineage, deadline=True)
+        await create_once(self._hub.cluster, Release(metadata=metadata, spec=spec))
+
+    async def _sign(
+        self, release: Release, judged: Release, sites: list[Site]
+    ) -> tuple[Finding, ArtifactRef | None, EvaluationStatus | None]:
+        """Verify the evaluator's signed verdict, and if it passed sign the release that rests on it."""
+        hub, spec, said = self._hub, release.spec, judged.status.decision
+        name = judged.metadata.namespace
+        key = next((s.status.accepted_key for s in sites if s.key == (name, name)), None)
+        reply = answer(judged)
+        if said is None or reply is None or key is None or spec.lineage is None or spec.contract_digest is None:
+            why = reply.message if reply is not None else "it signed nothing"
+            return Finding(Reason.REJECTED, f"{name} gave no signed verdict: {why}"), None, None
+        try:
+            verdict = await hub.registry.read(said.statement, STATEMENT_FILE)
+            open_bundle(verdict, [PublicKey.from_pem(key.public_key)])
+            if not reply.is_true:
+                return Finding(Reason.REJECTED, reply.message), None, said.evaluation
+            lineage = await self._publish(release, verdict, {name: PublicKey.from_pem(key.public_key)})
+        except (StatementError, LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
+            return Finding(Reason.REJECTED, f"{name}'s verdict cannot be relied on: {error}."), None, None
+        return Finding(Reason.APPROVED, reply.message), lineage, said.evaluation
+
+    async def _publish(self, release: Release, verdict: bytes, judges: dict[str, PublicKey]) -> ArtifactRef:
+        """Sign the release, and see with a site's eyes that the whole chain holds before anybody else looks."""
+        hub, spec = self._hub, release.spec
+        trust = hub.keys.trust(judges)
+        if spec.lineage is None or spec.contract_digest is None:
+            raise LineageError("spec.lineage and spec.contractDigest must be set")
+        candidate = await hub.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
+        adapter = (await hub.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
+        found: Lineage = await asyncio.to_thread(
+            verify_candidate, candidate, trust, adapter_sha256=adapter, contract_digest=spec.contract_digest
+        )
+        statement = ReleaseStatement(
+            subject=adapter,
+            federation=spec.federation,
+            sequence=spec.sequence,
+            supersedes=spec.parent.digest if spec.parent is not None else None,
+            contract=spec.contract_digest,
+            provenance=found.aggregation_id,
+            evaluation=unverified(verdict).id,
+        )
+        lines, ref = await publish_release(hub.registry, hub.keys, statement, candidate, verdict)
+        await asyncio.to_thread(
+            verify_release,
+            lines,
+            trust,
+            adapter_sha256=adapter,
+            contract_digest=spec.contract_digest,
+            sequence=spec.sequence,
+        )
+        return ref
+
+    async def _write(
+        self,
+        release: Release,
+        found: Finding | None,
+        lineage: ArtifactRef | None,
+        figures: EvaluationStatus | None,
+        copies: list[Release],
+    ) -> None:
+        hub = self._hub
+        conditions = ConditionSet(release.status.conditions, release.metadata.generation, hub.clock.now())
+        if found is not None:
+            holds = {Reason.APPROVED: True, Reason.GENESIS: True, Reason.EVALUATING: None, Reason.NO_EVALUATOR: None}
+            conditions.set("Approved", holds.get(found.reason, False), found.reason, found.message)
+            if release.spec.sequence > 0:
+                conditions.set("Evaluated", holds.get(found.reason, False), found.reason, found.message)
+            good = conditions.is_true("Approved")
+            conditions.set("Ready", good, found.reason, found.message)
+        status = ReleaseStatus(
+            observed_generation=release.metadata.generation,
+            conditions=conditions.list(),
+            lineage=lineage,
+            evaluation=figures,
+            rollout=rollout(copies) if copies else None,
+        )
+        written = await write_status(hub.cluster, release, status, FIELD_MANAGER)
+        if written and found is not None and found.reason not in UNDECIDED:
+            metrics.RELEASES.labels(found.reason.value).inc()
+
+
+def _expired(release: Release, judged: Release | None) -> Finding:
+    deadline = until(release.spec.deadline) if release.spec.deadline is not None else "the deadline"
+    who = f"{judged.metadata.namespace} did not answer" if judged is not None else "No evaluator could be asked"
+    return Finding(Reason.EVALUATION_DEADLINE_EXCEEDED, f"{who} by {deadline}.")
+
+
+def _look_again(release: Release, found: Finding | None) -> float | None:
+    if found is not None and found.reason is Reason.ARTIFACT_UNREADABLE:
+        return LOOK_SECONDS
+    return LOOK_SECONDS if not decided(release) and release.spec.deadline is not None else None

@@ -1,0 +1,1 @@
+"""Rounds: select, contract, wait, aggregate, evaluate, release."""

@@ -1,0 +1,160 @@
+"""Steps 7 and 8 of a round: the aggregator Job, and what the operator makes of its report."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from concordat.api import ConditionSet, Reason, Release, Update
+from concordat.api.round_status import AggregateStatus, ContractStatus
+from concordat.api.types import ArtifactRef
+from concordat.api.update import UpdateStatus, Verdict
+from concordat.controller import JOB, write_status
+from concordat.jobs import aggregation_job, outcome
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest, SubmittedUpdate
+from concordat.protocol.artifact_types import AGGREGATION_REQUEST
+from concordat.protocol.contract import Contract
+from concordat_operator import metrics
+from concordat_operator.create import create_job
+from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
+from concordat_operator.rounds.aggregation_result import confirm, request_of, result
+from concordat_operator.rounds.plan import Observed
+from concordat_operator.signing import publish_judgement, repository_of
+from concordat_operator.sites.quarantine import quarantine
+from concordat_operator.text import until
+
+CONDITIONS = ("Verified",)
+_HISTORY = 20
+
+
+class Aggregation:
+    """Starts the aggregator, confirms what it found, and signs it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def start(self, seen: Observed, signed: ContractStatus) -> None:
+        """Push the request and create the Job. The Job fixes what was asked: a later submission is not in it."""
+        hub, contract = self._hub, _contract(seen)
+        request = AggregationRequest(
+            contract=signed.artifact,
+            contract_digest=signed.sha256,
+            contract_key=hub.keys.contract.public.to_pem(),
+            submissions=[
+                SubmittedUpdate(site=slot.site, artifact=sent.artifact, statement=sent.statement)
+                for slot in seen.slots
+                if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
+            ],
+            previous=self._previous(contract),
+            history={
+                slot.site: past
+                for slot in seen.slots
+                if slot.update is not None and (past := self._history(slot.update))
+            },
+        )
+        files = {request.FILE: request.to_bytes()}
+        ref = await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files)
+        job = aggregation_job(
+            seen.round, contract, request=ref, image=hub.settings.operator_image, registry_url=hub.settings.registry_url
+        )
+        await create_job(hub.cluster, job)
+
+    async def judge(self, seen: Observed, signed: ContractStatus) -> AggregateStatus | None:
+        """Confirm the report, sign it, show the verdicts. None: the Job has to run again, its result is gone.
+
+        Raises Terminal if the report is not what was asked for, RegistryUnavailable.
+        """
+        hub, contract, job = self._hub, _contract(seen), seen.job
+        ended = outcome(job)
+        if job is None or ended is None or ended.completed is None:
+            raise ValueError("the aggregator has not ended")
+        space, name = job["metadata"]["namespace"], job["metadata"]["name"]
+        found = result(await hub.cluster.list_pods(space, name))
+        if found is None:
+            # The pod went before its result was read. The same request gives the same result.
+            await hub.cluster.delete(JOB, space, name, job["metadata"]["uid"])
+            return None
+        report = await confirm(hub.registry, found, request_of(job), signed.sha256)
+        judgement = await publish_judgement(
+            hub.registry, hub.keys, contract, signed, report, consents=_consents(seen, report), at=ended.completed
+        )
+        await self._show(seen, report, judgement.verdicts)
+        for site in report.quarantined:
+            await quarantine(hub.cluster, hub.settings.namespace, site, _why(seen, report, site, ended.completed))
+        return AggregateStatus(
+            report=found.report,
+            adapter=report.adapter,
+            lineage=judgement.lineage,
+            reason=report.reason,
+            message=report.message,
+            rejected=report.rejected,
+            quarantined=sorted(report.quarantined)[:20],
+        )
+
+    def _previous(self, contract: Contract) -> ArtifactRef | None:
+        """The adapter that the parent was made from."""
+        space, name = contract.round.namespace, contract.parent_release.name
+        release = self._hub.cache.get(Release, space, name)
+        return release.spec.parent if release is not None else None
+
+    def _history(self, update: Update) -> list[str]:
+        """The relative norms of the site's verified updates in earlier rounds of the federation, oldest first."""
+        spec, made = update.spec, update.metadata.creation_timestamp
+        past = [
+            (other.metadata.creation_timestamp, other.metadata.name, other.status.verdict.measurements["relativeNorm"])
+            for other in self._hub.cache.list(Update, update.metadata.namespace)
+            if other.spec.federation == spec.federation
+            and other.status.verdict is not None
+            and other.status.verdict.reason == Reason.VERIFIED
+            and "relativeNorm" in other.status.verdict.measurements
+            and made is not None
+            and other.metadata.creation_timestamp is not None
+            and other.metadata.creation_timestamp < made
+        ]
+        return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
+
+    async def _show(self, seen: Observed, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
+        updates = {slot.site: slot.update for slot in seen.slots}
+        for judged in report.verdicts:
+            update = updates.get(judged.site)
+            if update is None:
+                continue
+            conditions = ConditionSet(
+                (c for c in update.status.conditions if c.type in CONDITIONS),
+                update.metadata.generation,
+                self._hub.clock.now(),
+            )
+            message = f"{judged.message[:1000]}."
+            conditions.set("Verified", judged.passed, Reason(judged.reason), message)
+            verdict = Verdict(
+                reason=judged.reason,
+                norm=judged.norm,
+                measurements=judged.measurements,
+                alerts=judged.alerts,
+                statement=verdicts[judged.site],
+            )
+            status = UpdateStatus(conditions=conditions.list(), verdict=verdict)
+            if await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS):
+                metrics.VERDICTS.labels(judged.reason).inc()
+                for alert in judged.alerts:
+                    metrics.ALERTS.labels(alert).inc()
+                if judged.site in report.quarantined:
+                    metrics.QUARANTINES.inc()
+
+
+def _why(seen: Observed, report: AggregationReport, site: str, at: datetime) -> str:
+    judged = next(judged for judged in report.verdicts if judged.site == site)
+    alerts = ", ".join(judged.alerts)
+    return f"Quarantined at {until(at)} in round {seen.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
+
+
+def _contract(seen: Observed) -> Contract:
+    if seen.contract is None:
+        raise ValueError("aggregation needs a contract")
+    return seen.contract
+
+
+def _consents(seen: Observed, report: AggregationReport) -> list[ArtifactRef]:
+    """The consents of the sites whose updates were accepted."""
+    accepted = {judged.site for judged in report.verdicts if judged.passed}
+    updates: list[Update] = [s.update for s in seen.slots if s.site in accepted and s.update is not None]
+    return [update.status.consent.statement for update in updates if update.status.consent is not None]

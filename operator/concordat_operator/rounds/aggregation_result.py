@@ -1,0 +1,84 @@
+"""What the aggregator Job left: read as input that may be wrong, and compared with what it was asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from concordat.api import Reason
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore
+from concordat.errors import Terminal
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest, AggregationResult, SubmittedUpdate
+from concordat.protocol.artifact_types import ADAPTER_FILE
+from concordat.protocol.document import Document, DocumentError
+
+D = TypeVar("D", bound=Document)
+
+
+def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
+    """The Job's result; None if no pod that ended well is there any more. Raises Terminal if it cannot be read."""
+    for pod in reversed(pods):
+        for status in (pod.get("status") or {}).get("containerStatuses") or []:
+            ended = (status.get("state") or {}).get("terminated") or {}
+            if ended.get("exitCode") != 0:
+                continue
+            try:
+                return AggregationResult.model_validate_json(ended.get("message") or "")
+            except ValidationError as error:
+                raise _unusable(f"its termination message is not valid: {error.errors()[0]['msg']}") from None
+    return None
+
+
+def request_of(job: Mapping[str, Any]) -> ArtifactRef:
+    """The request that a Job was started with: what was asked is what the Job says, however late it is read."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    try:
+        repository, _, digest = words[words.index("--request") + 1].partition("@")
+        return ArtifactRef(repository=repository, digest=digest)
+    except (ValueError, IndexError):
+        raise _unusable("the Job names no request") from None
+
+
+async def confirm(
+    registry: RegistryStore, found: AggregationResult, request: ArtifactRef, contract_digest: str
+) -> AggregationReport:
+    """The report, if it answers exactly the request and names an adapter that is there. Raises Terminal otherwise."""
+    try:
+        report = await _read(registry, found.report, AggregationReport)
+        asked = (await _read(registry, request, AggregationRequest)).submissions
+        digests = await registry.file_digests(report.adapter) if report.adapter is not None else {}
+    except (ArtifactNotFound, ArtifactTooLarge, DocumentError) as error:
+        raise _unusable(f"its report cannot be used: {error}") from None
+    answered = [SubmittedUpdate(site=v.site, artifact=v.artifact, statement=v.statement) for v in report.verdicts]
+    _demand(report.contract_digest == contract_digest, "its report is about another contract")
+    _demand(_by_site(answered) == _by_site(asked), "its report does not answer exactly what was submitted")
+    accepted = sorted(v.site for v in report.verdicts if v.passed)
+    _demand(all(v.statement_id for v in report.verdicts if v.passed), "an accepted update has no statement")
+    judged = {v.site for v in report.verdicts}
+    _demand(set(report.quarantined) <= judged - set(accepted), "it quarantines a site whose update it accepted")
+    _demand(report.adapter == found.adapter, "its report names another adapter than its result")
+    if report.adapter is not None:
+        _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")
+        _demand(digests.get(ADAPTER_FILE) == report.adapter_sha256, "its adapter is not the file it names")
+    return report
+
+
+async def _read(registry: RegistryStore, ref: ArtifactRef, document: type[D]) -> D:
+    return document.from_bytes(await registry.read(ref, document.FILE, document.LIMIT))
+
+
+def _by_site(submissions: Sequence[SubmittedUpdate]) -> list[SubmittedUpdate]:
+    return sorted(submissions, key=lambda s: s.site)
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise _unusable(otherwise)
+
+
+def _unusable(why: str) -> Terminal:
+    return Terminal(Reason.AGGREGATION_FAILED, f"The aggregator's result was not accepted: {why}.")

@@ -1,0 +1,45 @@
+"""Step 2: the contract, made of the round's spec and the selection."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from concordat.api import FederationRound, Site
+from concordat.protocol.contract import Contract, ContractRound, ContractSite, ParentRelease
+from concordat_operator.rounds.select import Selection
+
+
+def contract(round_: FederationRound, selection: Selection, runtime_class: str | None, now: datetime) -> Contract:
+    """The contract; deadlines count from `now`, to the second."""
+    spec, opens = round_.spec, now.replace(microsecond=0)
+    return Contract(
+        federation=spec.federation,
+        round=ContractRound(
+            name=round_.metadata.name,
+            namespace=round_.metadata.namespace,
+            uid=round_.metadata.uid,
+            generation=round_.metadata.generation,
+        ),
+        base=selection.parent.spec.base,
+        parent=selection.parent.spec.adapter,
+        parent_release=ParentRelease(name=selection.parent.metadata.name, sequence=selection.parent.spec.sequence),
+        sites=[_site(site) for site in selection.sites],
+        quorum=spec.quorum,
+        budget=spec.budget,
+        recipe=spec.recipe.model_copy(update={"image": selection.image}),
+        gates=spec.gates,
+        screening=spec.screening,
+        aggregation=spec.aggregation,
+        evaluation=spec.evaluation,
+        runtime_class_name=runtime_class,
+        opens=opens,
+        consent_deadline=opens + timedelta(seconds=spec.deadlines.consent_seconds),
+        submission_deadline=opens + timedelta(seconds=spec.deadlines.submission_seconds),
+    )
+
+
+def _site(site: Site) -> ContractSite:
+    key = site.status.accepted_key
+    if key is None:
+        raise ValueError(f"site {site.metadata.name} was selected without an accepted key")
+    return ContractSite(name=site.metadata.name, key_thumbprint=key.thumbprint, public_key=key.public_key)

@@ -1,0 +1,153 @@
+"""Step 1: the parent, the image, and the sites that are asked; or why the round cannot start."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
+from concordat.api.rules import shortage
+from concordat_operator.text import count, names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One word why, and one sentence for people, with what to do."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the contract is made of."""
+
+    parent: Release
+    sites: tuple[Site, ...]
+    """Sorted by name."""
+    image: str
+
+
+def select(
+    round_: FederationRound,
+    *,
+    sites: Sequence[Site],
+    releases: Sequence[Release],
+    channels: Sequence[ReleaseChannel],
+    default_image: str | None,
+    quarantined: Container[str] = (),
+) -> Selection | Finding:
+    """Choose. `releases` and `channels` are the hub's; `sites` are all there are, `quarantined` names some of them."""
+    spec = round_.spec
+    parent = _parent(round_, releases, channels)
+    if isinstance(parent, Finding):
+        return parent
+    image = spec.recipe.image or default_image
+    if image is None:
+        return Finding(
+            Reason.NO_IMAGE,
+            "No image for the training Job: set spec.recipe.image, or learningImage of the operator's chart.",
+        )
+    if evaluator(spec.federation, sites) is None:
+        return Finding(
+            Reason.NO_EVALUATOR,
+            f"No Site with role Evaluator takes part in federation {spec.federation!r} and is Ready: the candidate "
+            "could not be judged. Install one with the concordat-site chart.",
+        )
+    fit = [site for site in sites if eligible(round_, site)]
+    held_out = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
+    found = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
+    if isinstance(found, Finding) and held_out:
+        return Finding(found.reason, f"{found.message} Quarantined: {names(held_out)}.")
+    return found
+
+
+def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Site]) -> Selection | Finding:
+    spec = round_.spec
+    if not fit:
+        wanted = ",".join(f"{k}={v}" for k, v in sorted(spec.sites.match_labels.items())) or "any labels"
+        return Finding(
+            Reason.NO_ELIGIBLE_SITE,
+            f"No Site takes part in federation {spec.federation!r}, has {wanted} and is Ready. "
+            "See kubectl get sites -A --show-labels.",
+        )
+    chosen = tuple(sorted(fit, key=lambda site: site.metadata.name)[: spec.sites.max_sites])
+    if len(chosen) < spec.quorum:
+        return Finding(
+            Reason.QUORUM_UNREACHABLE,
+            f"spec.quorum is {spec.quorum}, but {count(len(chosen), 'site')} can take part "
+            f"({names(site.metadata.name for site in chosen)}): lower it, or bring more sites to Ready.",
+        )
+    policy = spec.aggregation
+    lack = shortage(policy.rule, policy.pre_aggregation, policy.max_faulty_sites, len(chosen))
+    if lack is not None:
+        return Finding(Reason.TOO_MANY_FAULTS, f"{lack}: lower it, or bring more sites to Ready.")
+    if policy.reference_site is not None and policy.reference_site not in {site.metadata.name for site in chosen}:
+        return Finding(
+            Reason.REFERENCE_MISSING,
+            f"aggregation.referenceSite {policy.reference_site!r} cannot take part: bring it to Ready.",
+        )
+    return Selection(parent, chosen, image)
+
+
+def eligible(round_: FederationRound, site: Site) -> bool:
+    """Whether a site is asked to take part."""
+    wanted = round_.spec.sites.match_labels.items()
+    return (
+        site.spec.role is Role.TRAINER
+        and site.federation(round_.spec.federation) is not None
+        and wanted <= site.metadata.labels.items()
+        and present(site)
+    )
+
+
+def present(site: Site) -> bool:
+    """Whether the hub accepted the site's key and its agent was heard from lately."""
+    conditions = site.status.conditions
+    return (
+        site.metadata.deletion_timestamp is None
+        and site.status.accepted_key is not None
+        and is_true(conditions, "Accepted")
+        and is_true(conditions, "Ready")
+    )
+
+
+def evaluator(federation: str, sites: Sequence[Site]) -> Site | None:
+    """The evaluator of a federation: the first by name that is present."""
+    fit = [s for s in sites if s.spec.role is Role.EVALUATOR and s.federation(federation) is not None and present(s)]
+    return min(fit, key=lambda site: site.metadata.name, default=None)
+
+
+def _parent(
+    round_: FederationRound, releases: Sequence[Release], channels: Sequence[ReleaseChannel]
+) -> Release | Finding:
+    spec = round_.spec
+    if spec.parent.channel_ref is not None:
+        channel = next((c for c in channels if c.metadata.name == spec.parent.channel_ref.name), None)
+        where = f"spec.parent.channelRef: ReleaseChannel {spec.parent.channel_ref.name!r}"
+        if channel is None:
+            return Finding(Reason.PARENT_NOT_FOUND, f"{where} does not exist in this namespace: create it.")
+        if channel.status.release is None:
+            return Finding(
+                Reason.PARENT_NOT_FOUND, f"{where} points to no release yet: pin one, or apply the first Release."
+            )
+        name = channel.status.release.name
+    else:
+        name = spec.parent.release_ref.name if spec.parent.release_ref else ""
+        where = "spec.parent.releaseRef"
+    release = next((r for r in releases if r.metadata.name == name), None)
+    if release is None or release.metadata.deletion_timestamp is not None:
+        return Finding(Reason.PARENT_NOT_FOUND, f"{where}: Release {name!r} does not exist in this namespace.")
+    if release.spec.federation != spec.federation:
+        return Finding(
+            Reason.PARENT_NOT_FOUND,
+            f"{where}: Release {name!r} belongs to federation {release.spec.federation!r}, "
+            f"the round to {spec.federation!r}.",
+        )
+    approved = find(release.status.conditions, "Approved")
+    if approved is None or not approved.is_true:
+        why = approved.message if approved is not None else "it has not been looked at yet."
+        unreadable = approved is not None and approved.reason == Reason.ARTIFACT_UNREADABLE
+        reason = Reason.PARENT_NOT_FOUND if unreadable else Reason.PARENT_NOT_APPROVED
+        return Finding(reason, f"{where}: Release {name!r} is not approved: {why}")
+    return release

@@ -1,0 +1,98 @@
+"""Where each site of a round stands: in, handed in, or out and why. Read from its Update and the time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from concordat.api import Reason, Update, find, is_true
+from concordat.api.round_status import Counts, DroppedOut
+from concordat.protocol.contract import Contract
+from concordat_operator.text import until
+
+STEPS = ("Consented", "AttestationValid", "Staged", "Trained", "Submitted", "Verified")
+"""What a site passes through; False in one of them puts it out, unless the step is still going on."""
+
+_PENDING = frozenset({Reason.TRAINING, Reason.WAITING, Reason.IN_PROGRESS})
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One site of a round."""
+
+    site: str
+    update: Update | None
+    out: DroppedOut | None
+
+    @property
+    def submitted(self) -> bool:
+        """Whether the site handed in an update that nothing speaks against yet."""
+        return self.out is None and self.has("Submitted")
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether something may still come of the site."""
+        return self.out is None and not self.has("Submitted")
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the hub judged the update and rejected it."""
+        return self.out is not None and self.out.step == "Verified"
+
+    def has(self, condition: str) -> bool:
+        """Whether that step is done."""
+        return self.update is not None and is_true(self.update.status.conditions, condition)
+
+
+def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> tuple[Slot, ...]:
+    """All sites of the contract, by name. `updates` are the round's, by site."""
+    return tuple(
+        Slot(site.name, update := updates.get(site.name), _out(site.name, update, contract, now))
+        for site in contract.sites
+    )
+
+
+def counts(all_slots: Iterable[Slot]) -> Counts:
+    """How far the sites are."""
+    found = tuple(all_slots)
+
+    def having(condition: str) -> int:
+        return sum(slot.has(condition) for slot in found)
+
+    return Counts(
+        selected=len(found),
+        consented=having("Consented"),
+        trained=having("Trained"),
+        submitted=having("Submitted"),
+        verified=having("Verified"),
+        out=sum(slot.out is not None for slot in found),
+    )
+
+
+def next_deadline(contract: Contract, all_slots: Iterable[Slot], now: datetime) -> datetime | None:
+    """When waiting ends for somebody; None when nobody is waited for."""
+    waiting = [slot for slot in all_slots if slot.waited_for]
+    deadlines = [contract.submission_deadline] if waiting else []
+    if any(not slot.has("Consented") for slot in waiting):
+        deadlines.append(contract.consent_deadline)
+    return min((deadline for deadline in deadlines if deadline > now), default=None)
+
+
+def _out(site: str, update: Update | None, contract: Contract, now: datetime) -> DroppedOut | None:
+    conditions = update.status.conditions if update is not None else []
+    failed = [c for step in STEPS if (c := find(conditions, step)) is not None and c.is_false]
+    for condition in failed:
+        if condition.reason not in _PENDING:
+            return DroppedOut(site=site, step=condition.type, reason=condition.reason, message=condition.message)
+    if is_true(conditions, "Submitted"):
+        return None
+    for step, deadline in (("Consented", contract.consent_deadline), ("Submitted", contract.submission_deadline)):
+        if not is_true(conditions, step) and now >= deadline:
+            return DroppedOut(
+                site=site,
+                step=step,
+                reason=Reason.DEADLINE_EXCEEDED,
+                message=f"No answer by {until(deadline)}; the site's {step} condition was awaited.",
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Sites: enrolment, heartbeat, quarantine."""

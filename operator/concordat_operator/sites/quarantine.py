@@ -1,0 +1,39 @@
+"""Which sites are not asked: a ConfigMap of the hub, so that no site can take itself out, and any hub admin can.
+
+One key a site, with a sentence why. Removing the key ends the quarantine.
+"""
+
+from __future__ import annotations
+
+from concordat.controller import CONFIGMAP, Cluster, NotFound
+
+QUARANTINE_NAME = "concordat-quarantine"
+
+
+async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Site to the reason it is not asked."""
+    try:
+        found = await cluster.get(CONFIGMAP, namespace, QUARANTINE_NAME)
+    except NotFound:
+        return {}
+    return dict(found.get("data") or {})
+
+
+async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> None:
+    """Put a site in, beside those that are in."""
+    # A field manager of its own for each site: applying one leaves the others' keys alone.
+    await cluster.apply(
+        {
+            "apiVersion": CONFIGMAP.api_version,
+            "kind": CONFIGMAP.kind,
+            "metadata": {"name": QUARANTINE_NAME, "namespace": namespace},
+            "data": {site: why},
+        },
+        f"concordat-quarantine-{site}",
+    )
+
+
+def remedy(namespace: str, site: str) -> str:
+    """The command that ends a quarantine."""
+    patch = f'[{{"op":"remove","path":"/data/{site}"}}]'
+    return f"kubectl -n {namespace} patch configmap {QUARANTINE_NAME} --type=json -p '{patch}'"

@@ -1,0 +1,1 @@
+"""Updates: a site's part in a round, checked."""

@@ -1,0 +1,125 @@
+"""An Update: attest, launch the training Job, show how it went (`plan.update`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
+from concordat.api.update import UpdateSpec, UpdateStatus
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
+from concordat.controller import JOB, Forbidden, Invalid, Key, Result, write_status
+from concordat.jobs import JobError, failure, outcome, training_job
+from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
+from concordat.protocol.contract import Contract
+from concordat.statements import PublicKey, StatementError, open_bundle
+from concordat.statements.names import agent_id
+from concordat.statements.summary import read_summary
+from concordat_operator import metrics
+from concordat_operator.create import create_job
+from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.rounds.select import Finding
+from concordat_operator.updates.plan import CONDITIONS, Step, next_step
+
+
+class UpdateReconciler:
+    """Attends to one site's slot in a round."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, key: Key) -> Result:
+        """Do the next step of one Update. Raises Transient when the registry or the API server is out of reach."""
+        hub = self._hub
+        update = hub.cache.get(Update, *key)
+        if update is None or update.spec.round_ref.namespace != hub.settings.namespace:
+            return Result()
+        round_ = hub.cache.get(FederationRound, hub.settings.namespace, update.spec.round_ref.name)
+        if round_ is not None and round_.metadata.uid != update.spec.round_ref.uid:
+            round_ = None
+        job = hub.cache.get(JOB, *key)
+        step = next_step(update, round_, job, hub.clock.now())
+        if step is Step.REST:
+            return Result()
+        if step is Step.ATTEST:
+            proved = await self._attest(update, await hub.contract(update.spec.contract))
+            metrics.ATTESTATIONS.labels(proved.reason.value).inc()
+            await self._write(update, "AttestationValid", proved.reason is Reason.KEY_POSSESSION_PROVED, proved)
+        elif step is Step.LAUNCH:
+            await self._launch(update, await hub.contract(update.spec.contract))
+        elif step is Step.STOP:
+            if job is not None:
+                await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
+            stopped = "The round ended without this site while its training Job still ran; the Job was stopped."
+            await self._write(update, "Trained", False, Finding(Reason.STOPPED, stopped))
+        elif step is Step.REPORT and job is not None:
+            done, found = await self._progress(job)
+            await self._write(update, "Trained", done, found)
+        return Result()
+
+    async def _attest(self, update: Update, contract: Contract) -> Finding:
+        """Read the consent from the registry and judge it."""
+        consent = update.status.consent
+        if consent is None:
+            return _unproved("there is no signed consent")
+        try:
+            data = await self._hub.registry.read(consent.statement, STATEMENT_FILE, MAX_STATEMENT)
+        except PERMANENT_REGISTRY_ERRORS as error:
+            return _unproved(str(error))
+        return attested(update.spec, contract, data)
+
+    async def _launch(self, update: Update, contract: Contract) -> None:
+        hub = self._hub
+        site = hub.cache.get(Site, update.metadata.namespace, update.spec.site)
+        if site is None:
+            return
+        try:
+            await create_job(hub.cluster, training_job(contract, update, site))
+        except (JobError, Forbidden, Invalid) as error:
+            why = Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
+            await self._write(update, "Trained", False, why)
+        else:
+            metrics.JOBS.labels("train").inc()
+
+    async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        ended = outcome(job)
+        if ended is None:
+            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {space}.")
+        if ended.completed is not None:
+            return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+
+    async def _write(self, update: Update, condition: str, holds: bool, found: Finding) -> None:
+        conditions = ConditionSet(
+            (c for c in update.status.conditions if c.type in CONDITIONS),
+            update.metadata.generation,
+            self._hub.clock.now(),
+        )
+        conditions.set(condition, holds, found.reason, found.message)
+        status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
+        await write_status(self._hub.cluster, update, status, FIELD_MANAGER, CONDITIONS)
+
+
+def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:
+    """Judge a consent: a statement by the key that the contract names for this site, about this contract."""
+    site = contract.site(spec.site)
+    if site is None:
+        return _unproved(f"the contract does not name {spec.site}")
+    try:
+        said = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
+    except StatementError as error:
+        return _unproved(str(error))
+    if not said.passed or said.subject != spec.contract_digest:
+        return _unproved("the signed statement is no consent to this contract")
+    if said.site != spec.site or said.verifier != agent_id(spec.site):
+        return _unproved("the signed statement names another site")
+    return Finding(
+        Reason.KEY_POSSESSION_PROVED,
+        f"The consent is signed with key {site.key_thumbprint}. This proves possession of the key, "
+        "not what code runs at the site.",
+    )
+
+
+def _unproved(why: str) -> Finding:
+    return Finding(Reason.KEY_POSSESSION_NOT_PROVED, f"The consent is not valid: {why}.")

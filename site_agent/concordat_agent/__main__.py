@@ -1,0 +1,5 @@
+"""`python -m concordat_agent`: run the agent."""
+
+from concordat_agent.main import main
+
+main()

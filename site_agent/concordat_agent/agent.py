@@ -1,0 +1,32 @@
+"""What every reconciler of the agent needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from concordat.artifacts import RegistryStore
+from concordat.controller import Cache, Clock, Cluster
+from concordat.lineage import Trust
+from concordat_agent.policy import SitePolicy
+from concordat_agent.releases.champions import Champions
+from concordat_agent.signer import Signer
+from concordat_agent.workspace import Workspace
+
+FIELD_MANAGER = "concordat-agent"
+"""Field manager of all the agent writes."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent of one site: its connections, its rules, its keys and its records."""
+
+    site: str
+    cluster: Cluster
+    cache: Cache
+    registry: RegistryStore
+    clock: Clock
+    policy: SitePolicy
+    trust: Trust
+    signer: Signer
+    workspace: Workspace
+    champions: Champions

@@ -1,0 +1,115 @@
+"""The agent's process: reads its files, connects, and runs the three reconcilers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from concordat.api import Release, Site, Update
+from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
+from concordat.artifacts import RegistryStore
+from concordat.controller import (
+    JOB,
+    Cache,
+    Clock,
+    Cluster,
+    Controller,
+    Key,
+    Obj,
+    Options,
+    SystemClock,
+    configure,
+    fields,
+    run,
+)
+from concordat.lineage import LineageError, Trust
+from concordat.statements import StatementError, write_once_key
+from concordat_agent.agent import Agent
+from concordat_agent.policy import PolicyError, SitePolicy
+from concordat_agent.releases.champions import ChampionError, Champions
+from concordat_agent.releases.reconcile import ReleaseReconciler
+from concordat_agent.settings import Settings, SettingsError
+from concordat_agent.signer import Prepare, Signer, clipped
+from concordat_agent.site.reconcile import SiteReconciler
+from concordat_agent.updates.reconcile import UpdateReconciler
+from concordat_agent.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def main(prepare: Prepare = clipped) -> None:
+    """Run the agent until it is told to stop. Exits with 1 and one line when it cannot start.
+
+    `prepare` makes of what training changed what is sent.
+    """
+    configure()
+    try:
+        asyncio.run(serve(Settings.from_environment(), prepare))
+    except (SettingsError, PolicyError, ChampionError, StatementError, LineageError, OSError) as error:
+        log.error("cannot run", extra=fields(error=str(error)))
+        sys.exit(1)
+
+
+async def serve(
+    settings: Settings, prepare: Prepare = clipped, *, clock: Clock | None = None, stop: asyncio.Event | None = None
+) -> None:
+    """Run the agent with these settings until `stop` is set or the process is told to stop."""
+    cache, clock = Cache(), clock or SystemClock()
+    policy = SitePolicy.from_json(settings.policy.read_bytes())
+    trust = Trust.from_json(settings.trust.read_text())
+    key = write_once_key(settings.key)
+    champions = Champions(settings.history)
+    log.info("starting", extra=fields(site=settings.site, key=key.public.thumbprint, policy=policy.digest))
+    async with Cluster() as cluster, RegistryStore(settings.registry_url) as registry:
+        agent = Agent(
+            site=settings.site,
+            cluster=cluster,
+            cache=cache,
+            registry=registry,
+            clock=clock,
+            policy=policy,
+            trust=trust,
+            signer=Signer(settings.site, key, registry, policy.digest, prepare),
+            workspace=Workspace(settings.workspace),
+            champions=champions,
+        )
+        await run(
+            controllers(agent),
+            Options(
+                namespaces=[settings.site],
+                leader=None,
+                http_port=settings.http_port,
+                job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
+            ),
+            cluster=cluster,
+            cache=cache,
+            clock=clock,
+            stop=stop,
+        )
+
+
+def controllers(agent: Agent) -> list[Controller]:
+    """The reconcilers and what leads to them."""
+
+    def itself(obj: Obj) -> list[Key]:
+        return [obj.key]
+
+    def same_name(job: Obj) -> list[Key]:
+        return [(job["metadata"]["namespace"], job["metadata"]["name"])]
+
+    def the_site(obj: Obj) -> list[Key]:
+        return [(obj.metadata.namespace, agent.site)]
+
+    def updates(site: Obj) -> list[Key]:
+        return [update.key for update in agent.cache.list(Update, site.metadata.namespace)]
+
+    def releases(site: Obj) -> list[Key]:
+        return [release.key for release in agent.cache.list(Release, site.metadata.namespace)]
+
+    return [
+        # Adoption changes the Site's champion, which the Releases then show: hence Release → Site → Releases.
+        Controller("site", {Site: itself, Update: the_site, Release: the_site}, SiteReconciler(agent)),
+        Controller("update", {Update: itself, JOB: same_name, Site: updates}, UpdateReconciler(agent)),
+        Controller("release", {Release: itself, JOB: same_name, Site: releases}, ReleaseReconciler(agent)),
+    ]

@@ -1,0 +1,1 @@
+"""Releases: verify, stage, adopt or reject."""

@@ -1,0 +1,282 @@
+"""A copy of a Release: verify and stage, judge, show the champion. One step and one status write each time.
+
+The evaluator judges candidates in the same way; only what verifies and what the answer is called differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from concordat.api import ConditionSet, Reason, Release, Role, Site
+from concordat.api.release import Decision, ReleaseStatus
+from concordat.api.round_status import EvaluationStatus
+from concordat.api.site import Champion
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
+from concordat.controller import JOB, Conflict, Key, Result, write_status
+from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
+from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
+from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
+from concordat.protocol.contract import Contract
+from concordat.protocol.document import DocumentError
+from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
+from concordat.statements.names import ADOPTED, EVALUATED
+from concordat_agent import policy
+from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
+from concordat_agent.policy import Answer
+from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, is_champion, next_step
+from concordat_agent.signer import Verified
+from concordat_agent.workspace import ResultError
+
+_DEFAULT_CONFIDENCE_PPM = 950_000
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How a step ended: the condition it sets, and what goes beside it."""
+
+    condition: str
+    answer: Answer
+    decision: Decision | None = None
+
+
+class ReleaseReconciler:
+    """Decides about releases (a site) or candidates (the evaluator)."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def __call__(self, key: Key) -> Result:
+        """Do the next step of one copy. Raises Transient when the registry or the API server is out of reach."""
+        agent = self._agent
+        release = agent.cache.get(Release, *key)
+        site = agent.cache.get(Site, key[0], agent.site)
+        if release is None or site is None:
+            return Result()
+        job = agent.cache.get(JOB, *key)
+        ended = outcome(job)
+        role = site.spec.role
+        step = next_step(release, role, ended, agent.champions.current(release.spec.federation))
+        if step is Step.REST:
+            return Result()
+        answered: Answered | None = None
+        if step is Step.STAGE:
+            answered = Answered("Staged", await self._stage(release, site))
+        elif step is Step.JUDGE and ended is not None:
+            answered = await self._judge(release, site, job or {}, ended)
+        elif step is Step.REPORT_FAILURE and ended is not None:
+            message = f"The evaluation Job failed ({ended.message}); see condition Validated."
+            answered = Answered(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
+        await self._write(release, role, answered)
+        return Result()
+
+    async def _verify(self, release: Release, role: Role) -> Verified:
+        """Verify the copy offline against the site's own trust; raises LineageError, ArtifactError."""
+        agent, spec = self._agent, release.spec
+        if spec.lineage is None or spec.contract_digest is None:
+            raise LineageError("spec.lineage and spec.contractDigest must be set in a copy")
+        lines = await agent.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
+        adapter_sha256 = (await agent.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
+        if role is Role.EVALUATOR:
+            lineage = await asyncio.to_thread(
+                verify_candidate,
+                lines,
+                agent.trust,
+                adapter_sha256=adapter_sha256,
+                contract_digest=spec.contract_digest,
+            )
+        else:
+            lineage = await asyncio.to_thread(
+                verify_release,
+                lines,
+                agent.trust,
+                adapter_sha256=adapter_sha256,
+                contract_digest=spec.contract_digest,
+                sequence=spec.sequence,
+            )
+        verified = Verified(lineage.contract, adapter_sha256, _statement_id(lineage, role))
+        _compare(release, verified.contract)
+        return verified
+
+    async def _stage(self, release: Release, site: Site) -> Answer:
+        agent, spec, name = self._agent, release.spec, release.metadata.name
+        space, registry, role = agent.workspace, agent.registry, site.spec.role
+        if site.federation(spec.federation) is None:
+            return Answer.no(
+                Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
+            )
+        if refused := policy.image(agent.policy, str(spec.image)):
+            return Answer.no(Reason.POLICY_REJECTED, f"{refused}.")
+        rival = agent.champions.rival(spec.federation, name) if role is Role.TRAINER else None
+        try:
+            verified = await self._verify(release, role)
+            if rival is not None and spec.sequence <= rival.sequence:
+                raise LineageError(
+                    f"sequence {spec.sequence} is not higher than {rival.sequence}, which this site adopted as "
+                    f"{rival.release}; a way back is a new release with a higher sequence"
+                )
+            parent = verified.contract.parent
+            compared: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
+            if rival is not None and rival.artifact != parent:
+                compared["champion"] = rival.artifact
+            space.prepare(name)
+            await registry.pull(spec.base, space.base(spec.base.digest))
+            for model, ref in compared.items():
+                await registry.pull(ref, space.inputs(name) / model)
+        except LineageError as error:
+            return Answer.no(Reason.LINEAGE_INVALID, f"{error}.")
+        except PERMANENT_REGISTRY_ERRORS as error:
+            return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
+        task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
+        in_use = rival.release if rival is not None else None
+        space.write_note(name, {"champion": in_use, "models": list(compared)})
+        space.write_input(name, task.FILE, task.to_bytes())
+        return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
+
+    async def _judge(self, release: Release, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
+        agent, spec, role = self._agent, release.spec, site.spec.role
+        condition = answer_condition(role)
+        if ended.completed is None:
+            raise ValueError("a Job that failed has no figures to judge")
+        try:
+            verified = await self._verify(release, role)
+            expected = evaluation_job(release, site, runtime_class=verified.contract.runtime_class_name)
+            if difference := same_job(job, expected):
+                message = f"The Job is not the one the release describes: {difference}."
+                return Answered(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
+            measured = await asyncio.to_thread(self._left, release.metadata.name)
+        except (LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
+            return Answered(condition, Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
+        except JobError as error:
+            return Answered(condition, Answer.no(Reason.POLICY_REJECTED, f"{error}."))
+        except (ResultError, DocumentError) as error:
+            message = f"The Job left no usable result: {error}."
+            return Answered(condition, Answer.no(Reason.VALIDATION_FAILED, message))
+        figures = _figures(measured)
+        _show(spec.federation, measured)
+        if role is Role.EVALUATOR:
+            answer = policy.verdict(
+                parent_ppm=figures.parent_ppm,
+                candidate_ppm=figures.candidate_ppm,
+                high_ppm=figures.candidate_high_ppm,
+                min_improvement_ppm=verified.contract.evaluation.min_improvement_ppm,
+                examples=figures.examples,
+            )
+            decision = await agent.signer.answer(
+                release, verified, answer, figures=figures, level=EVALUATED, at=ended.completed
+            )
+            return Answered(condition, answer, decision)
+        answer = self._decide(release, measured)
+        decision = await agent.signer.answer(
+            release, verified, answer, figures=figures, level=ADOPTED, at=ended.completed
+        )
+        if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, figures)):
+            # Another release was adopted while this one was signed: judge again, against that one.
+            raise Conflict(f"release {release.metadata.name} was overtaken by a newer one")
+        return Answered(condition, answer, decision)
+
+    def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
+        """The site's decision, compared with what it uses now."""
+        agent, spec = self._agent, release.spec
+        candidate_ppm = measured.models.candidate.ppm
+        rival = agent.champions.rival(spec.federation, release.metadata.name)
+        if rival is None:
+            in_use, in_use_ppm = "the parent", measured.models.parent.ppm
+        elif spec.sequence <= rival.sequence:
+            return Answer.no(
+                Reason.SUPERSEDED,
+                f"Sequence {spec.sequence} is not higher than {rival.sequence}, adopted meanwhile as {rival.release}.",
+            )
+        else:
+            in_use, in_use_ppm = f"{rival.release}, in use now", self._quality(release, rival, measured)
+        return policy.adoption(agent.policy, quality_ppm=candidate_ppm, in_use_ppm=in_use_ppm, in_use=in_use)
+
+    def _quality(self, release: Release, rival: Champion, measured: EvaluationEvidence) -> int:
+        """Quality of what is in use: measured beside the candidate, or, if adopted since then, at its adoption."""
+        if self._agent.workspace.note(release.metadata.name).get("champion") != rival.release:
+            return rival.quality_ppm
+        return (measured.models.champion or measured.models.parent).ppm
+
+    def _left(self, job: str) -> EvaluationEvidence:
+        space = self._agent.workspace
+        files = space.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
+        measured = EvaluationEvidence.from_bytes(files[EvaluationEvidence.FILE])
+        for model in space.note(job).get("models", []):
+            if getattr(measured.models, model) is None:
+                raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
+        return measured
+
+    async def _write(self, release: Release, role: Role, answered: Answered | None) -> None:
+        agent = self._agent
+        conditions = ConditionSet(
+            (c for c in release.status.conditions if c.type in CONDITIONS),
+            release.metadata.generation,
+            agent.clock.now(),
+        )
+        if answered is not None:
+            answer = answered.answer
+            conditions.set(answered.condition, answer.passed, answer.reason, answer.message)
+        champion = agent.champions.current(release.spec.federation)
+        if role is Role.TRAINER and conditions.is_true("Adopted"):
+            if is_champion(release, champion):
+                conditions.set("Champion", True, Reason.ADOPTED, "This site uses this release.")
+            else:
+                in_use = champion.release if champion is not None else "the base package"
+                conditions.set("Champion", False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
+        decision = answered.decision if answered is not None else None
+        status = ReleaseStatus(conditions=conditions.list(), decision=decision or release.status.decision)
+        written = await write_status(agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
+        if written and answered is not None and answered.condition != "Staged":
+            DECISIONS.labels(answered.answer.reason.value).inc()
+
+
+def _statement_id(lineage: Lineage, role: Role) -> str:
+    if role is Role.EVALUATOR:
+        return lineage.aggregation_id
+    if lineage.release_id is None:
+        raise LineageError("the bundle does not end in a release")
+    return lineage.release_id
+
+
+def _compare(release: Release, contract: Contract) -> None:
+    """Refuse a copy that says something else than the contract of its lineage."""
+    spec = release.spec
+    for field, said, signed in (
+        ("federation", spec.federation, contract.federation),
+        ("base", spec.base.digest, contract.base.digest),
+        ("parent", spec.parent.digest if spec.parent else None, contract.parent.digest),
+        ("roundRef.uid", spec.round_ref.uid if spec.round_ref else None, contract.round.uid),
+        ("image", spec.image, contract.image),
+    ):
+        if said != signed:
+            raise LineageError(f"spec.{field} is {said}, the round's contract says {signed}")
+
+
+def _champion(release: Release, figures: EvaluationStatus) -> Champion:
+    return Champion(
+        release=release.metadata.name,
+        sequence=release.spec.sequence,
+        artifact=release.spec.adapter,
+        quality_ppm=figures.candidate_ppm,
+    )
+
+
+def _figures(measured: EvaluationEvidence) -> EvaluationStatus:
+    candidate = measured.models.candidate
+    return EvaluationStatus(
+        examples=measured.examples,
+        parent_ppm=measured.models.parent.ppm,
+        candidate_ppm=candidate.ppm,
+        candidate_low_ppm=candidate.low_ppm,
+        candidate_high_ppm=candidate.high_ppm,
+    )
+
+
+def _show(federation: str, measured: EvaluationEvidence) -> None:
+    for model in ("parent", "candidate", "champion"):
+        quality = getattr(measured.models, model)
+        if quality is not None:
+            LOCAL_QUALITY.labels(federation, "evaluation", model).set(quality.ppm / 1e6)

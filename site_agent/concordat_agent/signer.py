@@ -1,0 +1,188 @@
+"""What leaves the site: signed statements and clipped updates. The same inputs give the same bytes.
+
+Times come from the objects concerned, never from the clock, so that a step repeated after a crash pushes what is
+already there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from concordat.api import Release, Update
+from concordat.api.release import Decision
+from concordat.api.round_status import EvaluationStatus
+from concordat.api.types import ArtifactRef
+from concordat.api.update import Consent, Submission
+from concordat.artifacts import RegistryStore
+from concordat.lora import Adapter, Ceiling
+from concordat.protocol.artifact_types import ADAPTER_FILE, DELTA_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import decisions_repository, site_repository
+from concordat.protocol.training import TrainingEvidence
+from concordat.screening import Tensors, check_schema, decimal
+from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, sign
+from concordat.statements.names import agent_id, release_resource
+from concordat.statements.provenance import LocalUpdate, update_provenance
+from concordat.statements.summary import Summary, consent, levels, read_summary
+from concordat.tensors import write_tensors
+from concordat_agent.policy import Answer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An update ready to be sent, with the norm of its weight change and whether it had to be clipped."""
+
+    delta: Tensors
+    norm: float
+    clipped: bool
+
+
+Prepare = Callable[[Tensors, Ceiling], Prepared]
+"""From what training changed and the contract's ceiling to what is sent. Raises ScreeningError, LoraError."""
+
+
+def clipped(delta: Tensors, ceiling: Ceiling) -> Prepared:
+    """Scale an update down to the contract's ceiling if it is above. Raises ScreeningError if it is not finite."""
+    check_schema(delta, ceiling.parent.tensors(), ceiling.factor)
+    within, norm, cut = ceiling.clip(delta)
+    return Prepared(delta=within, norm=norm, clipped=cut)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A release or candidate whose lineage holds."""
+
+    contract: Contract
+    adapter_sha256: str
+    statement_id: str
+    """The statement the answer is about: the release, or the aggregation for the evaluator."""
+
+
+class ConsentMissing(Exception):
+    """There is no consent of this site to the contract, signed by its key."""
+
+
+class Signer:
+    """Signs with the site's key and pushes to the registry."""
+
+    def __init__(
+        self, site: str, key: SigningKey, registry: RegistryStore, policy_digest: str, prepare: Prepare = clipped
+    ) -> None:
+        self._site = site
+        self._key = key
+        self._registry = registry
+        self._policy_digest = policy_digest
+        self._prepare = prepare
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public part of the site's key."""
+        return self._key.public
+
+    async def consent(self, update: Update, answer: Answer) -> Consent:
+        """Sign and push the answer to a contract, dated as the Update was created."""
+        created = update.metadata.creation_timestamp
+        if created is None:
+            raise ValueError("metadata.creationTimestamp is missing: the Update was not read from an API server")
+        signed = consent(
+            site=self._site,
+            round_uid=update.spec.round_ref.uid,
+            contract_digest=update.spec.contract_digest,
+            policy_digest=self._policy_digest,
+            passed=answer.passed,
+            reason=answer.reason.value,
+            at=created,
+        )
+        return Consent(statement=await self._push(self._slot(update), signed.statement()))
+
+    async def consent_id(self, update: Update) -> str:
+        """Id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
+        if update.status.consent is None:
+            raise ConsentMissing("status.consent is empty")
+        data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, MAX_STATEMENT)
+        try:
+            said = read_summary(open_bundle(data, [self._key.public]))
+        except StatementError as error:
+            raise ConsentMissing(f"status.consent names no statement of this site: {error}") from None
+        if not said.passed or said.subject != update.spec.contract_digest:
+            raise ConsentMissing("status.consent names a statement that is no consent to this contract")
+        return said.id
+
+    async def update(
+        self,
+        update: Update,
+        contract: Contract,
+        *,
+        learned: Tensors,
+        parent: Adapter,
+        training: TrainingEvidence,
+        consent_id: str,
+        finished: datetime,
+    ) -> Submission:
+        """Clip, sign and push an update that passed the gates.
+
+        Raises ScreeningError if it is not finite, LoraError if training this factor changes nothing.
+        """
+        limits = contract.screening
+        module = None if limits.module_clip_norm is None else float(limits.module_clip_norm)
+        ceiling = Ceiling(parent, contract.recipe.train_factor, float(limits.clip_norm), module)
+        prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
+        delta = await asyncio.to_thread(write_tensors, prepared.delta)
+        norm = decimal(prepared.norm)
+        made = LocalUpdate(
+            sha256=sha256_digest(delta),
+            consent_id=consent_id,
+            steps=training.steps,
+            examples=training.examples,
+            norm=norm,
+            clipped=prepared.clipped,
+            finished=finished,
+        )
+        statement = update_provenance(self._site, contract, update.spec.contract_digest, made).statement()
+        return Submission(
+            artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
+            statement=await self._push(self._slot(update), statement),
+            norm=norm,
+            clipped=prepared.clipped,
+            examples=training.examples,
+            parent_ppm=training.parent_ppm,
+            candidate_ppm=training.candidate_ppm,
+        )
+
+    async def answer(
+        self,
+        release: Release,
+        verified: Verified,
+        answer: Answer,
+        *,
+        figures: EvaluationStatus,
+        level: str,
+        at: datetime,
+    ) -> Decision:
+        """Sign and push this site's decision on a release (ADOPTED), or the evaluator's on a candidate (EVALUATED)."""
+        signed = Summary(
+            file=ADAPTER_FILE,
+            subject=verified.adapter_sha256,
+            verifier=agent_id(self._site),
+            resource=release_resource(release.spec.federation, release.spec.sequence),
+            policy=self._policy_digest,
+            inputs=(verified.statement_id,),
+            levels=levels(answer.passed, level),
+            site=self._site,
+            reason=answer.reason.value,
+            at=at,
+            details={"figures": figures.wire()},
+        )
+        repository = decisions_repository(release.spec.federation, self._site)
+        return Decision(statement=await self._push(repository, signed.statement()), evaluation=figures)
+
+    async def _push(self, repository: str, statement: dict[str, Any]) -> ArtifactRef:
+        return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})
+
+    def _slot(self, update: Update) -> str:
+        return site_repository(update.spec.federation, update.spec.round_ref.uid, self._site)

@@ -1,0 +1,1 @@
+"""The site itself: heartbeat and folders."""

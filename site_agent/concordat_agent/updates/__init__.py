@@ -1,0 +1,1 @@
+"""Updates: consent, stage, gate, clip, submit."""

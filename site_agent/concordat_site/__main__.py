@@ -1,5 +1,0 @@
-"""`python -m concordat_site`: run the agent."""
-
-from concordat_site.main import main
-
-main()

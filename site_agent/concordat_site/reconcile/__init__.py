@@ -1,1 +1,0 @@
-"""One short reconcile per kind: observe, plan, one step, one status write."""

@@ -1,0 +1,307 @@
+"""The agent's Update flow: what it consents to, stages and sends, and that a repeated step changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from concordat.api import Condition, Site, Update
+from concordat.controller import LEASE
+from concordat.jobs import training_job
+from concordat.lora import Ceiling
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import sha256_digest
+from concordat.protocol.contract import Contract
+from concordat.protocol.locations import AGENT_LEASE
+from concordat.screening import Tensors
+from concordat.statements import SigningKey, open_bundle
+from concordat.statements.provenance import read_update
+from concordat.statements.summary import read_summary
+from concordat.tensors import read_tensors, write_tensors
+from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.signer import Prepared
+from concordat_agent.site.reconcile import SiteReconciler
+from concordat_agent.updates.reconcile import UpdateReconciler
+
+World = Any
+B = "vit.layer.0.lora_B.weight"
+
+
+def _evidence(**changes: Any) -> bytes:
+    return json.dumps(
+        {
+            "schema": "concordat.dev/training-evidence/v1",
+            "steps": 200,
+            "examples": 280,
+            "validationExamples": 70,
+            "parentPpm": 500_000,
+            "candidatePpm": 900_000,
+            "isolation": "verified",
+            **changes,
+        }
+    ).encode()
+
+
+def _candidate(world: World, value: float = 0.5, **changes: Any) -> bytes:
+    return write_tensors({**world.parent, B: np.full((4, 2), value, np.float32), **changes})
+
+
+async def _step(world: World, agent: Agent, name: str) -> Update:
+    await UpdateReconciler(agent)((world.site, name))
+    update: Update = world.store.get(Update, world.site, name)
+    return update
+
+
+def _said(world: World, name: str, type_: str) -> Condition:
+    condition: Condition | None = world.condition(Update, name, type_)
+    assert condition is not None
+    return condition
+
+
+async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dict[str, Any]]:
+    """A consented and staged Update, and the manifest of its Job."""
+    await world.create_site()
+    document = await world.contract(**contract)
+    name = await world.request(document)
+    await _step(world, agent, name)
+    update = await _step(world, agent, name)
+    assert _said(world, name, "Staged").is_true
+    site = world.store.get(Site, world.site, world.site)
+    return name, training_job(Contract.model_validate(document), update, site)
+
+
+async def test_consent_stage_submit(world: World) -> None:
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    update = world.store.get(Update, world.site, name)
+    document = (world.folder / "work" / name / "in" / "contract.json").read_bytes()
+    assert sha256_digest(document) == update.spec.contract_digest
+    assert json.loads((world.folder / "work" / name / "in" / "task.json").read_bytes()) == {
+        "kind": "train",
+        "site": world.site,
+    }
+    assert (world.folder / "work" / name / "in" / "parent" / types.ADAPTER_FILE).is_file()
+
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 3.0)})
+    update = await _step(world, agent, name)
+
+    submission = update.status.submission
+    assert submission is not None
+    assert _said(world, name, "Submitted").is_true
+    assert (submission.norm, submission.clipped, submission.examples) == ("2", True, 280)
+    delta = await world.registry.read(submission.artifact, types.DELTA_FILE)
+    tensors = read_tensors(delta)
+    assert list(tensors) == [B]
+    assert float(np.linalg.norm(tensors[B])) == pytest.approx(2.0, rel=1e-6)
+    consent = read_summary(
+        open_bundle(
+            await world.registry.read(update.status.consent.statement, types.STATEMENT_FILE), [world.key.public]
+        )
+    )
+    assert consent.passed
+    statement = read_update(
+        open_bundle(await world.registry.read(submission.statement, types.STATEMENT_FILE), [world.key.public])
+    )
+    assert statement.subject == sha256_digest(delta)
+    assert statement.one("contract") == update.spec.contract_digest
+    assert statement.one("consent") == consent.id
+    labels = {"federation": "digits", "phase": "training"}
+    shown = [
+        REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", {**labels, "model": model})
+        for model in ("parent", "candidate")
+    ]
+    assert shown == [0.5, 0.9]
+
+
+async def test_a_restart_between_push_and_status_write_changes_nothing(world: World) -> None:
+    name, manifest = await _staged(world, world.agent())
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    staged = world.store.get(Update, world.site, name)
+    first = await _step(world, world.agent(), name)
+    # As if the process had been killed before it wrote the status.
+    await world.cluster.apply_status(Update, world.site, name, staged.status.wire(), FIELD_MANAGER)
+    assert world.store.get(Update, world.site, name).status.submission is None
+    world.clock.advance(1234)
+    agent, writes = world.agent(), world.writes
+    second = await _step(world, agent, name)
+    assert second.status.submission == first.status.submission
+    assert second.status.consent == first.status.consent
+    await _step(world, agent, name)
+    assert world.writes == writes + 1
+
+
+async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
+    name, _ = await _staged(world, world.agent())
+    staged = world.store.get(Update, world.site, name)
+    folder = world.folder / "work" / name
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    await world.cluster.apply_status(Update, world.site, name, {"conditions": []}, FIELD_MANAGER)
+    world.clock.advance(10)
+    agent = world.agent()
+    await _step(world, agent, name)
+    again = await _step(world, agent, name)
+    assert again.status.consent == staged.status.consent
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
+async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
+    await world.create_site()
+    agent = world.agent(consent={"maxSteps": 10, "maxWallSeconds": 3600})
+    name = await world.request(await world.contract())
+    update = await _step(world, agent, name)
+    consented = _said(world, name, "Consented")
+    assert (consented.is_false, consented.reason) == (True, "PolicyRefused")
+    assert "budget.maxSteps 200 exceeds this site's 10" in consented.message
+    data = await world.registry.read(update.status.consent.statement, types.STATEMENT_FILE)
+    assert not read_summary(open_bundle(data, [world.key.public])).passed
+    writes = world.writes
+    await _step(world, agent, name)
+    assert world.writes == writes
+    assert not (world.folder / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("contract", "request_", "says"),
+    [
+        ({}, {"signer": SigningKey.generate()}, "not signed by an accepted key"),
+        ({}, {"contractDigest": "sha256:" + "0" * 64}, "contractDigest is sha256:0000"),
+        ({}, {"site": "another"}, "for site 'another'"),
+        ({}, {"federation": "letters"}, "federation is digits in the contract"),
+        ({}, {"roundRef": {"name": "r1", "namespace": "concordat", "uid": "other"}}, "round uid"),
+        ({}, {"submissionDeadline": "2036-01-01T00:00:00Z"}, "submissionDeadline is"),
+        ({"sites": "without"}, {}, "is not in the contract"),
+        ({"sites": "another key"}, {}, "its key is SHA256:"),
+        ({"consentDeadline": "passed"}, {}, "has passed"),
+    ],
+)
+async def test_a_contract_that_is_not_genuine_is_refused(
+    world: World, contract: dict[str, Any], request_: dict[str, Any], says: str
+) -> None:
+    await world.create_site()
+    other = SigningKey.generate()
+    changes = {
+        "without": {"sites": [{**world.entry(other), "name": "another"}]},
+        "another key": {"sites": [world.entry(other)]},
+        "passed": {"consentDeadline": world.clock.now()},
+    }
+    change = next((changes[value] for value in contract.values()), {})
+    name = await world.request(await world.contract(**change), **request_)
+    update = await _step(world, world.agent(), name)
+    consented = _said(world, name, "Consented")
+    assert (consented.is_false, consented.reason) == (True, "ContractInvalid")
+    assert says in consented.message
+    assert update.status.consent is None
+
+
+@pytest.mark.parametrize(
+    ("files", "reason", "says"),
+    [
+        ({}, "NoCandidate", "evidence.json cannot be opened"),
+        ({"evidence.json": b"{}"}, "NoCandidate", "adapter_model.safetensors cannot be opened"),
+        ({"evidence.json": b"{}", types.ADAPTER_FILE: b""}, "NoCandidate", "evidence.json: "),
+        ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"PK\x03\x04"}, "GateFailed", "no trained copy"),
+        ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"\0" * (2 << 20)}, "NoCandidate", "are allowed"),
+        (
+            {"evidence.json": _evidence(candidatePpm=479_999), types.ADAPTER_FILE: b""},
+            "GateFailed",
+            "exceeds gates.maxRegressionPpm 20000",
+        ),
+    ],
+)
+async def test_what_fails_stays_at_the_site(world: World, files: dict[str, bytes], reason: str, says: str) -> None:
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await world.end_job(manifest)
+    world.leave(name, files)
+    update = await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, reason)
+    assert says in submitted.message
+    assert update.status.submission is None
+
+
+async def test_another_job_than_the_contracts_is_not_answered(world: World) -> None:
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.local/evil@sha256:" + "6" * 64
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "JobNotAllowed")
+
+
+async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> None:
+    agent = world.agent(key=world.key)
+    name, manifest = await _staged(world, agent)
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    update = world.store.get(Update, world.site, name)
+    forged = update.status.model_copy(update={"consent": None})
+    await world.cluster.apply_status(Update, world.site, name, forged.wire(), FIELD_MANAGER)
+    await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "PolicyRefused")
+
+
+async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await world.end_job(manifest, failed="DeadlineExceeded")
+    await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "NoCandidate")
+    assert "DeadlineExceeded" in submitted.message
+
+
+async def test_nothing_is_sent_after_the_deadline(world: World) -> None:
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    world.clock.advance(timedelta(hours=1).total_seconds())
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").reason == "DeadlineExceeded"
+
+
+async def test_the_seam_for_a_site_that_lies(world: World) -> None:
+    def poisoned(delta: Tensors, ceiling: Ceiling) -> Prepared:
+        scaled = {name: values * np.float32(-20) for name, values in delta.items()}
+        return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
+
+    agent = world.agent(prepare=poisoned)
+    name, manifest = await _staged(world, agent)
+    await world.end_job(manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 1.0)})
+    update = await _step(world, agent, name)
+    tensors = read_tensors(await world.registry.read(update.status.submission.artifact, types.DELTA_FILE))
+    assert np.array_equal(tensors[B], np.full((4, 2), -20, np.float32))
+
+
+async def test_the_sites_presence(world: World) -> None:
+    await world.create_site()
+    agent = world.agent()
+    agent.workspace.prepare("gone")
+    key = (world.site, world.site)
+    result = await SiteReconciler(agent)(key)
+    assert result.requeue_after == 20
+    site = world.store.get(Site, *key)
+    assert site.status.agent.public_key == world.key.public.to_pem()
+    assert site.status.agent.policy_digest == agent.policy.digest
+    assert site.status.champion is None
+    lease = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
+    assert not (world.folder / "work" / "gone").exists()
+    writes = world.writes
+    world.clock.advance(20)
+    await SiteReconciler(agent)(key)
+    renewed = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
+    assert renewed["spec"]["renewTime"] > lease["spec"]["renewTime"]
+    assert world.writes == writes

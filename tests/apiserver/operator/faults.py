@@ -1,0 +1,58 @@
+"""An operator that can be killed at any write, and a cache in which the test ends Jobs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from concordat.controller import JOB, Cache, Cluster
+
+
+class Killed(BaseException):
+    """The process died at this write."""
+
+
+class MortalCluster(Cluster):
+    """The operator's connection. Its process can be killed before or after each write that it makes first."""
+
+    moment: str | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._seen: set[str] = set()
+
+    async def _request(self, method: str, path: str, query: Any = None, body: Any = None, *more: Any) -> dict[str, Any]:
+        write = json.dumps([method, path, body], sort_keys=True, default=str)
+        fatal = self.moment if method != "GET" and write not in self._seen else None
+        if fatal is not None:
+            self._seen.add(write)
+        if fatal == "before":
+            raise Killed(path)
+        answer = await super()._request(method, path, query, body, *more)
+        if fatal == "after":
+            raise Killed(path)
+        return answer
+
+
+class NodeCache(Cache):
+    """The cache, in which Jobs that the test ended have the status that the Job controller would write.
+
+    Cache's get and list are overloaded by kind; here any kind passes through, which mypy takes for another signature.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: dict[str, dict[str, Any]] = {}
+
+    def get(self, kind: Any, namespace: str, name: str) -> Any:  # type: ignore[override]
+        """As the cache has it; Jobs with their end."""
+        return self._end(kind, super().get(kind, namespace, name))
+
+    def list(self, kind: Any, namespace: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+        """As the cache has it; Jobs with their end."""
+        return [self._end(kind, obj) for obj in super().list(kind, namespace, labels)]
+
+    def _end(self, kind: Any, obj: Any) -> Any:
+        if kind is not JOB or obj is None:
+            return obj
+        return {**obj, "status": self.ended.get(obj["metadata"]["uid"], {})}

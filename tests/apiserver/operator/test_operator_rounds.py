@@ -1,0 +1,318 @@
+"""Rounds from `kubectl apply` to release, with the operator's and the agents' own reconcilers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+from tests.api.operator.federation import Federation
+
+from concordat.api import FederationRound, Release, Site, Update, find, is_true
+from concordat.controller import CONFIGMAP, JOB
+from concordat.lora import Ceiling
+from concordat.tensors import Tensors
+
+
+def ended(federation: Federation, name: str) -> tuple[str, str]:
+    """Status and reason of Succeeded."""
+    found = find(federation.found(name).status.conditions, "Succeeded")
+    return (found.status.value, found.reason)
+
+
+async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federation) -> None:
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    round_ = federation.found("r1")
+    for type_ in (
+        "SitesSelected",
+        "ContractSigned",
+        "UpdatesCollected",
+        "Aggregated",
+        "Evaluated",
+        "Released",
+        "Ready",
+    ):
+        assert is_true(round_.status.conditions, type_), type_
+    assert round_.status.observed_generation == round_.metadata.generation
+    assert round_.status.summary == "4/4 verified"
+    assert round_.status.evaluation.candidate_ppm == 900_000
+    name = round_.status.release.name
+    copies = federation.copies(name)
+    assert set(copies) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
+    assert copies["hub"].spec.sequence == 1
+    assert copies["hub"].status.rollout.adopted == 4
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert await federation.champion(short) == name
+        assert is_true(copies[short].status.conditions, "Champion")
+
+
+async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:
+    await federation.round("r1")
+    await federation.settle()
+    first = federation.found("r1").status.release.name
+    federation.quality = {federation.name(s): 950_000 for s in ("evaluator", "site-a", "site-b", "site-c", "site-d")}
+    await federation.round("r2")
+    await federation.settle()
+    assert ended(federation, "r2") == ("True", "Released")
+    second = federation.copies(federation.found("r2").status.release.name)["hub"]
+    assert second.spec.sequence == 2
+    assert second.spec.parent == federation.copies(first)["hub"].spec.adapter
+    assert await federation.champion("site-a") == second.metadata.name
+
+
+async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federation: Federation) -> None:
+    await federation.join("site-e", adoption={"minQualityPpm": 990_000})
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    name = federation.found("r1").status.release.name
+    adopted = find(federation.copies(name)["site-e"].status.conditions, "Adopted")
+    assert (adopted.status.value, adopted.reason) == ("False", "PolicyRejected")
+    assert await federation.champion("site-e") is None
+    assert federation.copies(name)["hub"].status.rollout.rejected == 1
+
+
+def poisoned(delta: Tensors, ceiling: Ceiling) -> Any:
+    """An honestly signed update, turned around and blown up."""
+    from concordat_agent.signer import Prepared
+
+    scaled = {name: values * np.float32(-20) for name, values in delta.items()}
+    return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
+
+
+async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(federation: Federation) -> None:
+    await federation.join("site-e", prepare=poisoned)
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    updates = federation.updates("r1")
+    verified = find(updates["site-e"].status.conditions, "Verified")
+    assert (verified.status.value, verified.reason) == ("False", "NormExceeded")
+    assert updates["site-e"].status.verdict.statement is not None
+    (gone,) = federation.found("r1").status.exceptions
+    assert (gone.site, gone.step, gone.reason) == (federation.name("site-e"), "Verified", "NormExceeded")
+    assert federation.found("r1").status.summary == "4/5 verified"
+
+
+def turned(delta: Tensors, ceiling: Ceiling) -> Any:
+    """An update turned around, as large as the contract allows."""
+    from concordat_agent.signer import clipped
+
+    return clipped({name: values * np.float32(-100) for name, values in delta.items()}, ceiling)
+
+
+async def test_more_rejections_than_the_budget_wait_for_approval(federation: Federation) -> None:
+    await federation.join("site-e", prepare=poisoned)
+    await federation.settle()
+    await federation.round("r1", aggregation={"maxFaultySites": 0})
+    await federation.settle()
+    round_ = federation.found("r1")
+    assert round_.status.phase == "Held"
+    assert find(round_.status.conditions, "Ready").reason == "HeldForApproval"
+    assert round_.status.release is None
+    assert round_.status.aggregate.rejected == 1
+    await federation.patch("federationrounds", "r1", {"approveHeld": True})
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federation: Federation) -> None:
+    for short in ("site-e", "site-f", "site-g", "site-h"):
+        await federation.join(short)
+    await federation.join("site-i", prepare=turned)
+    await federation.settle()
+    hostile, hub = federation.name("site-i"), federation.hub_space
+    federation.canary_loss = {hostile: "9"}
+    canary = {"screening": {"clipNorm": "4", "canary": {"claim": "canary"}}}
+    await federation.round("r1", **canary)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    verdict = federation.updates("r1")["site-i"].status.verdict
+    assert verdict.reason == "Quarantined"
+    assert "CentreCosine" in verdict.alerts
+    assert verdict.measurements["lossChange"] == "9"
+    assert federation.found("r1").status.aggregate.quarantined == [hostile]
+    assert is_true(federation.found("r1").status.conditions, "PoisoningAlert")
+    site = federation.cache.get(Site, hostile, hostile)
+    shown = find(site.status.conditions, "Quarantined")
+    assert shown.is_true
+    assert f"kubectl -n {hub} patch configmap concordat-quarantine" in shown.message
+
+    await federation.round("r2", **canary)
+    await federation.settle()
+    assert hostile not in {site.name for site in (await federation.contract("r2")).sites}
+
+    # What the message says, without kubectl.
+    found = await federation.admin.get(CONFIGMAP, hub, "concordat-quarantine")
+    del found["data"][hostile]
+    await federation.admin.replace(found)
+    await federation.settle()
+    await federation.round("r3", **canary)
+    await federation.settle()
+    assert hostile in {site.name for site in (await federation.contract("r3")).sites}
+
+
+async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federation: Federation) -> None:
+    federation.outcomes = {federation.name("site-b"): "DeadlineExceeded"}
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "DeadlineExceeded")
+
+
+async def test_a_job_that_a_site_does_not_admit_is_told_apart_and_hurts_nobody_else(federation: Federation) -> None:
+    await federation.refuse_jobs("site-b")
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "JobNotAllowed")
+    assert "no Jobs here" in trained.message
+    ready = find(federation.copies(federation.found("r1").status.release.name)["site-b"].status.conditions, "Ready")
+    assert (ready.status.value, ready.reason) == ("False", "JobNotAllowed")
+
+
+async def test_below_quorum_no_champion_is_touched(federation: Federation) -> None:
+    await federation.round("r1", budget={"maxSteps": 501})
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "QuorumNotReached")
+    message = find(federation.found("r1").status.conditions, "Succeeded").message
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert f"{federation.name(short)} (Consented: PolicyRefused)" in message
+        assert await federation.champion(short) is None
+    assert federation.launched == []
+
+
+async def test_a_silent_site_is_counted_out_at_the_deadline(federation: Federation) -> None:
+    silent = federation.agents.pop(federation.name("site-d"))
+    await federation.round("r1")
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "UpdatesCollected").reason == "InProgress"
+    federation.clock.advance(301)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    (gone,) = federation.found("r1").status.exceptions
+    assert (gone.site, gone.reason) == (federation.name("site-d"), "DeadlineExceeded")
+    # What it says when it comes back is not counted, and hurts nobody.
+    federation.agents[federation.name("site-d")] = silent
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_round_whose_contract_is_lost_says_so_and_keeps_what_it_knew(federation: Federation) -> None:
+    await federation.round("done")
+    await federation.settle()
+    del federation.agents[federation.name("site-d")]
+    await federation.round("r1")
+    await federation.settle()
+    before = {name: federation.found(name).status for name in ("done", "r1")}
+    for status in before.values():
+        await federation.registry.delete(status.contract.artifact)
+    await federation.start_operator()
+    await federation.settle()
+    assert federation.found("done").status == before["done"]
+    after = federation.found("r1").status
+    assert find(after.conditions, "Stalled").reason == "ArtifactUnreadable"
+    assert (after.contract, after.counts) == (before["r1"].contract, before["r1"].counts)
+    await federation.admin.delete(FederationRound, federation.hub_space, "r1")
+    await federation.settle()
+    assert [r.metadata.name for r in federation.cache.list(FederationRound)] == ["done"]
+
+
+async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation) -> None:
+    federation.quality = {federation.name("evaluator"): 700_000}
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "NotApproved")
+    name = federation.found("r1").status.release.name
+    assert set(federation.copies(name)) == {"hub", "evaluator"}
+    assert await federation.champion("site-a") is None
+
+
+async def test_a_release_is_counted_when_it_is_decided_and_not_before(federation: Federation) -> None:
+    def counted() -> dict[str, float]:
+        values = {
+            reason: REGISTRY.get_sample_value("concordat_releases_total", {"reason": reason})
+            for reason in ("Evaluating", "Approved")
+        }
+        return {reason: value or 0.0 for reason, value in values.items()}
+
+    before = counted()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    after = counted()
+    assert {reason: after[reason] - before[reason] for reason in after} == {"Evaluating": 0, "Approved": 1}
+
+
+async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Federation) -> None:
+    del federation.agents[federation.name("evaluator")]
+    await federation.round("r1", deadlines={"evaluationSeconds": 60})
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "Ready").reason == "InProgress"
+    federation.clock.advance(61)
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "EvaluationDeadlineExceeded")
+
+
+async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) -> None:
+    await federation.round("r1", suspend=True)
+    await federation.settle()
+    assert is_true(federation.found("r1").status.conditions, "Suspended")
+    assert federation.updates("r1") == {}
+    await federation.patch("federationrounds", "r1", {"suspend": False})
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -> None:
+    await federation.round("r1", quorum=9)
+    await federation.settle()
+    assert find(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
+    await federation.patch("federationrounds", "r1", {"quorum": 3})
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert find(federation.found("r1").status.conditions, "Stalled") is None
+
+
+async def test_deleting_a_round_removes_what_it_made_but_not_an_approved_release(federation: Federation) -> None:
+    federation.quality = {federation.name("evaluator"): 700_000}
+    await federation.round("bad")
+    await federation.settle()
+    federation.quality = {}
+    await federation.round("good")
+    await federation.settle()
+    kept = federation.found("good").status.release.name
+    for name in ("bad", "good"):
+        await federation.admin.delete(FederationRound, federation.hub_space, name)
+    await federation.settle()
+    assert federation.cache.list(FederationRound) == []
+    assert federation.cache.list(Update) == []
+    names = {r.metadata.name for r in federation.cache.list(Release)}
+    assert names == {"digits-0", kept}
+    jobs = {job["metadata"]["name"] for job in federation.cache.list(JOB)}
+    assert jobs == {kept}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killing_the_operator_at_every_write_changes_nothing(federation: Federation, moment: str) -> None:
+    federation.mortal = moment
+    await federation.round("r1")
+    await federation.settle(200)
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.deaths > 20
+    name = federation.found("r1").status.release.name
+    assert set(federation.copies(name)) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
+    assert federation.found("r1").status.summary == "4/4 verified"
+    # Each Job ran once: four trained, one aggregated, five judged.
+    assert len(federation.launched) == len(set(federation.launched)) == 10
+    assert [r.spec.sequence for r in federation.cache.list(Release, federation.hub_space)] == [0, 1]
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        assert await federation.champion(short) == name

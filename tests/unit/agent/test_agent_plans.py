@@ -1,0 +1,202 @@
+"""Which step is due: a table for each kind, and what holds for every state."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concordat.api import Release, Role, Site, Update
+from concordat.api.site import AgentStatus, Champion
+from concordat.jobs import Outcome, outcome
+from concordat_agent.releases.plan import Step as ReleaseStep
+from concordat_agent.releases.plan import next_step as release_step
+from concordat_agent.site import plan as site_plan
+from concordat_agent.updates.plan import Step as UpdateStep
+from concordat_agent.updates.plan import next_step as update_step
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DEADLINE = NOW + timedelta(hours=1)
+DONE = Outcome(NOW)
+FAILED = Outcome(None, "DeadlineExceeded")
+ADAPTER = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
+
+
+def _conditions(**status: str) -> list[dict[str, Any]]:
+    return [
+        {"type": type_, "status": value, "reason": "Staged", "lastTransitionTime": NOW}
+        for type_, value in status.items()
+    ]
+
+
+def _update(*, deleted: bool = False, **conditions: str) -> Update:
+    return Update.model_validate(
+        {
+            "metadata": {"name": "r1-0123abcd", "namespace": "site-a", "deletionTimestamp": NOW if deleted else None},
+            "spec": {
+                "federation": "digits",
+                "roundRef": {"name": "r1", "namespace": "concordat", "uid": "0123abcd"},
+                "site": "site-a",
+                "contract": ADAPTER,
+                "contractDigest": "sha256:" + "c" * 64,
+                "consentDeadline": NOW,
+                "submissionDeadline": DEADLINE,
+            },
+            "status": {"conditions": _conditions(**conditions)},
+        }
+    )
+
+
+def _release(name: str = "digits-1", *, deleted: bool = False, **conditions: str) -> Release:
+    return Release.model_validate(
+        {
+            "metadata": {"name": name, "namespace": "site-a", "deletionTimestamp": NOW if deleted else None},
+            "spec": {"federation": "digits", "sequence": 1, "base": ADAPTER, "adapter": ADAPTER},
+            "status": {"conditions": _conditions(**conditions)},
+        }
+    )
+
+
+def _champion(name: str, sequence: int = 1) -> Champion:
+    return Champion.model_validate({"release": name, "sequence": sequence, "artifact": ADAPTER, "qualityPpm": 1})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "job", "late", "step"),
+    [
+        ({}, None, False, UpdateStep.CONSENT),
+        ({}, None, True, UpdateStep.CONSENT),
+        ({"Consented": "False"}, None, False, UpdateStep.REST),
+        ({"Consented": "False"}, DONE, False, UpdateStep.REST),
+        ({"Consented": "True"}, None, False, UpdateStep.STAGE),
+        ({"Consented": "True"}, None, True, UpdateStep.REST),
+        ({"Consented": "True"}, DONE, False, UpdateStep.STAGE),
+        ({"Consented": "True", "Staged": "False"}, DONE, False, UpdateStep.REST),
+        ({"Consented": "True", "Staged": "True"}, None, False, UpdateStep.REST),
+        ({"Consented": "True", "Staged": "True"}, DONE, False, UpdateStep.SUBMIT),
+        ({"Consented": "True", "Staged": "True"}, DONE, True, UpdateStep.REPORT_LATE),
+        ({"Consented": "True", "Staged": "True"}, FAILED, False, UpdateStep.REPORT_FAILURE),
+        ({"Consented": "True", "Staged": "True", "Submitted": "True"}, DONE, False, UpdateStep.REST),
+        ({"Consented": "True", "Staged": "True", "Submitted": "False"}, DONE, False, UpdateStep.REST),
+        ({"Submitted": "True"}, None, False, UpdateStep.REST),
+    ],
+)
+def test_update_steps(conditions: dict[str, str], job: Outcome | None, late: bool, step: UpdateStep) -> None:
+    assert update_step(_update(**conditions), job, DEADLINE if late else NOW) is step
+
+
+@pytest.mark.parametrize(
+    ("role", "conditions", "job", "champion", "step"),
+    [
+        (Role.TRAINER, {}, None, None, ReleaseStep.STAGE),
+        (Role.TRAINER, {}, DONE, None, ReleaseStep.STAGE),
+        (Role.TRAINER, {"Staged": "False"}, DONE, None, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "True"}, None, None, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "True"}, DONE, None, ReleaseStep.JUDGE),
+        (Role.TRAINER, {"Staged": "True"}, FAILED, None, ReleaseStep.REPORT_FAILURE),
+        (Role.TRAINER, {"Staged": "True", "Adopted": "False"}, DONE, None, ReleaseStep.REST),
+        (Role.TRAINER, {"Adopted": "True", "Champion": "True"}, DONE, "digits-1", ReleaseStep.REST),
+        (Role.TRAINER, {"Adopted": "True", "Champion": "True"}, DONE, "digits-2", ReleaseStep.MARK),
+        (Role.TRAINER, {"Adopted": "True", "Champion": "False"}, DONE, "digits-2", ReleaseStep.REST),
+        (Role.TRAINER, {"Adopted": "True"}, DONE, "digits-1", ReleaseStep.MARK),
+        (Role.EVALUATOR, {"Staged": "True"}, DONE, None, ReleaseStep.JUDGE),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "True"}, DONE, None, ReleaseStep.REST),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False"}, DONE, None, ReleaseStep.REST),
+    ],
+)
+def test_release_steps(
+    role: Role, conditions: dict[str, str], job: Outcome | None, champion: str | None, step: ReleaseStep
+) -> None:
+    in_use = _champion(champion) if champion else None
+    assert release_step(_release(**conditions), role, job, in_use) is step
+
+
+_STATUS = st.sampled_from(["True", "False", "Unknown"])
+_JOBS = st.sampled_from([None, DONE, FAILED])
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Consented", "Staged", "Submitted", "Trained"]), _STATUS),
+    _JOBS,
+    st.datetimes(timezones=st.just(UTC)),
+)
+def test_nothing_is_sent_without_consent_or_late(conditions: dict[str, str], job: Outcome | None, at: datetime) -> None:
+    step = update_step(_update(**conditions), job, at)
+    if step is UpdateStep.SUBMIT:
+        assert conditions["Consented"] == conditions["Staged"] == "True"
+        assert job is DONE
+        assert at < DEADLINE
+        assert "Submitted" not in conditions
+    assert update_step(_update(deleted=True, **conditions), job, at) is UpdateStep.REST
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Staged", "Evaluated", "Adopted", "Champion", "Validated"]), _STATUS),
+    _JOBS,
+    st.sampled_from(list(Role)),
+)
+def test_nothing_is_judged_unverified_or_twice(conditions: dict[str, str], job: Outcome | None, role: Role) -> None:
+    step = release_step(_release(**conditions), role, job, None)
+    if step is ReleaseStep.JUDGE:
+        assert conditions["Staged"] == "True"
+        assert ("Evaluated" if role is Role.EVALUATOR else "Adopted") not in conditions
+    assert release_step(_release(deleted=True, **conditions), role, job, None) is ReleaseStep.REST
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"status": {"active": 1}}, None),
+        ({"status": {"conditions": [{"type": "Complete", "status": "False"}]}}, None),
+        ({"status": {"conditions": [{"type": "FailureTarget", "status": "True"}]}}, None),
+        (
+            {
+                "status": {
+                    "completionTime": "2026-11-24T12:00:00Z",
+                    "conditions": [
+                        {"type": "SuccessCriteriaMet", "status": "True"},
+                        {"type": "Complete", "status": "True"},
+                    ],
+                }
+            },
+            DONE,
+        ),
+        (
+            {
+                "status": {
+                    "conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "71"}]
+                }
+            },
+            Outcome(None, "PodFailurePolicy: 71"),
+        ),
+    ],
+)
+def test_how_a_job_ended(job: dict[str, Any] | None, expected: Outcome | None) -> None:
+    assert outcome(job) == expected
+
+
+def test_the_site_shows_its_champion_and_keeps_what_it_needs() -> None:
+    site = Site.model_validate(
+        {
+            "metadata": {"name": "site-a", "namespace": "site-a"},
+            "spec": {
+                "federations": [{"name": "letters", "dataClaim": "d"}, {"name": "digits", "dataClaim": "d"}],
+                "workspaceClaim": "workspace",
+            },
+        }
+    )
+    said = AgentStatus.model_validate({"publicKey": "pem", "policyDigest": "sha256:" + "d" * 64, "version": "0.1.0"})
+    champion, previous = _champion("digits-2", 2), _champion("digits-1")
+    assert site_plan.status(site, said, {}).champion is None
+    assert site_plan.status(site, said, {"digits": champion}).champion == champion
+    assert site_plan.folders([_update()], [_release("digits-3")], [champion, previous]) == {
+        "r1-0123abcd",
+        "digits-3",
+        "digits-2",
+        "digits-1",
+    }

@@ -1,0 +1,199 @@
+"""What a trainer leaves is untrusted: links, pipes, folders, sizes, depth."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from concordat_agent.workspace import ResultError, Workspace, write_atomically
+
+JOB = "digits-1-0123abcd"
+LIMITS = {"evidence.json": 64}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path)
+    made.prepare(JOB)
+    return made
+
+
+def _out(root: Path) -> Path:
+    return root / "work" / JOB / "out"
+
+
+def _result(root: Path) -> Path:
+    folder = _out(root) / "result"
+    folder.mkdir()
+    return folder
+
+
+def _missing_result(root: Path) -> None:
+    pass
+
+
+def _missing_file(root: Path) -> None:
+    _result(root)
+
+
+def _symbolic_link(root: Path) -> None:
+    secret = root / "secret"
+    secret.write_text("site key")
+    (_result(root) / "evidence.json").symlink_to(secret)
+
+
+def _hard_link(root: Path) -> None:
+    secret = root / "secret"
+    secret.write_text("site key")
+    os.link(secret, _result(root) / "evidence.json")
+
+
+def _pipe(root: Path) -> None:
+    os.mkfifo(_result(root) / "evidence.json")
+
+
+def _folder(root: Path) -> None:
+    (_result(root) / "evidence.json").mkdir()
+
+
+def _oversized(root: Path) -> None:
+    (_result(root) / "evidence.json").write_bytes(b"x" * 65)
+
+
+def _sparse(root: Path) -> None:
+    with (_result(root) / "evidence.json").open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def _linked_result(root: Path) -> None:
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "evidence.json").write_text("{}")
+    (_out(root) / "result").symlink_to(elsewhere)
+
+
+def _linked_out(root: Path) -> None:
+    elsewhere = root / "elsewhere"
+    (elsewhere / "result").mkdir(parents=True)
+    (elsewhere / "result" / "evidence.json").write_text("{}")
+    _out(root).rmdir()
+    _out(root).symlink_to(elsewhere)
+
+
+def _result_is_a_file(root: Path) -> None:
+    (_out(root) / "result").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("leave", "says"),
+    [
+        (_missing_result, "result of job"),
+        (_missing_file, "evidence.json cannot be opened"),
+        (_symbolic_link, "evidence.json cannot be opened"),
+        (_hard_link, "2 links"),
+        (_pipe, "not a regular file"),
+        (_folder, "not a regular file"),
+        (_oversized, "65 bytes, at most 64"),
+        (_sparse, "at most 64"),
+        (_linked_result, "result of job"),
+        (_linked_out, "out of job"),
+        (_result_is_a_file, "result of job"),
+    ],
+)
+def test_a_hostile_result_is_refused_in_words(
+    tmp_path: Path, workspace: Workspace, leave: Callable[[Path], None], says: str
+) -> None:
+    leave(tmp_path)
+    with pytest.raises(ResultError, match=says):
+        workspace.result(JOB, LIMITS)
+
+
+def test_a_plain_result_is_read_and_extra_files_are_ignored(tmp_path: Path, workspace: Workspace) -> None:
+    folder = _result(tmp_path)
+    (folder / "evidence.json").write_bytes(b"x" * 64)
+    (folder / "nested").mkdir()
+    (folder / "link").symlink_to("/etc/passwd")
+    assert workspace.result(JOB, LIMITS) == {"evidence.json": b"x" * 64}
+
+
+def test_the_job_may_write_out_whatever_the_umask(tmp_path: Path, workspace: Workspace) -> None:
+    before = os.umask(0o077)
+    try:
+        workspace.prepare(JOB)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(_out(tmp_path).stat().st_mode) == 0o2770
+
+
+def test_inputs_are_written_whole(workspace: Workspace) -> None:
+    workspace.write_input(JOB, "task.json", b"one")
+    workspace.write_input(JOB, "task.json", b"two")
+    assert os.listdir(workspace.inputs(JOB)) == ["task.json"]
+    assert (workspace.inputs(JOB) / "task.json").read_bytes() == b"two"
+
+
+def test_the_note_is_not_among_the_inputs(workspace: Workspace) -> None:
+    assert workspace.note(JOB) == {}
+    workspace.write_note(JOB, {"champion": None})
+    assert workspace.note(JOB) == {"champion": None}
+    assert os.listdir(workspace.inputs(JOB)) == []
+
+
+def test_cleaning_keeps_what_is_named(tmp_path: Path, workspace: Workspace) -> None:
+    workspace.prepare("old")
+    workspace.prepare("older")
+    assert workspace.discard({JOB}) == ["old", "older"]
+    assert workspace.discard({JOB}) == []
+    workspace.empty_trash()
+    assert os.listdir(tmp_path / "work") == [JOB]
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_cleaning_an_empty_volume_does_nothing(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    assert space.discard(set()) == []
+    space.empty_trash()
+    assert os.listdir(tmp_path) == []
+
+
+def test_cleaning_follows_no_link_and_survives_depth_and_modes(tmp_path: Path, workspace: Workspace) -> None:
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    (keep / "file").write_text("stays")
+    out = _out(tmp_path)
+    (out / "link").symlink_to(keep)
+    (out / "locked").mkdir()
+    (out / "locked" / "inner").mkdir()
+    (out / "locked" / "inner").chmod(0)
+    (out / "locked").chmod(0)
+    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(1500):  # Deeper than a path may be long and Python may recurse.
+        os.mkdir("deep", dir_fd=descriptor)
+        inner = os.open("deep", os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    assert workspace.discard(set()) == [JOB]
+    workspace.empty_trash()
+    assert (keep / "file").read_text() == "stays"
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_cleaning_goes_on_where_a_crash_left_it(tmp_path: Path, workspace: Workspace) -> None:
+    (tmp_path / "trash" / "7" / "deep" / "er").mkdir(parents=True)
+    assert workspace.discard(set()) == [JOB]
+    workspace.empty_trash()
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_an_atomic_write_does_not_follow_a_planted_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / ".record.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic"):
+        write_atomically(tmp_path / "record", b"new")
+    assert victim.read_text() == "kept"
