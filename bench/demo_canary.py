@@ -24,7 +24,7 @@ from concordat.aggregation import apply_delta
 from concordat.api import FederationRound
 from concordat.api.round import Canary, Factor
 from concordat.lora import Ceiling, read_adapter
-from concordat.screening import Tensors, difference
+from concordat.tensors import Tensors, difference
 from concordat_learning import digits
 from concordat_learning.canary import respond, strongest
 from concordat_learning.data import Examples

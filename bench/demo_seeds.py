@@ -27,7 +27,8 @@ from concordat.aggregation import Rows, aggregate, apply_delta, gram
 from concordat.api import FederationRound, Reason
 from concordat.api.round import Factor
 from concordat.lora import Ceiling, Whitening, read_adapter
-from concordat.screening import NORM_TOLERANCE, Candidate, Tensors, decimal, difference, screen
+from concordat.screening import NORM_TOLERANCE, Candidate, decimal, screen
+from concordat.tensors import Tensors, difference
 from concordat_learning.entry import prepare_environment
 from concordat_learning.processor import another, in_use
 

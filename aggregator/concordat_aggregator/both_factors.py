@@ -14,13 +14,13 @@ from concordat.api.round import Factor, LoraMode
 from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat.protocol.contract import Contract
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 from concordat_aggregator.inputs import Invalid, Parent
-from concordat_aggregator.space import Combined, Kept, Named, OneFactor, Space, step_back, without_last
+from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdates, step_back, without_last
 
 
-def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
-    """The space of a contract. Raises Invalid if training its factor cannot change anything."""
+def method_of(contract: Contract, parent: Parent, work: Path) -> Method:
+    """The method of a contract. Raises Invalid if training its factor cannot change anything."""
     try:
         if contract.recipe.train_factor is Factor.BOTH:
             return BothFactors(contract, parent, work)
@@ -30,24 +30,24 @@ def space_of(contract: Contract, parent: Parent, work: Path) -> Space:
 
 
 class BothFactors:
-    """See Space."""
+    """See Method."""
 
     def __init__(self, contract: Contract, parent: Parent, work: Path) -> None:
         self._contract = contract
         self._adapter = parent.adapter
-        self._kept = Kept(work)
+        self._stored = StoredUpdates(work)
 
     def norms(self, delta: Named) -> dict[str, float]:
-        """See Space."""
+        """See Method."""
         return product_norms(delta, self._adapter)
 
     def admit(self, site: str, delta: Named) -> None:
-        """See Space."""
-        self._kept.add(site, delta)
+        """See Method."""
+        self._stored.add(site, delta)
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
-        """See Space."""
-        updates = self._kept.all(sites)
+        """See Method."""
+        updates = self._stored.all(sites)
         # From the parent, the step back is an update of both factors like any other, and minus the last aggregate.
         back = {} if previous is None else step_back(self._adapter.tensors(), previous)
         if not updates or not any(np.any(tensor) for tensor in back.values()):
@@ -58,8 +58,8 @@ class BothFactors:
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
     ) -> Combined:
-        """See Space."""
-        policy, updates = self._contract.aggregation, self._kept.all(sites)
+        """See Method."""
+        policy, updates = self._contract.aggregation, self._stored.all(sites)
         lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
         if lack is not None:
             raise AggregationError(lack)

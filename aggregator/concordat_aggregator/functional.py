@@ -11,23 +11,22 @@ import numpy as np
 from concordat.aggregation import apply_delta
 from concordat.api.round import Canary, Factor
 from concordat.artifacts import RegistryStore
-from concordat.lora import pad
 from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from concordat.protocol.canary import SITES, CanaryReport, CanaryResponse
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
-from concordat.screening import Functional, FunctionalLimits, factor_names, signed
-from concordat.tensors import map_tensors, write_tensors
+from concordat.screening import Functional, FunctionalLimits, signed
+from concordat.tensors import factor_names, map_tensors, pad, write_tensors
 from concordat_aggregator.inputs import Invalid, Parent
-from concordat_aggregator.judge import Verdict
-from concordat_aggregator.space import Combined
+from concordat_aggregator.method import Combined
+from concordat_aggregator.verify import UpdateVerdict
 
 GATE, CANDIDATE = "gate", "candidate"
 
 
 async def prepare(
-    store: RegistryStore, contract: Contract, parent: Parent, verdicts: Sequence[Verdict], work: Path
+    store: RegistryStore, contract: Contract, parent: Parent, verdicts: Sequence[UpdateVerdict], work: Path
 ) -> None:
     """Lay out the base package, the parent, and the parent with each update that passed so far."""
     await store.pull(contract.base, work / "base")
@@ -37,20 +36,20 @@ async def prepare(
     _adapter(folder / PARENT_FOLDER, write_tensors(parent.tensors), parent.config)
     for verdict in verdicts:
         if verdict.delta is not None:
-            delta = pad(map_tensors(verdict.delta), parent.adapter, contract.recipe.train_factor)
+            delta = pad(map_tensors(verdict.delta), parent.tensors, contract.recipe.train_factor)
             changed = write_tensors(apply_delta(parent.tensors, delta))
             _adapter(folder / SITES / verdict.site, changed, parent.config)
 
 
-def prepare_gate(parent: Parent, made: Combined | None, work: Path) -> None:
+def prepare_gate(parent: Parent, combined: Combined | None, work: Path) -> None:
     """Lay out the candidate, if there is one, beside the base model: the parent with B = 0."""
     folder = work / GATE
     shutil.rmtree(folder, ignore_errors=True)
     factors_b = set(factor_names(parent.tensors, Factor.B))
     base = {name: np.zeros_like(t) if name in factors_b else t for name, t in parent.tensors.items()}
     _adapter(folder / PARENT_FOLDER, write_tensors(base), parent.config)
-    if made is not None:
-        _adapter(folder / SITES / CANDIDATE, write_tensors(made.candidate), parent.config)
+    if combined is not None:
+        _adapter(folder / SITES / CANDIDATE, write_tensors(combined.candidate), parent.config)
 
 
 def refusal(work: Path, canary: Canary) -> str | None:

@@ -1,4 +1,4 @@
-"""The aggregator Job: judge every submitted update, screen them against each other, combine, push candidate and report.
+"""The aggregator Job: verify every update, screen them against each other, combine, push candidate and report.
 
 A pure function of the request and the artifacts it names: no key, no call to the Kubernetes API. The same request
 makes the same report and the same adapter, byte for byte, however often it runs.
@@ -37,7 +37,7 @@ from concordat.screening import decimal
 from concordat.statements.contract import SignedContract
 from concordat.tensors import write_tensors
 from concordat_aggregator import functional
-from concordat_aggregator.both_factors import space_of
+from concordat_aggregator.both_factors import method_of
 from concordat_aggregator.inputs import (
     Invalid,
     load_contract,
@@ -46,9 +46,9 @@ from concordat_aggregator.inputs import (
     load_request,
     parse_ref,
 )
-from concordat_aggregator.judge import Judge, Verdict, reject_copies
-from concordat_aggregator.screen_round import Screening, screen_round
-from concordat_aggregator.space import Combined, Space
+from concordat_aggregator.method import Combined, Method
+from concordat_aggregator.screen_round import RoundScreening, screen_round
+from concordat_aggregator.verify import UpdateVerdict, Verifier, reject_copies
 
 EXIT_INVALID = 65
 EXIT_BUG = 70
@@ -71,7 +71,7 @@ class Until(Enum):
 async def run(
     store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END
 ) -> AggregationResult | None:
-    """Judge, aggregate and push; return the references of report and adapter, and None before the END.
+    """Verifier, aggregate and push; return the references of report and adapter, and None before the END.
 
     Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
     Invalid, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
@@ -79,16 +79,16 @@ async def run(
     request = await load_request(store, request_ref)
     signed = await load_contract(store, request)
     parent = await load_parent(store, signed.contract)
-    space = space_of(signed.contract, parent, work)
-    judge = Judge(store, signed, parent, space, work)
-    verdicts = reject_copies([await judge.judge(submission) for submission in request.submissions])
+    method = method_of(signed.contract, parent, work)
+    verifier = Verifier(store, signed, parent, method, work)
+    verdicts = reject_copies([await verifier.verify(submission) for submission in request.submissions])
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
     screening = screen_round(
-        signed.contract, verdicts, space, await load_previous(store, request), request.history, work
+        signed.contract, verdicts, method, await load_previous(store, request), request.history, work
     )
-    outcome = _combine(signed, screening, space)
+    outcome = _combine(signed, screening, method)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
         return None
@@ -128,7 +128,7 @@ class _NoAggregate:
         self.message = message
 
 
-def _combine(signed: SignedContract, screening: Screening, space: Space) -> Combined | _NoAggregate:
+def _combine(signed: SignedContract, screening: RoundScreening, method: Method) -> Combined | _NoAggregate:
     contract = signed.contract
     reference = contract.aggregation.reference_site
     accepted = [verdict.site for verdict in screening.verdicts if verdict.passed]
@@ -140,7 +140,7 @@ def _combine(signed: SignedContract, screening: Screening, space: Space) -> Comb
         return _NoAggregate(Reason.REFERENCE_MISSING, f"there is no verified update of referenceSite {reference}")
     positions = [screening.sites.index(site) for site in sites]
     try:
-        made = space.combine(
+        combined = method.combine(
             sites,
             screening.remaining_faults,
             screening.products.select(positions),
@@ -151,21 +151,21 @@ def _combine(signed: SignedContract, screening: Screening, space: Space) -> Comb
         return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
     except LoraError as error:
         return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
-    if not all(np.isfinite(tensor).all() for tensor in made.candidate.values()):
+    if not all(np.isfinite(tensor).all() for tensor in combined.candidate.values()):
         raise Invalid("parent and aggregate add up to a value that is not finite: the parent's values are too large")
-    return made
+    return combined
 
 
-def _seed(signed: SignedContract, verdicts: Sequence[Verdict]) -> int:
+def _seed(signed: SignedContract, verdicts: Sequence[UpdateVerdict]) -> int:
     """Of the rules that draw: known to nobody before the last update is in."""
     updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
     return int.from_bytes(hashlib.sha256("\n".join([signed.digest, *updates]).encode()).digest()[:8], "big")
 
 
 async def _push_candidate(
-    store: RegistryStore, signed: SignedContract, config: bytes, screening: Screening, made: Combined
+    store: RegistryStore, signed: SignedContract, config: bytes, screening: RoundScreening, combined: Combined
 ) -> dict[str, Any]:
-    data = write_tensors(made.candidate)
+    data = write_tensors(combined.candidate)
     files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: config}
     adapter = await store.push(adapters_repository(signed.contract.federation), ADAPTER, files)
     sites = [verdict.site for verdict in screening.verdicts if verdict.passed]
@@ -178,9 +178,9 @@ async def _push_candidate(
         "reason": reason.value,
         "message": message,
         "aggregated": sites,
-        "weights": None if made.weights is None else [f"{weight:.6f}" for weight in made.weights],
-        "aggregate_norm": decimal(made.norm),
-        "lora_error": f"{made.error:.6f}",
+        "weights": None if combined.weights is None else [f"{weight:.6f}" for weight in combined.weights],
+        "aggregate_norm": decimal(combined.norm),
+        "lora_error": f"{combined.error:.6f}",
         "adapter": adapter,
         "adapter_sha256": sha256_digest(data),
     }

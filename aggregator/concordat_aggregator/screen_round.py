@@ -13,17 +13,17 @@ from concordat.protocol.contract import Contract
 from concordat.screening import Candidate, numbers_wire, screen
 from concordat.tensors import Tensors
 from concordat_aggregator import functional
-from concordat_aggregator.judge import CHARGED, Verdict
-from concordat_aggregator.space import Space
+from concordat_aggregator.method import Method
+from concordat_aggregator.verify import CHARGED, UpdateVerdict
 
 _SPECTRUM = 10
 
 
 @dataclass(frozen=True)
-class Screening:
-    """What came of a round's updates."""
+class RoundScreening:
+    """The verdicts on a round's updates, after they were compared with each other."""
 
-    verdicts: list[Verdict]
+    verdicts: list[UpdateVerdict]
     sites: list[str]
     """Those that passed by themselves, in the order of `products`."""
     products: Gram
@@ -38,16 +38,16 @@ class Screening:
 
 def screen_round(
     contract: Contract,
-    verdicts: Sequence[Verdict],
-    space: Space,
+    verdicts: Sequence[UpdateVerdict],
+    method: Method,
     previous: Tensors | None,
     history: Mapping[str, Sequence[str]],
     work: Path,
-) -> Screening:
-    """Judge the round. Raises Invalid if the contract asks for a functional check that left no result."""
+) -> RoundScreening:
+    """Verifier the round. Raises Invalid if the contract asks for a functional check that left no result."""
     entered = [verdict for verdict in verdicts if verdict.passed]
     sites = [verdict.site for verdict in entered]
-    products, repeated = space.compare(sites, previous)
+    products, repeated = method.compare(sites, previous)
     canary = contract.screening.canary
     norms = products.norms
     screened = screen(
@@ -64,7 +64,7 @@ def screen_round(
         functional_limits=None if canary is None else functional.limits(canary),
     )
     found = {finding.site: finding for finding in screened.findings}
-    judged: list[Verdict] = []
+    screened_verdicts: list[UpdateVerdict] = []
     for verdict in verdicts:
         finding = found.get(verdict.site)
         if finding is not None:
@@ -75,9 +75,9 @@ def screen_round(
                 measurements=numbers_wire(finding.numbers),
                 alerts=tuple(alert.value for alert in finding.alerts),
             )
-        judged.append(verdict)
-    return Screening(
-        verdicts=judged,
+        screened_verdicts.append(verdict)
+    return RoundScreening(
+        verdicts=screened_verdicts,
         sites=sites,
         products=products,
         rejected=screened.rejected,
@@ -89,7 +89,7 @@ def screen_round(
 
 
 def _spectrum(products: Gram, kept: Sequence[int]) -> list[float]:
-    """Of the accepted updates, centred."""
+    """Return the spectrum of the accepted updates, centred."""
     if len(kept) < 2:
         return []
     inner = products.select(kept).inner

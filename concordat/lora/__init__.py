@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concordat.lora.adapter import Adapter, LoraError, Module, read_adapter
 from concordat.lora.ceiling import Ceiling
-from concordat.lora.deltas import pad
 from concordat.lora.products import COVARIANCE_LIMIT, CovarianceTooLarge, factor_mean, product_gram, product_norms
 from concordat.lora.svd import DISCARDED_LIMIT, DiscardedEnergy, SvdResult, svd_mean, svd_trimmed
 from concordat.lora.whitening import Whitening
@@ -26,7 +25,6 @@ __all__ = [
     "SvdResult",
     "Whitening",
     "factor_mean",
-    "pad",
     "product_gram",
     "product_norms",
     "read_adapter",

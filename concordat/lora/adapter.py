@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from concordat.api.round import Factor
 from concordat.protocol.adapter_config import AdapterConfigError, LoraConfig, read_lora_config
-from concordat.tensors import shown
-
-Named = Mapping[str, NDArray[Any]]
+from concordat.tensors import Named, shown
 
 _SUFFIX = {Factor.A: ".lora_A.weight", Factor.B: ".lora_B.weight"}
 _OTHERS = {"lora_embedding_": "an embedding", "lora_magnitude_vector": "DoRA", ".bias": "a bias"}

@@ -14,10 +14,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from concordat.api.round import Factor
-from concordat.lora.adapter import Adapter, Named, trained_factors
+from concordat.lora.adapter import Adapter, trained_factors
 from concordat.lora.products import product_norms
 from concordat.lora.whitening import Whitening
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 
 _HALVINGS = 40
 """Of the interval in which the scale is looked for: a share of 1e-12 is below what float32 tells apart."""

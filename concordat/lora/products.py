@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from concordat.api.round import Factor
-from concordat.lora.adapter import Adapter, LoraError, Module, Named
+from concordat.lora.adapter import Adapter, LoraError, Module
 from concordat.lora.deltas import Matrix, both_deltas, mean_partner, side_by_side, stacked
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 
 COVARIANCE_LIMIT = 0.05
 """Largest error of a mean of factors, as a share of the norm of the mean weight change."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from concordat.api.round import Factor
 from concordat.api.rules import PreAggregation, Rule, shortage
-from concordat.lora.adapter import Adapter, LoraError, Module, Named
+from concordat.lora.adapter import Adapter, LoraError, Module
 from concordat.lora.deltas import Matrix, both_deltas, mean_partner, side_by_side, stacked
 from concordat.lora.products import share
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 
 DISCARDED_LIMIT = 0.05
 """Largest share of the energy (squared norm) of the aggregated weight change that the projection may lose."""

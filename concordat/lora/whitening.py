@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.api.round import Factor
-from concordat.lora.adapter import Adapter, LoraError, Module, Named
+from concordat.lora.adapter import Adapter, LoraError, Module
 from concordat.lora.deltas import Matrix, check_delta
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 
 _RANK_CUT = 1e-12
 """Eigenvalues below this share of the largest are zero: a float32 factor has no more digits (1e-6 of its length)."""

@@ -1,8 +1,7 @@
-"""What is sent and what is refused: difference and form of an update, its norms, and the screening of a round."""
+"""The nine steps that decide which updates count: one update by itself (`update`), then the round (`screen`)."""
 
 from concordat.api.conditions import Reason
 from concordat.screening.alerts import Alert
-from concordat.screening.delta import check_schema, difference, factor_names
 from concordat.screening.errors import ScreeningError
 from concordat.screening.norms import (
     NORM_TOLERANCE,
@@ -13,7 +12,7 @@ from concordat.screening.norms import (
     signed,
 )
 from concordat.screening.screen import Candidate, Findings, Functional, FunctionalLimits, Screened, screen
-from concordat.tensors import Tensors
+from concordat.screening.update import norm_limits
 
 __all__ = [
     "NORM_TOLERANCE",
@@ -26,12 +25,9 @@ __all__ = [
     "Reason",
     "Screened",
     "ScreeningError",
-    "Tensors",
     "check_norms",
-    "check_schema",
     "decimal",
-    "difference",
-    "factor_names",
+    "norm_limits",
     "numbers_wire",
     "screen",
     "signed",

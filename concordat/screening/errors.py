@@ -1,4 +1,4 @@
-"""Why an update is not aggregated."""
+"""The error of an update that is not aggregated."""
 
 from __future__ import annotations
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
 from concordat.screening.errors import ScreeningError
 from concordat.tensors import shown
-
-Named = Mapping[str, NDArray[Any]]
 
 NORM_TOLERANCE = 1e-3
 """Relative slack of the norm check: the site rounds what it clipped to float32."""

@@ -1,9 +1,18 @@
-"""Tensors by name, as numpy arrays, and the safetensors files that hold them."""
+"""Tensors by name, as numpy arrays, the safetensors files that hold them, and the differences between two of them."""
 
+from concordat.tensors.deltas import (
+    Named,
+    NotFiniteError,
+    check_names,
+    check_schema,
+    difference,
+    factor_names,
+    pad,
+)
 from concordat.tensors.files import (
     FLOATS,
     MAX_HEADER,
-    DtypeError,
+    SchemaError,
     TensorError,
     Tensors,
     map_tensors,
@@ -15,10 +24,17 @@ from concordat.tensors.files import (
 __all__ = [
     "FLOATS",
     "MAX_HEADER",
-    "DtypeError",
+    "Named",
+    "NotFiniteError",
+    "SchemaError",
     "TensorError",
     "Tensors",
+    "check_names",
+    "check_schema",
+    "difference",
+    "factor_names",
     "map_tensors",
+    "pad",
     "read_tensors",
     "shown",
     "write_tensors",

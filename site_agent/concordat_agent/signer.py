@@ -24,12 +24,12 @@ from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import decisions_repository, site_repository
 from concordat.protocol.training import TrainingEvidence
-from concordat.screening import Tensors, check_schema, decimal
+from concordat.screening import decimal, norm_limits
 from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, sign
 from concordat.statements.names import agent_id, release_resource
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.statements.summary import Summary, consent, levels, read_summary
-from concordat.tensors import write_tensors
+from concordat.tensors import Tensors, check_schema, write_tensors
 from concordat_agent.policy import Answer
 
 
@@ -43,11 +43,11 @@ class Prepared:
 
 
 Prepare = Callable[[Tensors, Ceiling], Prepared]
-"""From what training changed and the contract's ceiling to what is sent. Raises ScreeningError, LoraError."""
+"""From what training changed and the contract's ceiling to what is sent. Raises TensorError, LoraError."""
 
 
 def clipped(delta: Tensors, ceiling: Ceiling) -> Prepared:
-    """Scale an update down to the contract's ceiling if it is above. Raises ScreeningError if it is not finite."""
+    """Scale an update down to the contract's ceiling if it is above. Raises NotFiniteError."""
     check_schema(delta, ceiling.parent.tensors(), ceiling.factor)
     within, norm, cut = ceiling.clip(delta)
     return Prepared(delta=within, norm=norm, clipped=cut)
@@ -126,11 +126,10 @@ class Signer:
     ) -> Submission:
         """Clip, sign and push an update that passed the gates.
 
-        Raises ScreeningError if it is not finite, LoraError if training this factor changes nothing.
+        Raises NotFiniteError, LoraError if training this factor changes nothing.
         """
-        limits = contract.screening
-        module = None if limits.module_clip_norm is None else float(limits.module_clip_norm)
-        ceiling = Ceiling(parent, contract.recipe.train_factor, float(limits.clip_norm), module)
+        limits = norm_limits(contract.screening)
+        ceiling = Ceiling(parent, contract.recipe.train_factor, limits.clip_norm, limits.module_clip_norm)
         prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
         delta = await asyncio.to_thread(write_tensors, prepared.delta)
         norm = decimal(prepared.norm)

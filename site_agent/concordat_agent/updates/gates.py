@@ -8,8 +8,7 @@ from concordat.api import Reason
 from concordat.lora import Adapter, read_adapter
 from concordat.protocol.contract import Contract
 from concordat.protocol.training import TrainingEvidence
-from concordat.screening import Tensors, difference
-from concordat.tensors import read_tensors
+from concordat.tensors import Tensors, difference, read_tensors
 from concordat_agent.policy import Answer, SitePolicy, percent
 
 Gate = Callable[[Contract, SitePolicy, TrainingEvidence], str | None]
@@ -59,7 +58,7 @@ def adapter(tensors: bytes, config: bytes) -> Adapter:
 def learned(contract: Contract, candidate: bytes, parent: bytes) -> Tensors:
     """What training changed: candidate − parent, for the tensors of the trained factor, from two safetensors files.
 
-    Raises TensorError if the candidate cannot be read, ScreeningError unless it has exactly the parent's tensors and
+    Raises TensorError if the candidate cannot be read, SchemaError unless it has exactly the parent's tensors and
     differs in that factor only. The values may still be infinite or not a number; clipping refuses those.
     """
     return difference(read_tensors(candidate), read_tensors(parent), contract.recipe.train_factor)

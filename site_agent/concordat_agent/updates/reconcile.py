@@ -17,7 +17,6 @@ from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
 from concordat.protocol.training import TrainingEvidence, TrainingTask
-from concordat.screening import ScreeningError
 from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
 from concordat_agent import policy
@@ -171,7 +170,7 @@ class UpdateReconciler:
             return _not_submitted(Reason.ARTIFACT_UNREADABLE, f"{error}; nothing was sent.")
         except (ResultError, DocumentError) as error:
             return _not_submitted(Reason.NO_CANDIDATE, f"The Job left no usable result: {error}.")
-        except (TensorError, ScreeningError, LoraError) as error:
+        except (TensorError, LoraError) as error:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
         cut = f", clipped to {contract.screening.clip_norm}" if submission.clipped else ""
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."

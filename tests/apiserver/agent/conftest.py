@@ -23,7 +23,6 @@ from concordat.protocol import artifact_types as types
 from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.protocol.contract import Contract
-from concordat.screening import Tensors
 from concordat.statements import SigningKey, names, sign, unverified
 from concordat.statements.closure import Closure
 from concordat.statements.contract import contract_statement
@@ -31,7 +30,7 @@ from concordat.statements.fields import rfc3339
 from concordat.statements.provenance import LocalUpdate, aggregation_provenance, update_provenance
 from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
-from concordat.tensors import write_tensors
+from concordat.tensors import Tensors, write_tensors
 from concordat_agent.agent import Agent
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions

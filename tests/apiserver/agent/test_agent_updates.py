@@ -19,11 +19,10 @@ from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import AGENT_LEASE
-from concordat.screening import Tensors
 from concordat.statements import SigningKey, open_bundle
 from concordat.statements.provenance import read_update
 from concordat.statements.summary import read_summary
-from concordat.tensors import read_tensors, write_tensors
+from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.signer import Prepared
 from concordat_agent.site.reconcile import SiteReconciler

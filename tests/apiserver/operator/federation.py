@@ -20,9 +20,8 @@ from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
-from concordat.screening import Tensors
 from concordat.statements import SigningKey
-from concordat.tensors import read_tensors, write_tensors
+from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.agent import Agent
 from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.policy import SitePolicy

@@ -19,8 +19,8 @@ from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence
 from concordat.protocol.training import TrainingEvidence
-from concordat.screening import Limits, ScreeningError, Tensors, check_norms, check_schema
-from concordat.tensors import TensorError, write_tensors
+from concordat.screening import Limits, check_norms
+from concordat.tensors import NotFiniteError, SchemaError, TensorError, Tensors, check_schema, write_tensors
 from concordat_agent.policy import SitePolicy
 from concordat_agent.signer import clipped
 from concordat_agent.updates.gates import adapter, check_gates, learned
@@ -139,7 +139,7 @@ def test_only_the_trained_factor_is_sent() -> None:
     ],
 )
 def test_a_candidate_that_is_no_trained_copy_is_refused(changes: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ScreeningError):
+    with pytest.raises(SchemaError):
         learned(_contract(), write_tensors(_adapter(**changes)), write_tensors(_adapter()))
 
 
@@ -153,7 +153,7 @@ def test_a_candidate_that_is_no_safetensors_is_refused(data: bytes) -> None:
 def test_a_candidate_that_is_not_finite_is_not_sent(value: float) -> None:
     spoiled = write_tensors(_adapter(**{B: np.full((3, 2), value, np.float32)}))
     delta = learned(_contract(), spoiled, write_tensors(_adapter()))
-    with pytest.raises(ScreeningError):
+    with pytest.raises(NotFiniteError):
         clipped(delta, _ceiling(10.0))
 
 

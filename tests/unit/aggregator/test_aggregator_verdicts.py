@@ -16,18 +16,18 @@ from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import SubmittedUpdate
 from concordat.tensors import write_tensors
 from concordat_aggregator.inputs import Invalid, parse_ref
-from concordat_aggregator.judge import Verdict, reject_copies
+from concordat_aggregator.verify import UpdateVerdict, reject_copies
 
 REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
 
 
-def _verdict(folder: Path, site: str, values: list[float] | None) -> Verdict:
+def _verdict(folder: Path, site: str, values: list[float] | None) -> UpdateVerdict:
     submission = SubmittedUpdate(site=site, artifact=REF, statement=REF)
     if values is None:
-        return Verdict(submission, Reason.NOT_FINITE, "no")
+        return UpdateVerdict(submission, Reason.NOT_FINITE, "no")
     path = folder / site
     path.write_bytes(write_tensors({"x": np.array(values, np.float32)}))
-    return Verdict(submission, Reason.VERIFIED, "", 1.0, delta=path)
+    return UpdateVerdict(submission, Reason.VERIFIED, "", 1.0, delta=path)
 
 
 @pytest.mark.parametrize("order", itertools.permutations(["site-a", "site-b", "site-c", "site-d"]))
@@ -47,7 +47,7 @@ def test_of_equal_updates_the_first_by_name_passes(tmp_path: Path, order: tuple[
 
 @given(st.text(max_size=2000), st.floats(min_value=0))
 def test_every_verdict_can_be_written(message: str, norm: float) -> None:
-    verdict = Verdict(SubmittedUpdate(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
+    verdict = UpdateVerdict(SubmittedUpdate(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
     written = json.loads(verdict.reported().model_dump_json())
     assert len(written["message"]) <= 500
     assert written["passed"] is False

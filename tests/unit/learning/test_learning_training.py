@@ -14,7 +14,7 @@ import pytest
 
 from concordat.protocol.contract import Contract
 from concordat.protocol.training import TrainingEvidence
-from concordat.screening import check_schema
+from concordat.tensors import check_schema
 from concordat_agent.updates.gates import learned
 from concordat_learning.errors import InputError
 from concordat_learning.train import train_site

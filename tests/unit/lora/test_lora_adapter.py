@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from concordat.api.round import Factor
-from concordat.lora import LoraError, pad, read_adapter
+from concordat.lora import LoraError, read_adapter
+from concordat.tensors import SchemaError, pad
 from tests.unit.lora.adapters import build, changes, update
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "bias": "none", "init_lora_weights": True}
@@ -101,7 +102,7 @@ def test_padding_changes_nothing_but_the_shape(factor: Factor) -> None:
     rng = np.random.default_rng(0)
     parent = build(rng, {"q": (6, 5, 4), "v": (7, 3, 3)})
     delta = update(rng, parent, factor, rank=2)
-    padded = pad(delta, parent, factor)
+    padded = pad(delta, parent.tensors(), factor)
     for name, tensor in padded.items():
         small = delta[name]
         np.testing.assert_array_equal(tensor[: small.shape[0], : small.shape[1]], small)
@@ -121,7 +122,7 @@ def test_a_full_update_is_padded_with_nothing() -> None:
     rng = np.random.default_rng(0)
     parent = build(rng, {"q": (6, 5, 4)})
     delta = update(rng, parent, Factor.BOTH)
-    for name, tensor in pad(delta, parent, Factor.BOTH).items():
+    for name, tensor in pad(delta, parent.tensors(), Factor.BOTH).items():
         np.testing.assert_array_equal(tensor, delta[name])
 
 
@@ -139,14 +140,14 @@ def test_a_full_update_is_padded_with_nothing() -> None:
         (
             {B: np.ones((3, 1))},
             Factor.A,
-            "1 tensors of factor A; missing: model.q.lora_A.weight; foreign: model.q.lora_B",
+            "1 tensors, expected 1; missing: model.q.lora_A.weight; foreign: model.q.lora_B",
         ),
-        ({A: np.ones((1, 5))}, Factor.BOTH, "2 tensors of factor Both; missing: model.q.lora_B.weight; foreign: none"),
+        ({A: np.ones((1, 5))}, Factor.BOTH, "1 tensors, expected 2; missing: model.q.lora_B.weight; foreign: none"),
     ],
 )
 def test_a_slice_that_does_not_fit(delta: dict[str, NDArray[Any]], factor: Factor, says: str) -> None:
-    with pytest.raises(LoraError, match=says):
-        pad(delta, read_adapter(GOOD, CONFIG), factor)
+    with pytest.raises(SchemaError, match=says):
+        pad(delta, GOOD, factor)
 
 
 def test_nothing_here_imports_torch() -> None:

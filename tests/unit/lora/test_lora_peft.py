@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from concordat.api.round import Factor
-from concordat.lora import Adapter, Whitening, factor_mean, pad, product_norms, read_adapter, svd_mean, svd_trimmed
+from concordat.lora import Adapter, Whitening, factor_mean, product_norms, read_adapter, svd_mean, svd_trimmed
+from concordat.tensors import pad
 from tests.unit.lora.adapters import update
 
 # Keys that match no module are tested too.
@@ -85,7 +86,7 @@ def test_a_round_of_one_factor_with_unequal_ranks(site: Site, factor: Factor) ->
     rng = np.random.default_rng(1)
     parent, before = site.adapter(), site.change()
     tensors = parent.tensors()
-    deltas = [pad(update(rng, parent, factor, rank=rank), parent, factor) for rank in (1, 2, 4)]
+    deltas = [pad(update(rng, parent, factor, rank=rank), parent.tensors(), factor) for rank in (1, 2, 4)]
     changes = [site.change({name: tensors[name] + t for name, t in delta.items()}) - before for delta in deltas]
     whitening = Whitening.of(parent, factor)
     x = [whitening.whiten(delta) for delta in deltas]

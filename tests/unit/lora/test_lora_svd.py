@@ -17,10 +17,10 @@ from concordat.lora import (
     DiscardedEnergy,
     LoraError,
     factor_mean,
-    pad,
     svd_mean,
     svd_trimmed,
 )
+from concordat.tensors import pad
 from tests.unit.lora.adapters import Dense, Named, build, by_module, changes, made, parents, update, weights
 
 Drawn = tuple[Adapter, np.random.Generator]
@@ -36,7 +36,7 @@ def _close(got: Dense, wanted: Dense) -> None:
 def test_at_full_rank_the_mean_is_exact(drawn: Drawn, n: int, whole: bool) -> None:
     parent, rng = drawn
     ranks = rng.integers(1, 7, n)
-    updates = [pad(update(rng, parent, Factor.BOTH, rank=int(r)), parent, Factor.BOTH) for r in ranks]
+    updates = [pad(update(rng, parent, Factor.BOTH, rank=int(r)), parent.tensors(), Factor.BOTH) for r in ranks]
     w = rng.dirichlet(np.ones(n)) * (1 if whole else 0.6)
     result = svd_mean(updates, list(w), parent, FULL)
     _close(made(parent, result.tensors), weights(parent) + w @ changes(parent, updates))
@@ -98,7 +98,7 @@ def test_the_factors_are_balanced_sorted_and_of_one_sign() -> None:
 def test_a_component_of_nothing_can_still_be_trained() -> None:
     rng = np.random.default_rng(1)
     parent = build(rng, {"q": (9, 8, 4)}, zero_b=True)
-    one = pad(update(rng, parent, Factor.BOTH, rank=2), parent, Factor.BOTH)
+    one = pad(update(rng, parent, Factor.BOTH, rank=2), parent.tensors(), Factor.BOTH)
     result = svd_mean([one], [1.0], parent)
     a, b = result.tensors["q.lora_A.weight"], result.tensors["q.lora_B.weight"]
     assert not b[:, 2:].any()
@@ -184,7 +184,7 @@ def test_a_hostile_site_of_high_rank_owns_no_component(seed: int, size: float, n
     rng = np.random.default_rng(seed)
     parent = build(rng, {"q": (24, 20, 16)}, zero_b=True)
     ranks = [4, 4, 8, 8]
-    honest = [pad(update(rng, parent, Factor.BOTH, 0.1, rank=r), parent, Factor.BOTH) for r in ranks]
+    honest = [pad(update(rng, parent, Factor.BOTH, 0.1, rank=r), parent.tensors(), Factor.BOTH) for r in ranks]
     if flip:
         liar = {name: -size * np.mean([u[name] for u in honest], axis=0) for name in honest[0]}
     else:
@@ -205,7 +205,7 @@ def test_the_mean_has_no_such_bound() -> None:
     # The same attack against svd_mean, to show that the test above can fail.
     rng = np.random.default_rng(4)
     parent = build(rng, {"q": (24, 20, 16)}, zero_b=True)
-    honest = [pad(update(rng, parent, Factor.BOTH, 0.1, rank=r), parent, Factor.BOTH) for r in (4, 4, 8, 8)]
+    honest = [pad(update(rng, parent, Factor.BOTH, 0.1, rank=r), parent.tensors(), Factor.BOTH) for r in (4, 4, 8, 8)]
     good = changes(parent, honest)
     spread = math.sqrt(np.square(good - good.mean(axis=0)).sum(axis=1).mean())
     result = svd_mean([*honest, update(rng, parent, Factor.BOTH, 10.0)], [0.2] * 5, parent)

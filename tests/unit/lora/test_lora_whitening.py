@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api.round import Factor
-from concordat.lora import Adapter, LoraError, Whitening, pad
+from concordat.lora import Adapter, LoraError, Whitening
+from concordat.tensors import pad
 from tests.unit.lora.adapters import Named, build, by_module, changes, parents, update, weights
 
 _one = st.sampled_from([Factor.A, Factor.B])
@@ -51,7 +52,7 @@ def test_the_average_is_that_of_the_weight_changes(drawn: Drawn, factor: Factor,
     whitening = Whitening.of(parent, factor)
     # Unequal ranks: each site trains some of the first components.
     ranks = rng.integers(1, 7, n)
-    deltas = [pad(update(rng, parent, factor, rank=int(rank)), parent, factor) for rank in ranks]
+    deltas = [pad(update(rng, parent, factor, rank=int(rank)), parent.tensors(), factor) for rank in ranks]
     whitened = [whitening.whiten(delta) for delta in deltas]
     mean = {name: np.mean([x[name] for x in whitened], axis=0, dtype=np.float64) for name in whitened[0]}
     exact = changes(parent, deltas)

@@ -1,4 +1,4 @@
-"""The norms that the contract allows, the form of a delta, and how measurements are written."""
+"""The norms that the contract allows, and how measurements are written."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import math
 import re
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from concordat.api.conditions import Reason
-from concordat.api.round import Factor
 from concordat.api.types import SignedDecimal
 from concordat.screening import (
     NORM_TOLERANCE,
     Limits,
     ScreeningError,
     check_norms,
-    check_schema,
-    factor_names,
     numbers_wire,
 )
 
 SLACK = 1 + NORM_TOLERANCE
 TOTAL, BOTH = Limits(5.0, None), Limits(5.0, 4.0)
-A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 
 
 @pytest.mark.parametrize(
@@ -68,17 +63,6 @@ def test_norms_above_a_limit_are_refused(norms: Mapping[str, float], limits: Lim
     assert raised.value.reason is reason
     total = None if reason is Reason.NOT_FINITE else pytest.approx(math.hypot(*norms.values()))
     assert raised.value.norm == total
-
-
-def test_both_factors_are_both() -> None:
-    names = [B, A, "head.weight"]
-    assert factor_names(names, Factor.BOTH) == [A, B]
-    parent = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
-    check_schema(parent, parent, Factor.BOTH)
-    with pytest.raises(ScreeningError, match=f"missing: {A}"):
-        check_schema({B: parent[B]}, parent, Factor.BOTH)
-    with pytest.raises(ScreeningError, match=f"foreign: {A}"):
-        check_schema(parent, parent, Factor.B)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ product that is never formed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,9 @@ from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
 from concordat.api.round import Factor
 from concordat.lora import Whitening
 from concordat.protocol.contract import Contract
-from concordat.tensors import Tensors, map_tensors, write_tensors
+from concordat.tensors import Named, Tensors, map_tensors, write_tensors
 from concordat_aggregator.inputs import Invalid, Parent
 
-Named = Mapping[str, NDArray[Any]]
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,8 +38,8 @@ class Combined:
     """Share of the aggregate that the LoRA mode lost; 0 where it is exact."""
 
 
-class Space(Protocol):
-    """One of the two."""
+class Method(Protocol):
+    """How updates are measured and combined: for one trained factor (OneFactor) or for both (BothFactors)."""
 
     def norms(self, delta: Named) -> dict[str, float]:
         """Frobenius norm of the weight change, by module."""
@@ -57,7 +56,7 @@ class Space(Protocol):
         """One candidate from these sites' updates. Raises AggregationError, LoraError."""
 
 
-class Kept:
+class StoredUpdates:
     """The updates that passed their own checks, by site, on the disk."""
 
     def __init__(self, work: Path) -> None:
@@ -84,20 +83,20 @@ class OneFactor:
         self._parent = parent
         self._factor: Factor = contract.recipe.train_factor
         self._whitening = Whitening.of(parent.adapter, self._factor)
-        self._kept = Kept(work)
+        self._stored = StoredUpdates(work)
 
     def norms(self, delta: Named) -> dict[str, float]:
-        """See Space."""
+        """See Method."""
         return self._whitening.norms(delta)
 
     def admit(self, site: str, delta: Named) -> None:
-        """See Space."""
-        self._kept.add(site, self._whitening.whiten(delta))
+        """See Method."""
+        self._stored.add(site, self._whitening.whiten(delta))
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
-        """See Space."""
+        """See Method."""
         last = None if previous is None else self._change(previous)
-        updates = self._kept.all(sites)
+        updates = self._stored.all(sites)
         if last is None or not updates:
             return gram(Rows(updates)) if updates else Gram.empty(), None
         return without_last(gram(Rows([*updates, last])))
@@ -105,21 +104,21 @@ class OneFactor:
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
     ) -> Combined:
-        """See Space."""
+        """See Method."""
         policy = self._contract.aggregation
-        made = aggregate(
-            Rows(self._kept.all(sites)),
+        aggregated = aggregate(
+            Rows(self._stored.all(sites)),
             policy.rule,
             faults,
             pre=policy.pre_aggregation,
             max_norm=float(self._contract.screening.clip_norm),
-            reference=None if reference is None else self._kept.all([reference])[0],
+            reference=None if reference is None else self._stored.all([reference])[0],
             seed=seed,
             gram=products,
             progress=_Progress(),
         )
-        candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(made.tensors))
-        return Combined(candidate, _norm(made.tensors), made.weights, 0.0)
+        candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(aggregated.tensors))
+        return Combined(candidate, _norm(aggregated.tensors), aggregated.weights, 0.0)
 
     def _change(self, previous: Tensors) -> Tensors | None:
         """What the last round did to this factor; None if it did nothing, as when it trained the other one."""

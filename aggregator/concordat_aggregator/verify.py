@@ -1,0 +1,172 @@
+"""Each update by itself: fetched from the registry and put through steps 1 to 4 of screening; and step 5, copies.
+
+Whatever a site sends leads to a verdict, never to an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from concordat.api.conditions import Reason
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
+from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
+from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT_FILE
+from concordat.screening import ScreeningError, check_norms, decimal, update
+from concordat.statements.contract import SignedContract
+from concordat.statements.provenance import Provenance
+from concordat.tensors import SchemaError, TensorError, map_tensors, shown
+from concordat_aggregator.inputs import Parent
+from concordat_aggregator.method import Method
+
+_LOG = logging.getLogger(__name__)
+MAX_MESSAGE = 500
+_HEADER_ALLOWANCE = 1 << 20
+CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
+"""Rejections up to here that use up the fault budget: a protocol violation, or one party in two places."""
+
+
+@dataclass(frozen=True)
+class UpdateVerdict:
+    """The hub's verdict on one update."""
+
+    submission: SubmittedUpdate
+    reason: Reason
+    message: str
+    norm: float | None = None
+    update_sha256: str | None = None
+    """Digest of delta.safetensors; None if the artifact could not be read."""
+    statement_id: str | None = None
+    """Id of the update statement; None if it is not by the site."""
+    delta: Path | None = None
+    """The update's file, which stays on the disk; there only while it passes."""
+    measurements: Mapping[str, str] = field(default_factory=dict)
+    alerts: tuple[str, ...] = ()
+
+    @property
+    def site(self) -> str:
+        """The site that sent it."""
+        return self.submission.site
+
+    @property
+    def passed(self) -> bool:
+        """Whether the update may be aggregated."""
+        return self.reason is Reason.VERIFIED
+
+    def reported(self) -> ReportedUpdate:
+        """Return the verdict as it stands in the report."""
+        return ReportedUpdate(
+            site=self.submission.site,
+            artifact=self.submission.artifact,
+            statement=self.submission.statement,
+            passed=self.passed,
+            reason=self.reason.value,
+            message=shown(self.message, MAX_MESSAGE),
+            norm=None if self.norm is None else decimal(self.norm),
+            measurements=dict(self.measurements),
+            alerts=list(self.alerts),
+            update_sha256=self.update_sha256 or self.submission.artifact.digest,
+            statement_id=self.statement_id,
+        )
+
+
+class Verifier:
+    """Verifies updates against one contract. Raises only RegistryUnavailable, and OSError from the disk."""
+
+    def __init__(
+        self, store: RegistryStore, signed: SignedContract, parent: Parent, method: Method, work: Path
+    ) -> None:
+        self._store = store
+        self._signed = signed
+        self._parent = parent
+        self._method = method
+        self._work = work / "updates"
+        self._limits = update.norm_limits(signed.contract.screening)
+
+    async def verify(self, submission: SubmittedUpdate) -> UpdateVerdict:
+        """Return the verdict on one submission by itself."""
+        verdict = UpdateVerdict(submission, Reason.INVALID, "")
+        try:
+            statement = await self._statement(submission)
+            verdict = replace(verdict, statement_id=statement.id)
+            update.check_origin(statement, submission.site, self._signed)
+            update.check_place(submission.artifact, submission.site, self._signed)
+            with _unreadable():
+                files = await self._store.file_digests(submission.artifact)
+            verdict = replace(verdict, update_sha256=update.check_files(files, statement))
+            path = await self._fetch(submission.artifact)
+            norm = self._measure(submission.site, path)
+        except (RegistryUnavailable, OSError):
+            raise
+        except ScreeningError as error:
+            return replace(verdict, reason=error.reason, message=str(error), norm=error.norm)
+        except Exception as error:
+            # A bug of ours that one site can reach must not take the round from the others.
+            _LOG.exception("%s: the update could not be verified", submission.site)
+            return replace(
+                verdict, message=f"the update could not be verified ({type(error).__name__}); see the Job's log"
+            )
+        message = f"norm {decimal(norm)}, at most {self._signed.contract.screening.clip_norm}"
+        return replace(verdict, reason=Reason.VERIFIED, message=message, norm=norm, delta=path)
+
+    async def _statement(self, submission: SubmittedUpdate) -> Provenance:
+        try:
+            data = await self._store.read(submission.statement, STATEMENT_FILE, MAX_STATEMENT)
+        except RegistryUnavailable:
+            raise
+        except ArtifactError as error:
+            raise ScreeningError(Reason.STATEMENT_INVALID, f"the update's statement cannot be read: {error}") from error
+        return update.open_statement(data, self._signed.keys[submission.site])
+
+    async def _fetch(self, artifact: ArtifactRef) -> Path:
+        """Return the update's file on the disk, readable as tensors."""
+        limit = self._parent.size + _HEADER_ALLOWANCE
+        # By digest: what an earlier container of the pod fetched is not fetched again.
+        folder = self._work / artifact.digest.removeprefix("sha256:")
+        with _unreadable():
+            size = (await self._store.files(artifact))[DELTA_FILE].size
+            if size > limit:
+                raise ArtifactTooLarge(f"{DELTA_FILE} has {size} bytes, at most {limit} are accepted")
+            path = await self._store.pull(artifact, folder) / DELTA_FILE
+            map_tensors(path)
+        return path
+
+    def _measure(self, site: str, path: Path) -> float:
+        """Check form and norms, and hand the update to the method; returns its norm. Raises ScreeningError."""
+        delta = update.check_form(map_tensors(path), self._parent.tensors, self._signed.contract.recipe.train_factor)
+        norm = check_norms(self._method.norms(delta), self._limits)
+        self._method.admit(site, delta)
+        return norm
+
+
+def reject_copies(verdicts: Iterable[UpdateVerdict]) -> list[UpdateVerdict]:
+    """Return the verdicts by site name; of updates with equal values only the first passes."""
+    first: dict[bytes, str] = {}
+    out: list[UpdateVerdict] = []
+    for verdict in sorted(verdicts, key=lambda v: v.site):
+        if verdict.delta is not None:
+            owner = first.setdefault(update.fingerprint(map_tensors(verdict.delta)), verdict.site)
+            if owner != verdict.site:
+                message = f"the update equals that of {owner}, value for value"
+                verdict = replace(verdict, reason=Reason.DUPLICATE, message=message, delta=None)
+        out.append(verdict)
+    return out
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    """Turn what is wrong with an artifact into a verdict; an outage of the registry passes."""
+    try:
+        yield
+    except RegistryUnavailable:
+        raise
+    except SchemaError as error:
+        raise ScreeningError(Reason.SCHEMA_MISMATCH, str(error)) from error
+    except TensorError as error:
+        raise ScreeningError(Reason.ARTIFACT_UNREADABLE, f"{DELTA_FILE}: {error}") from error
+    except ArtifactError as error:
+        raise ScreeningError(Reason.ARTIFACT_UNREADABLE, str(error)) from error

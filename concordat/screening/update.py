@@ -1,0 +1,118 @@
+"""Steps 1 to 4 of screening: one update by itself, from its bytes. Nothing here reads a registry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordat.api.conditions import Reason
+from concordat.api.round import Factor, Screening
+from concordat.api.types import ArtifactRef
+from concordat.protocol.artifact_types import DELTA_FILE
+from concordat.protocol.locations import site_repository
+from concordat.screening.errors import ScreeningError
+from concordat.screening.norms import Limits
+from concordat.statements import PublicKey, SignatureInvalid, StatementError, open_bundle
+from concordat.statements.contract import SignedContract
+from concordat.statements.names import agent_id
+from concordat.statements.provenance import Provenance, read_update
+from concordat.tensors import Named, NotFiniteError, TensorError, Tensors, check_schema, pad, shown
+
+_BLOCK = 1 << 18
+
+
+def open_statement(data: bytes, key: PublicKey) -> Provenance:
+    """Return the statement that a site signed about its update. Raises ScreeningError."""
+    try:
+        return read_update(open_bundle(data, [key]))
+    except SignatureInvalid as error:
+        raise ScreeningError(Reason.SIGNATURE_INVALID, str(error)) from error
+    except StatementError as error:
+        raise ScreeningError(Reason.STATEMENT_INVALID, shown(str(error))) from error
+
+
+def check_origin(statement: Provenance, site: str, signed: SignedContract) -> None:
+    """Check that the update is by this site, of this round, under this contract, from its base and parent.
+
+    Raises ScreeningError.
+    """
+    contract, stated = signed.contract, statement.parameters
+    round_uid = stated.get("round")
+    if stated.get("site") != site or statement.builder != agent_id(site) or not isinstance(round_uid, str):
+        raise ScreeningError(Reason.STATEMENT_INVALID, f"the statement names no round or another site than {site}")
+    if round_uid != contract.round.uid:
+        raise ScreeningError(
+            Reason.REPLAYED, f"the update was made in round {shown(round_uid)}, this is {contract.round.uid}"
+        )
+    try:
+        made_under, base, parent = (statement.one(role) for role in ("contract", "base", "parent"))
+        statement.one("consent")
+    except StatementError as error:
+        raise ScreeningError(Reason.STATEMENT_INVALID, shown(str(error))) from error
+    if made_under != signed.digest or stated.get("contract") != signed.digest:
+        raise ScreeningError(
+            Reason.CONTRACT_MISMATCH, f"made under contract {made_under}, this round's is {signed.digest}"
+        )
+    for role, digest, expected in (("base", base, contract.base), ("parent", parent, contract.parent)):
+        if digest != expected.digest:
+            raise ScreeningError(
+                Reason.PARENT_MISMATCH, f"made from {role} {digest}, the contract's is {expected.digest}"
+            )
+
+
+def check_place(artifact: ArtifactRef, site: str, signed: SignedContract) -> None:
+    """Check that the artifact is in the one repository that is read for this site. Raises ScreeningError."""
+    contract = signed.contract
+    slot = site_repository(contract.federation, contract.round.uid, site)
+    if artifact.repository != slot:
+        raise ScreeningError(
+            Reason.ARTIFACT_UNREADABLE,
+            f"the artifact is in {artifact.repository}; only {slot} is read for this site",
+        )
+
+
+def check_files(files: Mapping[str, str], statement: Provenance) -> str:
+    """Return the digest of the delta among an artifact's files, by name. Raises ScreeningError.
+
+    There must be no other file, and it must be the one the statement is about.
+    """
+    if set(files) != {DELTA_FILE}:
+        raise ScreeningError(Reason.ARTIFACT_UNREADABLE, f"the artifact must hold exactly {DELTA_FILE}")
+    digest = files[DELTA_FILE]
+    if digest != statement.subject:
+        raise ScreeningError(
+            Reason.STATEMENT_INVALID, f"the statement is about {statement.subject}, not about {digest}"
+        )
+    return digest
+
+
+def check_form(delta: Named, parent: Named, factor: Factor) -> Tensors:
+    """Return the update in the parent's rank, if it has the form of one. Raises ScreeningError."""
+    try:
+        padded = pad(delta, parent, factor)
+        check_schema(padded, parent, factor)
+    except NotFiniteError as error:
+        raise ScreeningError(Reason.NOT_FINITE, str(error)) from error
+    except TensorError as error:
+        raise ScreeningError(Reason.SCHEMA_MISMATCH, str(error)) from error
+    return padded
+
+
+def norm_limits(screening: Screening) -> Limits:
+    """Return the contract's norm limits as numbers."""
+    module = screening.module_clip_norm
+    return Limits(float(screening.clip_norm), None if module is None else float(module))
+
+
+def fingerprint(delta: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return a digest of the values: a copy with another file header, or with −0 for 0, has the same."""
+    digest = hashlib.sha256()
+    for name in sorted(delta):
+        flat = delta[name].reshape(-1)
+        for start in range(0, flat.size, _BLOCK):
+            digest.update((flat[start : start + _BLOCK] + np.float32(0)).tobytes())
+    return digest.digest()
