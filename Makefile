@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := concordat operator aggregator site_agent learning cli devcluster tests bench
+SOURCES := concordat operator aggregator site_agent learning cli devcluster tests bench docs
 
 .PHONY: help
 help: ## List the targets
@@ -38,8 +38,9 @@ fmt: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(SOURCES)
 
 .PHONY: generate
-generate: setup ## Write CRDs and API reference from the models
+generate: setup ## Write what is generated: CRDs, API reference, the picture of the layers
 	@$(BIN)/python -m concordat.api.crdgen
+	@$(BIN)/python docs/develop/draw_layers.py
 
 .PHONY: lint
 lint: setup ## Style, and whether the code is formatted
@@ -57,6 +58,7 @@ imports: setup ## Which package may import which
 .PHONY: generate-check
 generate-check: setup ## Whether the generated files are those of the models
 	@$(BIN)/python -m concordat.api.crdgen --check
+	@$(BIN)/python docs/develop/draw_layers.py --check
 
 ##@ Test
 

@@ -29,11 +29,11 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.QUORUM_UNREACHABLE: ReasonHelp(
         "Fewer sites are eligible, or still in the round, than the quorum asks for.",
         "Before the contract: add sites or lower `spec.quorum`. After it: create a new round once the sites named in "
-        "`status.exceptions` are well.",
+        "`status.droppedSites` are well.",
     ),
     Reason.QUORUM_NOT_REACHED: ReasonHelp(
         "The round ended with fewer verified updates than its quorum; no champion was touched.",
-        "Read `status.exceptions` for who dropped out and why, cure it, and create a new round.",
+        "Read `status.droppedSites` for who dropped out and why, cure it, and create a new round.",
     ),
     Reason.PARENT_NOT_FOUND: ReasonHelp(
         "The parent Release, its channel, or its artifacts do not exist.",
@@ -62,7 +62,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.HELD_FOR_APPROVAL: ReasonHelp(
         "Screening rejected more updates than `maxFaultySites`: nothing protects the aggregate any more. The candidate "
         "is made, but not proposed.",
-        "Read the rejections in `status.exceptions`. If they are explained, set `spec.approveHeld: true`; if not, "
+        "Read the rejections in `status.droppedSites`. If they are explained, set `spec.approveHeld: true`; if not, "
         "delete the round and create a new one without these sites.",
     ),
     Reason.REFERENCE_MISSING: ReasonHelp(

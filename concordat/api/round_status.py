@@ -115,7 +115,7 @@ class FederationRoundStatus(Model):
     """The signed contract."""
     counts: Counts | None = None
     """How far the sites are."""
-    exceptions: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
+    dropped_sites: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
         default_factory=list
     )
     """The first 20 sites that dropped out, by name."""

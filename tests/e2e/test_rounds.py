@@ -114,8 +114,8 @@ def test_a_stalled_round_recovers_and_then_fails_below_quorum_without_touching_a
     failed = find(status.conditions, "Succeeded")
     assert failed.reason == "QuorumNotReached"
     # The round ends with the refusal that makes the quorum unreachable: the other sites need not have answered by then.
-    declined = {out.site for out in status.exceptions}
-    assert {out.reason for out in status.exceptions} == {"PolicyRefused"}
+    declined = {out.site for out in status.dropped_sites}
+    assert {out.reason for out in status.dropped_sites} == {"PolicyRefused"}
     assert len(declined) >= 3
     left, named = failed.message.split(", quorum is 3: ")
     for site in SITES:

@@ -28,7 +28,7 @@ CONDITIONS = (
     "Evaluated",
     "Released",
 )
-_MOST_EXCEPTIONS = 20
+_MOST_DROPPED = 20
 _PASSING = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
@@ -50,7 +50,7 @@ def describe(seen: Observed, contract: ContractStatus | None, now: datetime) -> 
         summary=_progress(seen),
         contract=contract,
         counts=counts(seen.slots) if seen.slots else None,
-        exceptions=gone[:_MOST_EXCEPTIONS],
+        dropped_sites=gone[:_MOST_DROPPED],
         aggregate=seen.aggregate,
         release=NameRef(name=seen.release.metadata.name) if seen.release is not None else None,
         evaluation=seen.release.status.evaluation if seen.release is not None else None,

@@ -51,7 +51,7 @@ async def test_a_consent_that_does_not_hold_is_no_consent(federation: Federation
         assert attested is not None
         assert (attested.status, attested.reason) == ("False", "KeyPossessionNotProved")
         assert says in attested.message
-    out = {gone.site: (gone.step, gone.reason) for gone in federation.found("r1").status.exceptions}
+    out = {gone.site: (gone.step, gone.reason) for gone in federation.found("r1").status.dropped_sites}
     reason = ("AttestationValid", "KeyPossessionNotProved")
     assert out == {federation.name("site-c"): reason, federation.name("site-d"): reason}
     trained = {namespace for namespace, _ in federation.launched if namespace != federation.hub_space}

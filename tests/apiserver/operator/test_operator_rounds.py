@@ -95,7 +95,7 @@ async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(fed
     verified = find(updates["site-e"].status.conditions, "Verified")
     assert (verified.status.value, verified.reason) == ("False", "NormExceeded")
     assert updates["site-e"].status.verdict.statement is not None
-    (gone,) = federation.found("r1").status.exceptions
+    (gone,) = federation.found("r1").status.dropped_sites
     assert (gone.site, gone.step, gone.reason) == (federation.name("site-e"), "Verified", "NormExceeded")
     assert federation.found("r1").status.summary == "4/5 verified"
 
@@ -198,7 +198,7 @@ async def test_a_silent_site_is_counted_out_at_the_deadline(federation: Federati
     federation.clock.advance(301)
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    (gone,) = federation.found("r1").status.exceptions
+    (gone,) = federation.found("r1").status.dropped_sites
     assert (gone.site, gone.reason) == (federation.name("site-d"), "DeadlineExceeded")
     # What it says when it comes back is not counted, and hurts nobody.
     federation.agents[federation.name("site-d")] = silent

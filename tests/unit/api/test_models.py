@@ -39,7 +39,7 @@ COMPLETE: dict[type[Resource], dict[str, Any]] = {
             **STATUS,
             "contract": {"artifact": REF, "sha256": DIGEST, "contractedTime": "2026-11-24T12:00:00Z"},
             "counts": {"selected": 5, "consented": 4, "trained": 4, "submitted": 4, "verified": 3, "out": 2},
-            "exceptions": [{"site": "site-d", "step": "Verified", "reason": "NormExceeded", "message": "too large"}],
+            "droppedSites": [{"site": "site-d", "step": "Verified", "reason": "NormExceeded", "message": "too large"}],
             "aggregate": {"report": REF},
             "evaluation": FIGURES,
         },

@@ -107,7 +107,7 @@ def test_a_site_that_drops_out_is_named_with_its_step(
     assert reason is None or gone.reason == reason
     assert next_step(seen) is Step.AGGREGATE
     status = describe(seen, contract_status(make), make.now)
-    assert [e.site for e in status.exceptions] == ["site-a"]
+    assert [e.site for e in status.dropped_sites] == ["site-a"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_site_that_had_not_answered_when_the_round_failed_is_told_apart(make: 
     ended = over(seen)
     assert ended is not None
     assert ended.message.startswith("2 of 5 sites left (site-d, site-e), quorum is 3: site-a (Consented: ")
-    assert [lost.site for lost in describe(seen, contract_status(make), make.now).exceptions] == list(SITES[:3])
+    assert [lost.site for lost in describe(seen, contract_status(make), make.now).dropped_sites] == list(SITES[:3])
 
 
 def test_nobody_left_is_not_named(make: Make) -> None:
