@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.peers import BYZFL, FLOWER, PeerRule, byzfl_rule
-from concordat.aggregation import aggregate
+from concordat.aggregation import Parameters, aggregate
 from concordat.api.rules import PreAggregation, Rule
 
 Rows = NDArray[np.float32]
@@ -43,7 +43,9 @@ class Pair:
 
 def ours(rule: Rule, pre: PreAggregation = PreAggregation.NONE) -> Callable[[Rows, int], NDArray[Any]]:
     """A rule of Concordat on an array of updates."""
-    return lambda rows, faulty: aggregate([{"x": row} for row in rows], rule, faulty, pre=pre).tensors["x"]
+    return lambda rows, faulty: aggregate(
+        [{"x": row} for row in rows], rule, faulty, parameters=Parameters(pre=pre)
+    ).tensors["x"]
 
 
 def pairs() -> list[Pair]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from concordat.aggregation import Rows, aggregate, apply_delta, gram
+from concordat.aggregation import Parameters, Rows, aggregate, apply_delta, gram
 from concordat.api import FederationRound, Reason
 from concordat.api.round import Factor
 from concordat.lora import Ceiling, Whitening, read_adapter
@@ -85,7 +85,9 @@ def measure(seed: int, rounds: int) -> Figures:
         sent, norms = _sent(candidates, parent, Ceiling(adapter, factor, limit))
         whitening = Whitening.of(adapter, factor)
         accepted, refused, faults = _accepted(sent, norms, whitening, limit, spec.aggregation.max_faulty_sites)
-        made_one = aggregate(accepted, spec.aggregation.rule, faults, pre=spec.aggregation.pre_aggregation)
+        made_one = aggregate(
+            accepted, spec.aggregation.rule, faults, parameters=Parameters(pre=spec.aggregation.pre_aggregation)
+        )
         parent = apply_delta(parent, whitening.unwhiten(made_one.tensors))
         qualities.append(made.quality(parent))
     return Figures(

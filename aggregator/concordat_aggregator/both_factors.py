@@ -9,24 +9,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.aggregation import AggregationError, Gram, mixing, shares
+from concordat.aggregation import AggregationError, Gram, Parameters, mixing, shares
 from concordat.api.round import Factor, LoraMode
 from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors
-from concordat_aggregator.inputs import Invalid, Parent
+from concordat_aggregator.inputs import InputError, Parent
 from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdates, step_back, without_last
 
 
 def method_of(contract: Contract, parent: Parent, work: Path) -> Method:
-    """The method of a contract. Raises Invalid if training its factor cannot change anything."""
+    """The method of a contract. Raises InputError if training its factor cannot change anything."""
     try:
         if contract.recipe.train_factor is Factor.BOTH:
             return BothFactors(contract, parent, work)
         return OneFactor(contract, parent, work)
     except LoraError as error:
-        raise Invalid(f"parent {contract.parent.digest}: {error}") from error
+        raise InputError(f"parent {contract.parent.digest}: {error}") from error
 
 
 class BothFactors:
@@ -75,9 +75,9 @@ class BothFactors:
             products,
             policy.rule,
             faults,
-            pre=policy.pre_aggregation,
-            max_norm=float(self._contract.screening.clip_norm),
-            seed=seed,
+            parameters=Parameters(
+                pre=policy.pre_aggregation, max_norm=float(self._contract.screening.clip_norm), seed=seed
+            ),
         )
         if policy.lora is LoraMode.SVD:
             found = svd_mean(updates, weights.tolist(), self._adapter)

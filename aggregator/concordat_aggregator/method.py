@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
+from concordat.aggregation import Gram, Parameters, Rows, aggregate, apply_delta, gram
 from concordat.api.round import Factor
 from concordat.lora import Whitening
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors, map_tensors, write_tensors
-from concordat_aggregator.inputs import Invalid, Parent
+from concordat_aggregator.inputs import InputError, Parent
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,12 +110,14 @@ class OneFactor:
             Rows(self._stored.all(sites)),
             policy.rule,
             faults,
-            pre=policy.pre_aggregation,
-            max_norm=float(self._contract.screening.clip_norm),
-            reference=None if reference is None else self._stored.all([reference])[0],
-            seed=seed,
             gram=products,
             progress=_Progress(),
+            parameters=Parameters(
+                pre=policy.pre_aggregation,
+                max_norm=float(self._contract.screening.clip_norm),
+                reference=None if reference is None else self._stored.all([reference])[0],
+                seed=seed,
+            ),
         )
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(aggregated.tensors))
         return Combined(candidate, _norm(aggregated.tensors), aggregated.weights, 0.0)
@@ -128,9 +130,9 @@ class OneFactor:
 
 
 def step_back(parent: Named, previous: Named) -> Tensors:
-    """What leads from the parent to the adapter before it. Raises Invalid if that has another shape."""
+    """What leads from the parent to the adapter before it. Raises InputError if that has another shape."""
     if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
-        raise Invalid("previous is an adapter of another shape than the parent")
+        raise InputError("previous is an adapter of another shape than the parent")
     return {name: tensor - parent[name] for name, tensor in previous.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from concordat.aggregation import Gram
 from concordat.protocol.contract import Contract
-from concordat.screening import Candidate, numbers_wire, screen
+from concordat.screening import Candidate, FunctionalCheck, numbers_wire, screen
 from concordat.tensors import Tensors
 from concordat_aggregator import functional
 from concordat_aggregator.method import Method
@@ -44,7 +44,7 @@ def screen_round(
     history: Mapping[str, Sequence[str]],
     work: Path,
 ) -> RoundScreening:
-    """Verifier the round. Raises Invalid if the contract asks for a functional check that left no result."""
+    """Verifier the round. Raises InputError if the contract asks for a functional check that left no result."""
     entered = [verdict for verdict in verdicts if verdict.passed]
     sites = [verdict.site for verdict in entered]
     products, repeated = method.compare(sites, previous)
@@ -60,8 +60,7 @@ def screen_round(
         max_faulty=contract.aggregation.max_faulty_sites,
         charged_before=sum(verdict.reason in CHARGED for verdict in verdicts),
         previous=repeated,
-        functional=None if canary is None else functional.read(work, sites),
-        functional_limits=None if canary is None else functional.limits(canary),
+        functional=None if canary is None else FunctionalCheck(functional.read(work, sites), functional.limits(canary)),
     )
     found = {finding.site: finding for finding in screened.findings}
     screened_verdicts: list[UpdateVerdict] = []

@@ -19,7 +19,7 @@ from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEME
 from concordat.screening import ScreeningError, check_norms, decimal, update
 from concordat.statements.contract import SignedContract
 from concordat.statements.provenance import Provenance
-from concordat.tensors import SchemaError, TensorError, map_tensors, shown
+from concordat.tensors import FormError, TensorError, map_tensors, shown
 from concordat_aggregator.inputs import Parent
 from concordat_aggregator.method import Method
 
@@ -164,7 +164,7 @@ def _unreadable() -> Iterator[None]:
         yield
     except RegistryUnavailable:
         raise
-    except SchemaError as error:
+    except FormError as error:
         raise ScreeningError(Reason.SCHEMA_MISMATCH, str(error)) from error
     except TensorError as error:
         raise ScreeningError(Reason.ARTIFACT_UNREADABLE, f"{DELTA_FILE}: {error}") from error

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from bench.attacks.hostile import Floats
 from bench.attacks.toy import HOSTILE, SITES, Federation
 from bench.peers import BYZFL, FLOWER
-from concordat.aggregation import AggregationError, Rows, aggregate, gram
+from concordat.aggregation import AggregationError, Parameters, Rows, aggregate, gram
 from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.screening import (
     Candidate,
     Functional,
+    FunctionalCheck,
     FunctionalLimits,
     Limits,
     Reason,
@@ -77,10 +78,12 @@ class Ruled:
                 [named(row) for row in at.rows],
                 self.rule,
                 HOSTILE,
-                pre=self.pre,
-                max_norm=at.cap if self.rule is Rule.NORM_BOUNDED_MEAN else None,
-                reference=named(at.reference) if self.rule is Rule.FLTRUST else None,
-                seed=at.number,
+                parameters=Parameters(
+                    pre=self.pre,
+                    max_norm=at.cap if self.rule is Rule.NORM_BOUNDED_MEAN else None,
+                    reference=named(at.reference) if self.rule is Rule.FLTRUST else None,
+                    seed=at.number,
+                ),
             )
         except AggregationError:
             # FoolsGold, where all updates point the same way.
@@ -138,8 +141,9 @@ class Screened:
             max_faulty=HOSTILE,
             charged_before=charged,
             previous=_cosines(at.rows[inside], at.previous),
-            functional=dict(zip((NAMES[site] for site in inside), measured, strict=True)) if self.canary else None,
-            functional_limits=LIMITS if self.canary else None,
+            functional=FunctionalCheck(dict(zip((NAMES[site] for site in inside), measured, strict=True)), LIMITS)
+            if self.canary
+            else None,
         )
         kept = []
         for position, finding in enumerate(decision.findings):
@@ -159,7 +163,11 @@ class Screened:
         if decision.held or shortage(Rule.TRIMMED_MEAN, PreAggregation.NNM, faults, len(kept)) is not None:
             return None
         mixed = aggregate(
-            rows.select(kept), Rule.TRIMMED_MEAN, faults, pre=PreAggregation.NNM, gram=products.select(kept)
+            rows.select(kept),
+            Rule.TRIMMED_MEAN,
+            faults,
+            gram=products.select(kept),
+            parameters=Parameters(pre=PreAggregation.NNM),
         )
         return flat(mixed.tensors)
 

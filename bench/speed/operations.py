@@ -58,13 +58,13 @@ def reading(updates: list[Update]) -> Callable[[], Any]:
 
 def concordat(updates: list[Update]) -> Operations:
     """The engine, on the mapped files."""
-    from concordat.aggregation import Rows, aggregate, gram
+    from concordat.aggregation import Parameters, Rows, aggregate, gram
     from concordat.api.rules import PreAggregation, Rule
 
     f = faulty(len(updates))
 
     def run(rule: Rule, pre: PreAggregation = PreAggregation.NONE) -> Callable[[], Any]:
-        return lambda: aggregate(updates, rule, f, pre=pre).tensors
+        return lambda: aggregate(updates, rule, f, parameters=Parameters(pre=pre)).tensors
 
     return {
         MEAN: run(Rule.MEAN),

@@ -20,7 +20,7 @@ from concordat_cli.errors import Exit, UserError
 from concordat_cli.progress import Steps
 from concordat_cli.round_commands import Output
 from concordat_devcluster import cluster, images, prerequisites
-from concordat_devcluster.cluster import Cluster
+from concordat_devcluster.cluster import EmbeddedCluster
 from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.processes import path_with_sbin
 from concordat_devcluster.records import State
@@ -258,7 +258,7 @@ def _known(name: str) -> None:
             raise _unknown(name)
 
 
-def _running(name: str) -> Cluster:
+def _running(name: str) -> EmbeddedCluster:
     with told():
         found = cluster.status(name)
     if found.state is State.ABSENT:
@@ -272,7 +272,7 @@ def _unknown(name: str) -> UserError:
     return UserError(f"there is no cluster {name}; make it with: concordat cluster up --name {name}", Exit.NOT_FOUND)
 
 
-def _told_of(running: Cluster) -> dict[str, Any]:
+def _told_of(running: EmbeddedCluster) -> dict[str, Any]:
     return {
         "name": running.name,
         "kubeconfig": str(running.kubeconfig),

@@ -26,7 +26,7 @@ _SLACK = 1e-3
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateFile:
     """One file: its name stands for the site."""
 
     name: str
@@ -67,10 +67,12 @@ def aggregate(
             rows.select(kept),
             rule,
             faults,
-            pre=before,
-            max_norm=max_norm,
-            reference=None if reference is None else _read([reference])[0].tensors,
-            seed=seed,
+            parameters=aggregation.Parameters(
+                pre=before,
+                max_norm=max_norm,
+                reference=None if reference is None else _read([reference])[0].tensors,
+                seed=seed,
+            ),
             gram=products.select(kept),
         )
     except aggregation.AggregationError as error:
@@ -167,14 +169,14 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _read(paths: Sequence[Path]) -> list[Update]:
+def _read(paths: Sequence[Path]) -> list[UpdateFile]:
     """The files, mapped. Raises UserError naming the file."""
     from concordat.tensors import FLOATS, TensorError, map_tensors
 
-    out: list[Update] = []
+    out: list[UpdateFile] = []
     for path in paths:
         try:
-            out.append(Update(str(path), path, map_tensors(path, FLOATS)))
+            out.append(UpdateFile(str(path), path, map_tensors(path, FLOATS)))
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}", Exit.USAGE) from error
         except TensorError as error:

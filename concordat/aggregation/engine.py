@@ -15,11 +15,11 @@ from concordat.aggregation.blocks import Progress, one_blas_thread, step
 from concordat.aggregation.coordinate import Window, by_coordinate, median, nearest_to_median, trimmed
 from concordat.aggregation.geometry import Gram, Matrix
 from concordat.aggregation.pre import arc, bucketing, nnm
-from concordat.aggregation.rows import AggregationError, Named, Rows, Vector
+from concordat.aggregation.rows import AggregationError, Rows, Vector
 from concordat.aggregation.sums import weighted_sum
 from concordat.aggregation.weights import Weights
 from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, shortage
-from concordat.tensors import Tensors
+from concordat.tensors import Named, Tensors
 
 _BY_GRAM: Mapping[Rule, Callable[[Gram, int], Weights]] = {
     Rule.KRUM: rules.krum,
@@ -31,6 +31,23 @@ _BY_GRAM: Mapping[Rule, Callable[[Gram, int], Weights]] = {
     Rule.FOOLSGOLD: rules.fools_gold,
     Rule.FLAME: rules.flame,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What a rule takes beside the updates and the number of faults."""
+
+    pre: PreAggregation = PreAggregation.NONE
+    """The pre-aggregation, before the rule."""
+    max_norm: float | None = None
+    """The bound of NormBoundedMean."""
+    reference: Named | None = None
+    """The trusted update of FLTrust."""
+    seed: int = 0
+    """Of the pairs of Bucketing."""
+
+
+_DEFAULTS = Parameters()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +65,22 @@ def aggregate(
     rule: Rule = Rule.TRIMMED_MEAN,
     max_faulty: int = 1,
     *,
-    pre: PreAggregation = PreAggregation.NONE,
-    max_norm: float | None = None,
-    reference: Named | None = None,
-    seed: int = 0,
+    parameters: Parameters = _DEFAULTS,
     gram: Gram | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Aggregate:
-    """One update from n, by a rule that withstands `max_faulty` of them, after a pre-aggregation.
+    """Return one update from n, by a rule that withstands `max_faulty` of them.
 
-    `max_norm`: bound of NormBoundedMean. `reference`: the trusted update of FLTrust. `seed`: of the pairs of Bucketing.
     `gram`: that of these updates, if it is at hand. `threads`: changes no bit. Raises AggregationError if there are too
     few updates for the rule, if they do not fit each other, or if a value is not finite.
     """
     rows = updates if isinstance(updates, Rows) else Rows(updates)
-    method = _Method(rule, max_faulty, pre, max_norm, seed)
+    method = _Method(rule, max_faulty, parameters)
     method.check(rows.n)
     if gram is not None and gram.n != rows.n:
         raise AggregationError(f"the Gram is of {gram.n} updates and there are {rows.n}; take the same ones from both")
-    trusted = _with_reference(rows, reference) if rule is Rule.FLTRUST else None
+    trusted = _with_reference(rows, parameters.reference) if rule is Rule.FLTRUST else None
     passes = 1 + (gram is None and (method.by_gram or method.by_norms)) + (trusted is not None)
     first, last = step(progress, 0, passes), step(progress, passes - 1, passes)
     with one_blas_thread():
@@ -92,17 +105,15 @@ def shares(
     rule: Rule,
     max_faulty: int,
     *,
-    pre: PreAggregation = PreAggregation.NONE,
-    max_norm: float | None = None,
-    seed: int = 0,
+    parameters: Parameters = _DEFAULTS,
 ) -> NDArray[np.float64]:
-    """(n,): the weights of `aggregate` with these arguments, for whoever adds the updates up otherwise.
+    """Return (n,), the weights of `aggregate` with these arguments, for whoever adds the updates up otherwise.
 
     Raises AggregationError as it does, and for the rules that take more than a Gram: by coordinate, and FLTrust.
     """
     if rule in COORDINATE or rule is Rule.FLTRUST:
         raise AggregationError(f"{rule.value} gives no shares by a Gram; choose a rule that is a sum of updates")
-    method = _Method(rule, max_faulty, pre, max_norm, seed)
+    method = _Method(rule, max_faulty, parameters)
     method.check(gram.n)
     with one_blas_thread():
         return method.weights(gram.n, gram, gram.norms)
@@ -110,7 +121,7 @@ def shares(
 
 def mixing(gram: Gram, pre: PreAggregation, max_faulty: int, *, seed: int = 0) -> Matrix:
     """(m, n): the matrix that a pre-aggregation multiplies the updates with."""
-    mix = _Method(Rule.TRIMMED_MEAN, max_faulty, pre, None, seed).mix(gram.n, gram, gram.norms)
+    mix = _Method(Rule.TRIMMED_MEAN, max_faulty, Parameters(pre=pre, seed=seed)).mix(gram.n, gram, gram.norms)
     return np.eye(gram.n) if mix is None else _matrix(mix)
 
 
@@ -132,9 +143,11 @@ def apply_delta(parent: Named, delta: Named) -> Tensors:
 class _Method:
     rule: Rule
     max_faulty: int
-    pre: PreAggregation
-    max_norm: float | None
-    seed: int
+    parameters: Parameters
+
+    @property
+    def pre(self) -> PreAggregation:
+        return self.parameters.pre
 
     @property
     def by_gram(self) -> bool:
@@ -155,10 +168,9 @@ class _Method:
             raise AggregationError(
                 f"{self.rule.value} takes no pre-aggregation, and preAggregation is {self.pre.value}: set it to None"
             )
-        if self.rule is Rule.NORM_BOUNDED_MEAN and not (self.max_norm is not None and 0 < self.max_norm < math.inf):
-            raise AggregationError(
-                f"NormBoundedMean needs a max_norm that is positive and finite; it is {self.max_norm}"
-            )
+        bound = self.parameters.max_norm
+        if self.rule is Rule.NORM_BOUNDED_MEAN and not (bound is not None and 0 < bound < math.inf):
+            raise AggregationError(f"NormBoundedMean needs a max_norm that is positive and finite; it is {bound}")
 
     def mix(self, n: int, gram: Gram, norms: Weights) -> NDArray[np.float64] | None:
         """See `by_coordinate`; None without a pre-aggregation."""
@@ -168,7 +180,7 @@ class _Method:
             case PreAggregation.NNM:
                 return nnm(gram.distances2, self.max_faulty)
             case PreAggregation.BUCKETING:
-                return bucketing(n, self.seed)
+                return bucketing(n, self.parameters.seed)
             case PreAggregation.ARC:
                 return arc(norms, self.max_faulty)
 
@@ -176,8 +188,9 @@ class _Method:
         """(n,), of a rule that is neither by coordinate nor FLTrust."""
         if self.rule is Rule.MEAN:
             return np.full(n, 1 / n)
-        if self.max_norm is not None and self.rule is Rule.NORM_BOUNDED_MEAN:
-            return rules.norm_bounded(norms, self.max_norm)
+        bound = self.parameters.max_norm
+        if bound is not None and self.rule is Rule.NORM_BOUNDED_MEAN:
+            return rules.norm_bounded(norms, bound)
         mix = self.mix(n, gram, norms)
         if mix is None:
             return _BY_GRAM[self.rule](gram, self.max_faulty)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -13,9 +13,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.tensors import Tensors, shown
+from concordat.tensors import Named, Tensors, shown
 
-Named = Mapping[str, NDArray[Any]]
 """Tensors by name: float32, float16 or ml_dtypes.bfloat16."""
 Vector = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from concordat.api.types import (
     ArtifactRef,
 )
 from concordat.api.update import update_name
-from concordat.jobs.pod import Before, JobError, Size, job
+from concordat.jobs.pod import Before, JobError, JobTemplate, Size
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import base_folder, inputs_folder, outputs_folder
 
@@ -34,7 +34,7 @@ _WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
     """The Job that trains for an Update. Raises JobError if the site takes no part in the federation."""
     ref = update.spec.round_ref
-    return job(
+    return JobTemplate(
         name=update.metadata.name,
         owner=update,
         labels={
@@ -51,7 +51,7 @@ def training_job(contract: Contract, update: Update, site: Site) -> dict[str, An
         seconds=contract.budget.max_wall_seconds + _STAGING_SECONDS,
         runtime_class=contract.runtime_class_name,
         **_site_volumes(site, update.spec.federation, update.metadata.name, contract.base),
-    )
+    ).manifest()
 
 
 def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
     if spec.image is None:
         raise JobError(f"Release {release.metadata.namespace}/{name} has no spec.image; a copy needs it")
     made = {LABEL_ROUND: spec.round_ref.name, LABEL_ROUND_UID: spec.round_ref.uid} if spec.round_ref else {}
-    return job(
+    return JobTemplate(
         name=name,
         owner=release,
         labels={
@@ -77,7 +77,7 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
         seconds=_EVALUATION_SECONDS,
         runtime_class=runtime_class,
         **_site_volumes(site, spec.federation, name, spec.base),
-    )
+    ).manifest()
 
 
 def aggregation_job(
@@ -104,7 +104,7 @@ def aggregation_job(
             Before("combine", image, [*command, "--until", "candidate"]),
             Before("gate", contract.image, _canary(f"{_WORK}/gate", f"{_WORK}/gate"), [mount]),
         ]
-    return job(
+    return JobTemplate(
         name=aggregation_job_name(round_),
         owner=round_,
         labels={
@@ -122,7 +122,7 @@ def aggregation_job(
         if canary is None
         else [{"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}}],
         before=before,
-    )
+    ).manifest()
 
 
 def aggregation_job_name(round_: FederationRound) -> str:

@@ -51,65 +51,71 @@ class Before:
     mounts: Sequence[Mapping[str, Any]] = ()
 
 
-def job(
-    *,
-    name: str,
-    owner: Resource,
-    labels: Mapping[str, str],
-    container: str,
-    image: str,
-    command: Sequence[str],
-    service_account: str,
-    size: Size,
-    seconds: int,
-    runtime_class: str | None = None,
-    volumes: Sequence[Mapping[str, Any]] = (),
-    mounts: Sequence[Mapping[str, Any]] = (),
-    before: Sequence[Before] = (),
-) -> dict[str, Any]:
-    """A Job with one container, and those that prepare for it, in its owner's namespace, and deleted with its owner."""
-    all_labels = {**labels, LABEL_MANAGED_BY: MANAGED_BY}
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "serviceAccountName": service_account,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(container, image, command, size, mounts)],
-        "volumes": [*(dict(volume) for volume in volumes), {"name": "tmp", "emptyDir": {"sizeLimit": size.scratch}}],
-    }
-    if before:
-        pod["initContainers"] = [_container(b.name, b.image, b.command, size, b.mounts) for b in before]
-    if runtime_class is not None:
-        pod["runtimeClassName"] = runtime_class
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": owner.metadata.namespace,
-            "labels": dict(all_labels),
-            "ownerReferences": [_owner(owner)],
-        },
-        "spec": {
-            "completions": 1,
-            "parallelism": 1,
-            "backoffLimit": _RETRIES,
-            "activeDeadlineSeconds": seconds,
-            # Two pods of one Job must not write the same folder at once.
-            "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": _failure_rules(container)},
-            "template": {"metadata": {"labels": dict(all_labels)}, "spec": pod},
-        },
-    }
+@dataclass(frozen=True, kw_only=True)
+class JobTemplate:
+    """A Job with one container, and those that prepare for it."""
+
+    name: str
+    owner: Resource
+    labels: Mapping[str, str]
+    container: str
+    image: str
+    command: Sequence[str]
+    service_account: str
+    size: Size
+    seconds: int
+    runtime_class: str | None = None
+    volumes: Sequence[Mapping[str, Any]] = ()
+    mounts: Sequence[Mapping[str, Any]] = ()
+    before: Sequence[Before] = ()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the Job: in its owner's namespace, and deleted with its owner."""
+        all_labels = {**self.labels, LABEL_MANAGED_BY: MANAGED_BY}
+        pod: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "serviceAccountName": self.service_account,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER,
+                "runAsGroup": _USER,
+                "fsGroup": _USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(self.container, self.image, self.command, self.size, self.mounts)],
+            "volumes": [
+                *(dict(volume) for volume in self.volumes),
+                {"name": "tmp", "emptyDir": {"sizeLimit": self.size.scratch}},
+            ],
+        }
+        if self.before:
+            pod["initContainers"] = [_container(b.name, b.image, b.command, self.size, b.mounts) for b in self.before]
+        if self.runtime_class is not None:
+            pod["runtimeClassName"] = self.runtime_class
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.owner.metadata.namespace,
+                "labels": dict(all_labels),
+                "ownerReferences": [_owner(self.owner)],
+            },
+            "spec": {
+                "completions": 1,
+                "parallelism": 1,
+                "backoffLimit": _RETRIES,
+                "activeDeadlineSeconds": self.seconds,
+                # Two pods of one Job must not write the same folder at once.
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": {"rules": _failure_rules(self.container)},
+                "template": {"metadata": {"labels": dict(all_labels)}, "spec": pod},
+            },
+        }
 
 
 def _container(

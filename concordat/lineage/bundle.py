@@ -27,7 +27,7 @@ MAX_STATEMENTS = 4096
 """A contract has at most 1000 sites, each with three statements."""
 
 
-class Kind(StrEnum):
+class StatementKind(StrEnum):
     """What a statement is about."""
 
     CONTRACT = "contract"
@@ -57,7 +57,7 @@ def bundle(statements: Iterable[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in sorted(lines))
 
 
-def by_kind(data: bytes, contract_digest: str) -> dict[Kind, list[Line]]:
+def by_kind(data: bytes, contract_digest: str) -> dict[StatementKind, list[Line]]:
     """The statements of a bundle, by what they claim to be. Raises LineageError for any that cannot belong to it.
 
     Of the summaries, one about the contract is a consent, one by the aggregator a verdict, any other an evaluation.
@@ -69,7 +69,7 @@ def by_kind(data: bytes, contract_digest: str) -> dict[Kind, list[Line]]:
         lines.pop()
     if len(lines) > MAX_STATEMENTS:
         raise LineageError(f"the bundle has {len(lines)} statements, at most {MAX_STATEMENTS} are read")
-    found: dict[Kind, list[Line]] = {kind: [] for kind in Kind}
+    found: dict[StatementKind, list[Line]] = {kind: [] for kind in StatementKind}
     seen: set[str] = set()
     for number, line in enumerate(lines, 1):
         try:
@@ -84,21 +84,21 @@ def by_kind(data: bytes, contract_digest: str) -> dict[Kind, list[Line]]:
     return found
 
 
-def _kind(content: Unverified, contract_digest: str) -> Kind:
+def _kind(content: Unverified, contract_digest: str) -> StatementKind:
     type_ = predicate_type(content)
     if type_ in _BY_TYPE:
         return _BY_TYPE[type_]
     if type_ == VSA:
         summary = read_summary(content)
         if summary.subject == contract_digest:
-            return Kind.CONSENT
-        return Kind.VERDICT if summary.verifier == AGGREGATOR else Kind.EVALUATION
+            return StatementKind.CONSENT
+        return StatementKind.VERDICT if summary.verifier == AGGREGATOR else StatementKind.EVALUATION
     if type_ == PROVENANCE:
         definition = content.statement["predicate"].get("buildDefinition")
         local = isinstance(definition, dict) and definition.get("buildType") == LOCAL_UPDATE
         read_provenance(content, LOCAL_UPDATE if local else AGGREGATION)
-        return Kind.UPDATE if local else Kind.AGGREGATION
+        return StatementKind.UPDATE if local else StatementKind.AGGREGATION
     raise LineageError(f"the bundle has a statement of another kind, {type_[:80]!r}")
 
 
-_BY_TYPE = {CONTRACT: Kind.CONTRACT, CLOSURE: Kind.CLOSURE, RELEASE: Kind.RELEASE}
+_BY_TYPE = {CONTRACT: StatementKind.CONTRACT, CLOSURE: StatementKind.CLOSURE, RELEASE: StatementKind.RELEASE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
-from concordat.lineage.bundle import Kind, Line
+from concordat.lineage.bundle import Line, StatementKind
 from concordat.lineage.errors import LineageError
 from concordat.statements import PublicKey, Signed, StatementError, open_bundle
 
@@ -16,7 +16,7 @@ def demand(holds: bool, otherwise: str) -> None:
         raise LineageError(otherwise)
 
 
-def only(found: Mapping[Kind, list[Line]], kind: Kind) -> Line:
+def only(found: Mapping[StatementKind, list[Line]], kind: StatementKind) -> Line:
     """The only statement of a kind. Raises LineageError if there is none, or several."""
     demand(len(found[kind]) == 1, f"the bundle has {len(found[kind])} statements of kind {kind}, expected 1")
     return found[kind][0]

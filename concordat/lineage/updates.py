@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from concordat.lineage.bundle import Kind, Line
+from concordat.lineage.bundle import Line, StatementKind
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
@@ -41,13 +41,13 @@ def _key(signed: SignedContract, site: str, what: str) -> PublicKey:
     return key
 
 
-def accepted_updates(found: Mapping[Kind, list[Line]], trust: Trust, signed: SignedContract) -> Accepted:
+def accepted_updates(found: Mapping[StatementKind, list[Line]], trust: Trust, signed: SignedContract) -> Accepted:
     """Verdicts, closure, updates and consents. Raises LineageError."""
-    verdicts = _verdicts(found[Kind.VERDICT], trust, signed)
+    verdicts = _verdicts(found[StatementKind.VERDICT], trust, signed)
     missing = tuple(sorted(set(signed.keys) - set(verdicts)))
-    closure_id = _closure(only(found, Kind.CLOSURE), trust, signed, verdicts, missing)
-    updates = _updates(found[Kind.UPDATE], signed, verdicts)
-    consents = _consents(found[Kind.CONSENT], signed, updates)
+    closure_id = _closure(only(found, StatementKind.CLOSURE), trust, signed, verdicts, missing)
+    updates = _updates(found[StatementKind.UPDATE], signed, verdicts)
+    consents = _consents(found[StatementKind.CONSENT], signed, updates)
     ids: dict[str, str] = {}
     for site, verdict in verdicts.items():
         if verdict.passed:

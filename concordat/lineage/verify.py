@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from concordat.lineage.bundle import Kind, Line, by_kind
+from concordat.lineage.bundle import Line, StatementKind, by_kind
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
 from concordat.lineage.trust import Trust
@@ -48,7 +48,7 @@ def verify_candidate(lines: bytes, trust: Trust, *, adapter_sha256: str, contrac
     `adapter_sha256` is the digest of the file adapter_model.safetensors, `contract_digest` that of contract.json.
     """
     found = by_kind(lines, contract_digest)
-    for kind in (Kind.EVALUATION, Kind.RELEASE):
+    for kind in (StatementKind.EVALUATION, StatementKind.RELEASE):
         demand(not found[kind], f"the bundle of a candidate has {_a(kind)} already")
     return _candidate(found, trust, adapter_sha256, contract_digest)
 
@@ -57,15 +57,19 @@ def verify_release(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_
     """The lineage of a release, up to the signed release. Raises LineageError."""
     found = by_kind(lines, contract_digest)
     lineage = _candidate(found, trust, adapter_sha256, contract_digest)
-    evaluation_id = _evaluation(only(found, Kind.EVALUATION), trust, lineage, adapter_sha256, sequence)
+    evaluation_id = _evaluation(only(found, StatementKind.EVALUATION), trust, lineage, adapter_sha256, sequence)
     lineage = replace(lineage, evaluation_id=evaluation_id)
-    return replace(lineage, release_id=_release(only(found, Kind.RELEASE), trust, lineage, adapter_sha256, sequence))
+    return replace(
+        lineage, release_id=_release(only(found, StatementKind.RELEASE), trust, lineage, adapter_sha256, sequence)
+    )
 
 
-def _candidate(found: dict[Kind, list[Line]], trust: Trust, adapter_sha256: str, contract_digest: str) -> Lineage:
-    signed = read_contract(only(found, Kind.CONTRACT), trust, contract_digest)
+def _candidate(
+    found: dict[StatementKind, list[Line]], trust: Trust, adapter_sha256: str, contract_digest: str
+) -> Lineage:
+    signed = read_contract(only(found, StatementKind.CONTRACT), trust, contract_digest)
     updates = accepted_updates(found, trust, signed)
-    aggregation_id = _aggregation(only(found, Kind.AGGREGATION), trust, signed, updates, adapter_sha256)
+    aggregation_id = _aggregation(only(found, StatementKind.AGGREGATION), trust, signed, updates, adapter_sha256)
     return Lineage(
         contract=signed.contract,
         contract_digest=signed.digest,
@@ -161,5 +165,5 @@ def _release(line: Line, trust: Trust, lineage: Lineage, adapter_sha256: str, se
     return release.id
 
 
-def _a(kind: Kind) -> str:
-    return f"an {kind}" if kind is Kind.EVALUATION else f"a {kind}"
+def _a(kind: StatementKind) -> str:
+    return f"an {kind}" if kind is StatementKind.EVALUATION else f"a {kind}"

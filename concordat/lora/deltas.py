@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from concordat.api.round import Factor
 from concordat.lora.adapter import Adapter, LoraError, Module, trained_factors
-from concordat.tensors import Named, SchemaError, check_names, factor_names, shown
+from concordat.tensors import FormError, Named, check_names, factor_names, shown
 
 Matrix = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ def check_delta(delta: Named, parent: Adapter, factor: Factor) -> None:
     """Raises LoraError unless the delta has the parent's tensors of the trained factor, in the parent's shapes."""
     try:
         check_names(delta, factor_names(parent.tensors(), factor))
-    except SchemaError as error:
+    except FormError as error:
         raise LoraError(f"the update must have the parent's tensors of factor {factor.value}: {error}") from error
     for module in parent.modules.values():
         for f in trained_factors(factor):

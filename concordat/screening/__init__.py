@@ -11,7 +11,15 @@ from concordat.screening.norms import (
     numbers_wire,
     signed,
 )
-from concordat.screening.screen import Candidate, Findings, Functional, FunctionalLimits, Screened, screen
+from concordat.screening.screen import (
+    Candidate,
+    Findings,
+    Functional,
+    FunctionalCheck,
+    FunctionalLimits,
+    Screened,
+    screen,
+)
 from concordat.screening.update import norm_limits
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "Candidate",
     "Findings",
     "Functional",
+    "FunctionalCheck",
     "FunctionalLimits",
     "Limits",
     "Reason",

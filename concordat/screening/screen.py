@@ -63,6 +63,15 @@ class FunctionalLimits:
 
 
 @dataclass(frozen=True)
+class FunctionalCheck:
+    """The results of the functional check of a round, and what it allows."""
+
+    results: Mapping[str, Functional]
+    """By site; every update that is not rejected before step 8 must have one."""
+    limits: FunctionalLimits
+
+
+@dataclass(frozen=True)
 class Findings:
     """What screening found of one update."""
 
@@ -101,17 +110,15 @@ def screen(
     max_faulty: int,
     charged_before: int,
     previous: NDArray[Any] | None = None,
-    functional: Mapping[str, Functional] | None = None,
-    functional_limits: FunctionalLimits | None = None,
+    functional: FunctionalCheck | None = None,
 ) -> Screened:
     """Screen the updates of one round against each other: steps 5 to 9.
 
     `inner` and `distances2` (n, n) are the dot products of the updates (not centred) and their squared distances, as
     weight changes, in the order of `candidates`; `previous` (n,) is the cosine of each to the last aggregate, None
     where there is none or it is zero. `charged_before` counts the rejections of step 4 and the exact duplicates.
-    `functional` has the result of every update that is not rejected before step 8.
 
-    Raises ValueError if the shapes do not fit, or if a functional result or its limits are missing.
+    Raises ValueError if the shapes do not fit, or if a functional result is missing.
     """
     n = len(candidates)
     if inner.shape != (n, n) or distances2.shape != (n, n) or (previous is not None and previous.shape != (n,)):
@@ -125,7 +132,7 @@ def screen(
     rejected = charged_before + sum(not case.passed for case in cases)
     _alerts(cases, inner, distances2, max(max_faulty - rejected, 0))
     if functional is not None:
-        _functional(cases, functional, functional_limits)
+        _functional(cases, functional)
     findings = tuple(case.findings() for case in cases)
     rejected = charged_before + sum(not case.passed for case in cases)
     return Screened(
@@ -255,16 +262,17 @@ def _alerts(cases: Sequence[_Case], inner: Floats, distances2: Floats, faulty: i
         case.alerts = alerts.raised(case.numbers)
 
 
-def _functional(cases: Sequence[_Case], results: Mapping[str, Functional], limits: FunctionalLimits | None) -> None:
+def _functional(cases: Sequence[_Case], check: FunctionalCheck) -> None:
     """Step 8. No reason to reject by itself: honest sites with unusual data raise the hub's loss, and answer odd images
     in their own way; the candidate is checked for itself."""
+    results = check.results
     missing = [cases[i].candidate.site for i in _passed(cases) if cases[i].candidate.site not in results]
-    if missing or limits is None:
-        raise ValueError(f"the functional check needs its limits and a result for each update; missing: {missing}")
+    if missing:
+        raise ValueError(f"the functional check needs a result for each update; missing: {missing}")
     for i in _passed(cases):
         case, result = cases[i], results[cases[i].candidate.site]
         case.numbers["lossChange"], case.numbers["triggerGain"] = result.loss_change, result.trigger_gain
-        failures = list(_failures(result, limits))
+        failures = list(_failures(result, check.limits))
         if failures:
             if alerts.families(case.alerts) >= _INDEPENDENT:
                 case.reason = Reason.QUARANTINED

@@ -12,7 +12,7 @@ from concordat.tensors.deltas import (
 from concordat.tensors.files import (
     FLOATS,
     MAX_HEADER,
-    SchemaError,
+    FormError,
     TensorError,
     Tensors,
     map_tensors,
@@ -24,9 +24,9 @@ from concordat.tensors.files import (
 __all__ = [
     "FLOATS",
     "MAX_HEADER",
+    "FormError",
     "Named",
     "NotFiniteError",
-    "SchemaError",
     "TensorError",
     "Tensors",
     "check_names",

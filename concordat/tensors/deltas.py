@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.api.round import Factor
-from concordat.tensors.files import SchemaError, TensorError, Tensors, shown
+from concordat.tensors.files import FormError, TensorError, Tensors, shown
 
 Named = Mapping[str, NDArray[Any]]
 
@@ -30,7 +30,7 @@ def factor_names(names: Iterable[str], factor: Factor) -> list[str]:
 def difference(candidate: Named, parent: Named, factor: Factor) -> Tensors:
     """Return candidate − parent on the trained factor, in float32.
 
-    Raises SchemaError if the tensor sets or shapes differ, or if anything but the trained factor moved. The values
+    Raises FormError if the tensor sets or shapes differ, or if anything but the trained factor moved. The values
     may be infinite or not a number; `concordat.lora.Ceiling` refuses those.
     """
     check_names(candidate, parent)
@@ -38,7 +38,7 @@ def difference(candidate: Named, parent: Named, factor: Factor) -> Tensors:
     for name, old in parent.items():
         _check_shape(name, candidate[name], old)
         if name not in trained and not np.array_equal(candidate[name], old):
-            raise SchemaError(f"{shown(name)} changed, but the contract trains only factor {factor.value}")
+            raise FormError(f"{shown(name)} changed, but the contract trains only factor {factor.value}")
     with np.errstate(over="ignore", invalid="ignore"):
         return {name: np.asarray(candidate[name] - parent[name], dtype=np.float32) for name in sorted(trained)}
 
@@ -46,14 +46,14 @@ def difference(candidate: Named, parent: Named, factor: Factor) -> Tensors:
 def check_schema(delta: Named, parent: Named, factor: Factor) -> None:
     """Check the form of a submitted delta: exact tensor set, shapes (hence the rank), float32, finite values.
 
-    The set is that of the trained factor, so a delta cannot move the frozen one. Raises SchemaError, NotFiniteError.
+    The set is that of the trained factor, so a delta cannot move the frozen one. Raises FormError, NotFiniteError.
     """
     expected = factor_names(parent, factor)
     check_names(delta, expected)
     for name in expected:
         _check_shape(name, delta[name], parent[name])
         if delta[name].dtype != np.float32:
-            raise SchemaError(f"{shown(name)} has dtype {delta[name].dtype}, expected float32")
+            raise FormError(f"{shown(name)} has dtype {delta[name].dtype}, expected float32")
     for name in expected:
         if not np.isfinite(delta[name]).all():
             raise NotFiniteError(f"{shown(name)} has a value that is not finite")
@@ -63,7 +63,7 @@ def pad(delta: Named, parent: Named, factor: Factor) -> Tensors:
     """Return the update of a site that trained the first components only, with zeros for the others.
 
     A site of rank q < r trains the first q rows of A, the first q columns of B, and keeps the rest of the parent in
-    its frozen weights. parent + pad(delta) then is what the site trained, exactly. Raises SchemaError if a slice does
+    its frozen weights. parent + pad(delta) then is what the site trained, exactly. Raises FormError if a slice does
     not fit the parent.
     """
     expected = factor_names(parent, factor)
@@ -72,30 +72,30 @@ def pad(delta: Named, parent: Named, factor: Factor) -> Tensors:
 
 
 def check_names(names: Iterable[str], expected: Iterable[str]) -> None:
-    """Raises SchemaError unless the two are the same set; the message counts, and names the first that differ."""
+    """Raises FormError unless the two are the same set; the message counts, and names the first that differ."""
     names, expected = set(names), set(expected)
     if names != expected:
         absent = ", ".join(shown(n) for n in sorted(expected - names)[:3])
         foreign = ", ".join(shown(n) for n in sorted(names - expected)[:3])
-        raise SchemaError(
+        raise FormError(
             f"{len(names)} tensors, expected {len(expected)}; missing: {absent or 'none'}; foreign: {foreign or 'none'}"
         )
 
 
 def _check_shape(name: str, tensor: NDArray[Any], parent: NDArray[Any]) -> None:
     if tensor.shape != parent.shape:
-        raise SchemaError(f"{shown(name)} has shape {list(tensor.shape)}, the parent's has {list(parent.shape)}")
+        raise FormError(f"{shown(name)} has shape {list(tensor.shape)}, the parent's has {list(parent.shape)}")
 
 
 def _padded(name: str, tensor: NDArray[Any], parent: NDArray[Any]) -> NDArray[np.float32]:
     axis = 0 if factor_names([name], Factor.A) else 1
     if tensor.ndim != 2 or tensor.shape[1 - axis] != parent.shape[1 - axis]:
-        raise SchemaError(
+        raise FormError(
             f"{shown(name)} has shape {list(tensor.shape)}, which is no slice of the parent's {list(parent.shape)}"
         )
     rank, limit = tensor.shape[axis], parent.shape[axis]
     if rank > limit:
-        raise SchemaError(
+        raise FormError(
             f"{shown(name)} has rank {rank}, above the contract's {limit}; train at most {limit} components"
         )
     out = np.zeros(parent.shape, np.float32)

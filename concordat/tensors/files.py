@@ -36,7 +36,7 @@ class TensorError(ValueError):
     """The bytes are not an acceptable safetensors file."""
 
 
-class SchemaError(TensorError):
+class FormError(TensorError):
     """The tensors are not those that were expected: other names, shapes or dtypes."""
 
 
@@ -44,7 +44,7 @@ def read_tensors(source: bytes | Path, limit: int = 1 << 30, dtypes: Collection[
     """Tensors by name, as float32 copies, from a file of at most `limit` bytes.
 
     `dtypes` is FLOAT32, or FLOATS to widen float16 and bfloat16 as well, which is exact. Raises TensorError with what
-    is wrong, SchemaError for another dtype. Sizes are checked against the file before anything is allocated.
+    is wrong, FormError for another dtype. Sizes are checked against the file before anything is allocated.
     """
     data = source if isinstance(source, bytes) else _read(source, limit)
     if len(data) > limit:
@@ -131,7 +131,7 @@ def _entry(name: str, entry: Any, dtypes: Collection[str]) -> tuple[str, tuple[i
         raise TensorError(f"{shown(name)}: the header must have dtype, shape and data_offsets, and nothing else")
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in dtypes:
-        raise SchemaError(f"{shown(name)}: dtype is {shown(str(dtype))}, expected {' or '.join(sorted(dtypes))}")
+        raise FormError(f"{shown(name)}: dtype is {shown(str(dtype))}, expected {' or '.join(sorted(dtypes))}")
     shape, offsets = _naturals(entry["shape"]), _naturals(entry["data_offsets"])
     if shape is None or offsets is None or len(offsets) != 2 or 0 in shape:
         raise TensorError(

@@ -24,7 +24,7 @@ _OF_IMAGES = ("cluster.json", "pki", "registry", "containerd")
 
 
 @dataclass(frozen=True)
-class Cluster:
+class EmbeddedCluster:
     """A running cluster."""
 
     name: str
@@ -50,11 +50,11 @@ class Status:
     state: State
     answers: bool
     """Whether its API server says that it is ready."""
-    cluster: Cluster | None
+    cluster: EmbeddedCluster | None
     """None unless it runs."""
 
 
-def up(name: str, progress: Progress | None = None) -> Cluster:
+def up(name: str, progress: Progress | None = None) -> EmbeddedCluster:
     """Start a cluster, or find it running: its node is Ready, DNS answers, volumes can be had.
 
     Builds what is missing. After `down`, a crash or a reboot the cluster goes on with what it had.
@@ -145,12 +145,12 @@ def _undone_on_failure(undo: Callable[[], object]) -> Iterator[None]:
         raise
 
 
-def _running(state: Path) -> Cluster:
+def _running(state: Path) -> EmbeddedCluster:
     run, slot = records.read_run(state), records.read_slot(state)
     if run is None or slot is None:
         raise DevclusterError(f"cluster {state.name} has just been stopped by somebody else")
     layout = Layout(state, Path(run.tools), Network(slot))
-    return Cluster(state.name, layout.kubeconfig, layout.tools, run.pid, layout.network.node_address)
+    return EmbeddedCluster(state.name, layout.kubeconfig, layout.tools, run.pid, layout.network.node_address)
 
 
 def _push_pause(pid: int) -> str:

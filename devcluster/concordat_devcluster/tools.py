@@ -21,7 +21,7 @@ from concordat_devcluster.progress import Progress, Silent, step
 
 
 @dataclass(frozen=True)
-class Module:
+class GoModule:
     """A Go module whose `tool` directives, and whose own folders with a main package, are programs of the cluster."""
 
     name: str
@@ -31,14 +31,14 @@ class Module:
     own: tuple[str, ...] = ()
     """Main packages of ours, each a folder of the module."""
     stamps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Module that go.mod requires → Go variable → template of its value, filled from that module's version."""
+    """GoModule that go.mod requires → Go variable → template of its value, filled from that module's version."""
     renames: Mapping[str, str] = field(default_factory=dict)
 
 
 _KUBERNETES_VERSION = {"gitVersion": "{version}", "gitMajor": "{major}", "gitMinor": "{minor}", "gitTreeState": "clean"}
 _HELM_CAPABILITIES = {"k8sVersionMajor": "{major}", "k8sVersionMinor": "{minor}"}
 
-PROGRAMS = Module(
+PROGRAMS = GoModule(
     "programs",
     usual_seconds=400,
     tags="selinux,notest,grpcnotrace",
@@ -58,9 +58,9 @@ PROGRAMS = Module(
     renames={"server": "etcd"},
 )
 """One module, so that what the programs share is downloaded and compiled once."""
-NODE = Module("node", usual_seconds=50, tags="no_btrfs,no_zfs,no_devmapper")
+NODE = GoModule("node", usual_seconds=50, tags="no_btrfs,no_zfs,no_devmapper")
 """Apart, because containerd does not build with what the kubelet of this release needs."""
-RUNC = Module("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True)
+RUNC = GoModule("runc", usual_seconds=10, tags="seccomp,runc_nocriu", cgo=True)
 _COMPILER_MEMORY = "1GiB"
 """Before a compiler or linker collects garbage: collecting is a third of their work, and few ever get this large."""
 MODULES_OF_A_NODE = (PROGRAMS, NODE, RUNC)
@@ -82,7 +82,7 @@ def ensure_tools(progress: Progress | None = None) -> Path:
     return _once(f"all-{union}", lambda target: _link(folders, target))
 
 
-def ldflags(module: Module, go_mod: str) -> str:
+def ldflags(module: GoModule, go_mod: str) -> str:
     """The linker flags that strip the programs and stamp them with the version that go.mod pins."""
     flags = ["-s", "-w"]
     for stamped, variables in module.stamps.items():
@@ -95,17 +95,17 @@ def ldflags(module: Module, go_mod: str) -> str:
     return " ".join(flags)
 
 
-def build_command(module: Module, go_mod: str) -> list[str]:
+def build_command(module: GoModule, go_mod: str) -> list[str]:
     """The arguments of `go`, without the target folder."""
     tags = ["-tags", module.tags] if module.tags else []
     return ["build", "-trimpath", *tags, "-ldflags", ldflags(module, go_mod)]
 
 
-def _sources(module: Module) -> list[str]:
+def _sources(module: GoModule) -> list[str]:
     return [file.read_text() for name in module.own for file in sorted((MODULES / module.name / name).glob("*.go"))]
 
 
-def folder_name(module: Module, go: Go) -> str:
+def folder_name(module: GoModule, go: Go) -> str:
     """Return the name of the folder with a module's programs, which changes with all that they are made from."""
     source = MODULES / module.name
     go_mod, go_sum = (source / "go.mod").read_text(), (source / "go.sum").read_text()
@@ -116,7 +116,7 @@ def folder_name(module: Module, go: Go) -> str:
     return f"{module.name}-{key[:16]}"
 
 
-def _ensure(module: Module, go: Go, progress: Progress) -> Path:
+def _ensure(module: GoModule, go: Go, progress: Progress) -> Path:
     source = MODULES / module.name
     go_mod = (source / "go.mod").read_text()
     toolchain = go.toolchain(required_version(go_mod))

@@ -18,8 +18,8 @@ from concordat.tensors import write_tensors
 from concordat_learning import package
 from concordat_learning.data import Examples
 from concordat_learning.digits import CLASSES, INPUT_SHAPE
+from concordat_learning.loop import LoopSettings, fit
 from concordat_learning.model import load_base
-from concordat_learning.training import Recipe, fit
 
 BASE_STEPS = 120
 """Few, so that there is much left to learn: what a round adds must stand out from the noise of 360 examples."""
@@ -82,7 +82,7 @@ def _pretrained(public: Examples, seed: int, steps: int) -> Any:
         logits = network(pixel_values=torch.from_numpy(examples.images)).logits
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.labels))
 
-    fit(list(network.parameters()), loss, public, Recipe(Factor.BOTH, _BATCH, _BASE_RATE, seed), steps)
+    fit(list(network.parameters()), loss, public, LoopSettings(Factor.BOTH, _BATCH, _BASE_RATE, seed), steps)
     return network.eval()
 
 

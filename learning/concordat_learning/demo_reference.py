@@ -15,8 +15,8 @@ from concordat.api.round import Factor
 from concordat.tensors import Tensors
 from concordat_learning import demo_model, digits, intervals
 from concordat_learning.data import Examples, pool
+from concordat_learning.loop import LoopSettings, site_seed, train
 from concordat_learning.model import AdaptedModel
-from concordat_learning.training import Recipe, site_seed, train
 
 # The recipe of examples/demo/round.yaml.
 STEPS = 150
@@ -39,7 +39,7 @@ class Bench:
     def local(self, site: str, parent: Mapping[str, NDArray[np.float32]], factor: Factor, seed: int) -> Tensors:
         """The candidate adapter of one site's local training in one round."""
         self.model.load(parent)
-        recipe = Recipe(factor, BATCH, RATE, site_seed(seed, site))
+        recipe = LoopSettings(factor, BATCH, RATE, site_seed(seed, site))
         train(self.model, self.sites[site], recipe, self.steps)
         return self.model.tensors()
 
@@ -86,7 +86,10 @@ def centralized(made: Bench, seed: int, rounds: int) -> int:
     made.model.load(made.genesis)
     steps = made.steps * rounds * len(made.sites)
     train(
-        made.model, pool(list(made.sites.values())), Recipe(Factor.BOTH, BATCH, RATE, site_seed(seed, "pooled")), steps
+        made.model,
+        pool(list(made.sites.values())),
+        LoopSettings(Factor.BOTH, BATCH, RATE, site_seed(seed, "pooled")),
+        steps,
     )
     return made.quality(made.model.tensors())
 

@@ -70,8 +70,8 @@ def _train(
     started: float,
     clock: Callable[[], float],
 ) -> tuple[bytes, TrainingEvidence]:
+    from concordat_learning.loop import LoopSettings, site_seed, train
     from concordat_learning.model import AdaptedModel
-    from concordat_learning.training import Recipe, site_seed, train
 
     examples, validation = split.train, split.validation
     recipe, max_steps, seconds = contract.recipe, contract.budget.max_steps, contract.budget.max_wall_seconds
@@ -86,7 +86,7 @@ def _train(
     trained = train(
         model,
         examples,
-        Recipe(recipe.train_factor, recipe.batch_size, float(recipe.learning_rate), site_seed(recipe.seed, site)),
+        LoopSettings(recipe.train_factor, recipe.batch_size, float(recipe.learning_rate), site_seed(recipe.seed, site)),
         max_steps,
         deadline=deadline,
         clock=clock,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from concordat_devcluster import cluster, images, records
-from concordat_devcluster.cluster import Cluster
+from concordat_devcluster.cluster import EmbeddedCluster
 from concordat_devcluster.layout import RUNTIME_CLASS, Layout
 from concordat_devcluster.network import Network
 from concordat_devcluster.progress import Silent
@@ -31,7 +31,7 @@ SPACE = "probe"
 class Node:
     """A cluster, an image that is in its registry, and kubectl."""
 
-    cluster: Cluster
+    cluster: EmbeddedCluster
     image: str
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:

@@ -58,7 +58,7 @@ def adapter(tensors: bytes, config: bytes) -> Adapter:
 def learned(contract: Contract, candidate: bytes, parent: bytes) -> Tensors:
     """What training changed: candidate − parent, for the tensors of the trained factor, from two safetensors files.
 
-    Raises TensorError if the candidate cannot be read, SchemaError unless it has exactly the parent's tensors and
+    Raises TensorError if the candidate cannot be read, FormError unless it has exactly the parent's tensors and
     differs in that factor only. The values may still be infinite or not a number; clipping refuses those.
     """
     return difference(read_tensors(candidate), read_tensors(parent), contract.recipe.train_factor)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.aggregation import aggregate, apply_delta
+from concordat.aggregation import Parameters, aggregate, apply_delta
 from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
@@ -171,7 +171,9 @@ class Federation:
 
     def expected(self, *sites: str, faults: int = 1) -> bytes:
         """The adapter that these sites' honest updates make by the default rule."""
-        found = aggregate([HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, pre=PreAggregation.NNM)
+        found = aggregate(
+            [HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, parameters=Parameters(pre=PreAggregation.NNM)
+        )
         return write_tensors(apply_delta(PARENT, found.tensors))
 
 

@@ -20,7 +20,7 @@ from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import Limits, check_norms
-from concordat.tensors import NotFiniteError, SchemaError, TensorError, Tensors, check_schema, write_tensors
+from concordat.tensors import FormError, NotFiniteError, TensorError, Tensors, check_schema, write_tensors
 from concordat_agent.policy import SitePolicy
 from concordat_agent.signer import clipped
 from concordat_agent.updates.gates import adapter, check_gates, learned
@@ -139,7 +139,7 @@ def test_only_the_trained_factor_is_sent() -> None:
     ],
 )
 def test_a_candidate_that_is_no_trained_copy_is_refused(changes: dict[str, np.ndarray]) -> None:
-    with pytest.raises(SchemaError):
+    with pytest.raises(FormError):
         learned(_contract(), write_tensors(_adapter(**changes)), write_tensors(_adapter()))
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.cluster import HDBSCAN
 
-from concordat.aggregation import AggregationError, aggregate, gram, mixing, shares
+from concordat.aggregation import AggregationError, Parameters, aggregate, gram, mixing, shares
 from concordat.aggregation.rows import Rows
 from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates
 
@@ -207,7 +207,8 @@ def flat(tensors: dict[str, Array]) -> Array:
 
 def apply(x: Array, rule: Rule, f: int, **more: Any) -> Array:
     trusted = updates(reference(x)[None])[0] if rule is Rule.FLTRUST else None
-    return flat(aggregate(updates(x), rule, f, **({"max_norm": MAX_NORM, "reference": trusted} | more)).tensors)
+    parameters = Parameters(**({"max_norm": MAX_NORM, "reference": trusted} | more))
+    return flat(aggregate(updates(x), rule, f, parameters=parameters).tensors)
 
 
 def sites(seed: int, n: int, f: int, columns: int = 42) -> Array:
@@ -284,9 +285,13 @@ def test_a_constant_of_norm_1000_moves_the_result_and_changes_nothing_else(rule:
     assert np.quantile(error, 0.99) < 2e-7 * np.abs(moved).max()
     if rule not in COORDINATE:
         there, here = gram(Rows(updates(moved))), gram(Rows(updates(near)))
-        for weights in (shares(g, rule, 3, pre=pre) for g in (there, here)):
+        for weights in (shares(g, rule, 3, parameters=Parameters(pre=pre)) for g in (there, here)):
             assert weights.sum() == pytest.approx(1)
-        np.testing.assert_allclose(shares(there, rule, 3, pre=pre), shares(here, rule, 3, pre=pre), atol=1e-5)
+        np.testing.assert_allclose(
+            shares(there, rule, 3, parameters=Parameters(pre=pre)),
+            shares(here, rule, 3, parameters=Parameters(pre=pre)),
+            atol=1e-5,
+        )
 
 
 @pytest.mark.parametrize(("rule", "pre"), CASES)
@@ -355,13 +360,19 @@ def test_a_geometric_median_goes_on_where_rounding_makes_the_square_of_a_step_ne
 def test_weights_are_the_shares_of_the_updates(rule: Rule) -> None:
     x = sites(7, 15, 3)
     trusted = updates(reference(x)[None])[0]
-    made = aggregate(updates(x), rule, 3, max_norm=MAX_NORM, reference=trusted)
+    made = aggregate(updates(x), rule, 3, parameters=Parameters(max_norm=MAX_NORM, reference=trusted))
     assert made.weights is not None
     close(flat(made.tensors), made.weights @ x, x)
     if rule is not Rule.FLTRUST:
         known = gram(Rows(updates(x)))
-        np.testing.assert_allclose(shares(known, rule, 3, max_norm=MAX_NORM), made.weights, rtol=1e-6)
-        close(flat(aggregate(updates(x), rule, 3, max_norm=MAX_NORM, gram=known).tensors), flat(made.tensors), x)
+        np.testing.assert_allclose(
+            shares(known, rule, 3, parameters=Parameters(max_norm=MAX_NORM)), made.weights, rtol=1e-6
+        )
+        close(
+            flat(aggregate(updates(x), rule, 3, gram=known, parameters=Parameters(max_norm=MAX_NORM)).tensors),
+            flat(made.tensors),
+            x,
+        )
 
 
 @pytest.mark.parametrize("pre", PreAggregation)
@@ -386,13 +397,17 @@ def test_the_mixing_matrix_makes_the_rows_that_the_rule_sees(pre: PreAggregation
         ),
         (Rule.FLTRUST, {"reference": {"a": np.array([-1, 0], np.float32)}}, "FLTrust leaves no update a share"),
         (Rule.FLTRUST, {"reference": {"a": np.zeros(2, np.float32)}}, "FLTrust leaves no update a share"),
-        (Rule.KRUM, {"max_faulty": -1}, "maxFaultySites is -1"),
     ],
 )
 def test_what_a_rule_needs_is_asked_for(rule: Rule, more: dict[str, Any], says: str) -> None:
     x = [{"a": np.ones(2, np.float32)} for _ in range(5)]
     with pytest.raises(AggregationError, match=says):
-        aggregate(x, **({"rule": rule, "max_faulty": 1} | more))
+        aggregate(x, rule, parameters=Parameters(**more))
+
+
+def test_a_negative_number_of_faults_is_refused() -> None:
+    with pytest.raises(AggregationError, match="maxFaultySites is -1"):
+        aggregate([{"a": np.ones(2, np.float32)}] * 5, Rule.KRUM, -1)
 
 
 def test_a_gram_of_other_updates_is_refused() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from concordat.aggregation import AggregationError, aggregate, gram
+from concordat.aggregation import AggregationError, Parameters, aggregate, gram
 from concordat.aggregation.rows import Rows
 from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates
 
@@ -41,7 +41,7 @@ def several_blocks(n: int, dtype: Any = np.float32) -> list[dict[str, Array]]:
 def test_the_number_of_threads_changes_no_bit(rule: Rule) -> None:
     updates = several_blocks(11)
     made = [
-        aggregate(updates, rule, 2, max_norm=1.0, reference=updates[3], threads=threads).tensors
+        aggregate(updates, rule, 2, threads=threads, parameters=Parameters(max_norm=1.0, reference=updates[3])).tensors
         for threads in (1, 2, 3)
     ]
     for name, tensor in made[0].items():
@@ -54,7 +54,10 @@ def test_the_number_of_threads_changes_no_bit(rule: Rule) -> None:
 @pytest.mark.parametrize("n", [11, 40])
 def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int) -> None:
     updates = several_blocks(n)
-    made = [aggregate(updates, Rule.TRIMMED_MEAN, 2, pre=pre, threads=threads).tensors for threads in (1, 2, 3)]
+    made = [
+        aggregate(updates, Rule.TRIMMED_MEAN, 2, threads=threads, parameters=Parameters(pre=pre)).tensors
+        for threads in (1, 2, 3)
+    ]
     assert all(made[0][name].tobytes() == other[name].tobytes() for name in made[0] for other in made)
     assert len({gram(Rows(updates), threads=threads).inner.tobytes() for threads in (1, 2, 3)}) == 1
 
@@ -64,7 +67,9 @@ def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int) -> None
 def test_half_precision_is_widened_first(dtype: Any, rule: Rule) -> None:
     narrow = several_blocks(7, dtype)
     wide = [{name: tensor.astype(np.float32) for name, tensor in update.items()} for update in narrow]
-    one, other = (aggregate(u, rule, 1, max_norm=1.0, reference=u[0]).tensors for u in (narrow, wide))
+    one, other = (
+        aggregate(u, rule, 1, parameters=Parameters(max_norm=1.0, reference=u[0])).tensors for u in (narrow, wide)
+    )
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
@@ -116,7 +121,7 @@ def test_faulty_updates_cannot_leave_the_honest_range(stacks: tuple[Array, Array
 def test_whatever_the_values_no_result_is_not_finite(stack: Array, rule: Rule) -> None:
     f = next(f for f in (2, 1, 0) if f == 0 or least_updates(rule, PreAggregation.NONE, f) <= len(stack))
     if least_updates(rule, PreAggregation.NONE, f) <= len(stack):
-        assert np.isfinite(aggregate(named(stack), rule, f, max_norm=1.0).tensors["x"]).all()
+        assert np.isfinite(aggregate(named(stack), rule, f, parameters=Parameters(max_norm=1.0)).tensors["x"]).all()
 
 
 @pytest.mark.parametrize("rule", Rule)
@@ -126,13 +131,13 @@ def test_a_value_that_is_not_finite_is_named_whatever_the_rule(rule: Rule, value
     updates[6]["c"][0, 60_000] = value
     for pre in PreAggregation if rule not in STANDALONE else [PreAggregation.NONE]:
         with pytest.raises(AggregationError, match=f"update 6: tensor c has the value {value} at index 60000"):
-            aggregate(updates, rule, 1, pre=pre, max_norm=1.0, reference=updates[0])
+            aggregate(updates, rule, 1, parameters=Parameters(pre=pre, max_norm=1.0, reference=updates[0]))
 
 
 @pytest.mark.parametrize("rule", [rule for rule in Rule if rule is not Rule.FOOLSGOLD])
 def test_the_largest_of_float32_do_not_overflow(rule: Rule) -> None:
     x = np.array([LARGEST, -LARGEST, 1], np.float32)
-    made = aggregate(named(np.array([x] * 7)), rule, 1, max_norm=1e39, reference={"x": x})
+    made = aggregate(named(np.array([x] * 7)), rule, 1, parameters=Parameters(max_norm=1e39, reference={"x": x}))
     np.testing.assert_allclose(made.tensors["x"].astype(np.float64), x.astype(np.float64), rtol=1e-6)
 
 
@@ -146,7 +151,7 @@ def test_the_updates_are_left_as_they_were() -> None:
     updates = several_blocks(7)
     before = [{name: tensor.copy() for name, tensor in update.items()} for update in updates]
     for rule in Rule:
-        aggregate(updates, rule, 1, max_norm=1.0, reference=updates[0])
+        aggregate(updates, rule, 1, parameters=Parameters(max_norm=1.0, reference=updates[0]))
     assert all(np.array_equal(one[n], other[n]) for one, other in zip(updates, before, strict=True) for n in one)
 
 
@@ -164,7 +169,7 @@ def test_memory_does_not_grow_with_the_round(rule: Rule, pre: PreAggregation, n:
     updates = [{"x": one[i % 8] if i % 8 else one[i % 8] + np.float32(i)} for i in range(n)]
     tracemalloc.start()
     try:
-        aggregate(updates, rule, n // 5, pre=pre, threads=64)
+        aggregate(updates, rule, n // 5, threads=64, parameters=Parameters(pre=pre))
         assert tracemalloc.get_traced_memory()[1] < one[0].nbytes + (128 << 20)
     finally:
         tracemalloc.stop()
@@ -173,7 +178,13 @@ def test_memory_does_not_grow_with_the_round(rule: Rule, pre: PreAggregation, n:
 @pytest.mark.parametrize("rule", Rule)
 def test_progress_grows_to_all_columns(rule: Rule) -> None:
     updates, seen = several_blocks(11), list[tuple[int, int]]()
-    aggregate(updates, rule, 2, max_norm=1.0, reference=updates[0], progress=lambda *at: seen.append(at))
+    aggregate(
+        updates,
+        rule,
+        2,
+        progress=lambda *at: seen.append(at),
+        parameters=Parameters(max_norm=1.0, reference=updates[0]),
+    )
     assert len({size for _, size in seen}) == 1
     assert all(one[0] < other[0] for one, other in pairwise(seen))
     assert seen[-1][0] == seen[-1][1]

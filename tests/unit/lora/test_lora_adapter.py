@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from concordat.api.round import Factor
 from concordat.lora import LoraError, read_adapter
-from concordat.tensors import SchemaError, pad
+from concordat.tensors import FormError, pad
 from tests.unit.lora.adapters import build, changes, update
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "bias": "none", "init_lora_weights": True}
@@ -146,7 +146,7 @@ def test_a_full_update_is_padded_with_nothing() -> None:
     ],
 )
 def test_a_slice_that_does_not_fit(delta: dict[str, NDArray[Any]], factor: Factor, says: str) -> None:
-    with pytest.raises(SchemaError, match=says):
+    with pytest.raises(FormError, match=says):
         pad(delta, GOOD, factor)
 
 

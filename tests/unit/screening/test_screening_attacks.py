@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.screening import Alert, Functional, FunctionalLimits, Screened
+from concordat.screening import Alert, Functional, FunctionalCheck, FunctionalLimits, Screened
 
 Screen = Callable[..., Screened]
 SITES, BAD = 16, 3
@@ -130,7 +130,7 @@ def test_a_scaled_backdoor_is_quarantined_and_one_of_ordinary_size_raises_an_ale
     rows[0] *= 20
     functional = {f"site-{i:02}": Functional(float(rng.uniform(-0.1, 0.1)), 0.02, "corner") for i in range(SITES)}
     functional["site-00"] = functional["site-01"] = Functional(0.05, 0.8, "corner")
-    screened = screen_rows(rows, BAD, functional=functional, functional_limits=FunctionalLimits(1.0, 0.3))
+    screened = screen_rows(rows, BAD, functional=FunctionalCheck(functional, FunctionalLimits(1.0, 0.3)))
     large, ordinary, *others = screened.findings
     assert (large.reason, ordinary.reason) == (Reason.QUARANTINED, Reason.VERIFIED)
     assert ordinary.alerts == (Alert.FUNCTIONAL,)

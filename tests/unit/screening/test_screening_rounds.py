@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.screening import Alert, Candidate, Functional, FunctionalLimits, Screened, screen
+from concordat.screening import Alert, Candidate, Functional, FunctionalCheck, FunctionalLimits, Screened, screen
 
 Screen = Callable[..., Screened]
 LIMITS = FunctionalLimits(max_loss_increase=1.0, max_trigger_gain=0.3)
@@ -132,7 +132,7 @@ def test_the_functional_check(screen_rows: Screen, result: Functional, odd: bool
     rows = np.eye(9)
     rows[4] *= 4 if odd else 1
     functional = {f"site-{i:02}": GOOD for i in range(9)} | {"site-04": result}
-    screened = screen_rows(rows, functional=functional, functional_limits=LIMITS)
+    screened = screen_rows(rows, functional=FunctionalCheck(functional, LIMITS))
     assert reasons(screened) == [V] * 4 + [wanted] + [V] * 4
     assert (screened.rejected, screened.remaining_faults) == ((0, 1) if wanted is V else (1, 0))
     assert screened.quarantined == (("site-04",) if wanted is Reason.QUARANTINED else ())
@@ -149,13 +149,13 @@ def test_alerts_of_one_family_do_not_quarantine(screen_rows: Screen) -> None:
     # Few updates: the only alert there can be besides the centre's is the site's own history.
     functional = {f"site-{i:02}": Functional(2.0, 0.0, "corner") for i in range(3)}
     rows = np.diag([9.0, 1.0, 1.0])
-    screened = screen_rows(rows, history=(1.0, 1.0, 1.0), functional=functional, functional_limits=LIMITS)
+    screened = screen_rows(rows, history=(1.0, 1.0, 1.0), functional=FunctionalCheck(functional, LIMITS))
     assert screened.findings[0].alerts == (Alert.HISTORY, Alert.FUNCTIONAL)
     assert reasons(screened) == [V, V, V]
 
 
 def test_a_rejected_update_needs_no_functional_result(screen_rows: Screen) -> None:
-    screened = screen_rows(at(0, 0, 90), functional={"site-00": GOOD, "site-02": GOOD}, functional_limits=LIMITS)
+    screened = screen_rows(at(0, 0, 90), functional=FunctionalCheck({"site-00": GOOD, "site-02": GOOD}, LIMITS))
     assert reasons(screened) == [V, DUP, V]
     assert "lossChange" not in screened.findings[1].numbers
 
@@ -163,8 +163,7 @@ def test_a_rejected_update_needs_no_functional_result(screen_rows: Screen) -> No
 @pytest.mark.parametrize(
     ("rest", "says"),
     [
-        ({"functional": {"site-00": GOOD}, "functional_limits": LIMITS}, r"missing: \['site-01'\]"),
-        ({"functional": {"site-00": GOOD, "site-01": GOOD}}, "needs its limits"),
+        ({"functional": FunctionalCheck({"site-00": GOOD}, LIMITS)}, r"missing: \['site-01'\]"),
         ({"previous": np.zeros(3)}, r"previous \(2,\)"),
     ],
 )
@@ -207,7 +206,7 @@ def test_a_norm_that_underflows_when_squared_is_nothing() -> None:
 
 
 def test_a_round_of_nobody_one_and_two(screen_rows: Screen) -> None:
-    assert screen_rows(np.empty((0, 3)), previous=np.empty(0), functional={}, functional_limits=LIMITS).findings == ()
+    assert screen_rows(np.empty((0, 3)), previous=np.empty(0), functional=FunctionalCheck({}, LIMITS)).findings == ()
     [one] = screen_rows([[1.0, 2.0]], history=(1.0,) * 9).findings
     assert (one.reason, one.alerts, set(one.numbers), one.near) == (V, (), {"norm"}, None)
     for found in screen_rows([[1.0, 0.0], [-100.0, 1.0]], history=(1.0,) * 9).findings:
@@ -232,8 +231,7 @@ def test_the_order_of_the_candidates_changes_nothing(screen_rows: Screen, seed: 
             max_faulty=2,
             charged_before=0,
             previous=previous[list(some)],
-            functional=functional,
-            functional_limits=LIMITS,
+            functional=FunctionalCheck(functional, LIMITS),
         )
         for some in (range(10), order)
     ]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from concordat.api.round import Factor
-from concordat.tensors import NotFiniteError, SchemaError, TensorError, check_schema, difference, factor_names
+from concordat.tensors import FormError, NotFiniteError, TensorError, check_schema, difference, factor_names
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 PARENT = {A: np.ones((2, 4), np.float32), B: np.zeros((4, 2), np.float32)}
@@ -33,7 +33,7 @@ def test_the_difference_is_that_of_the_trained_factor_only() -> None:
     ],
 )
 def test_a_candidate_of_another_form_has_no_difference(candidate: dict[str, Any], says: str) -> None:
-    with pytest.raises(SchemaError, match=says):
+    with pytest.raises(FormError, match=says):
         difference(candidate, PARENT, Factor.B)
 
 
@@ -44,16 +44,16 @@ NAN = np.where(np.eye(4, 2), np.nan, GOOD).astype(np.float32)
 @pytest.mark.parametrize(
     ("delta", "error"),
     [
-        ({}, SchemaError),
-        ({A: PARENT[A]}, SchemaError),
-        ({A: PARENT[A], B: GOOD}, SchemaError),
-        ({B: GOOD, "x.lora_B.weight": GOOD}, SchemaError),
-        ({B: GOOD[:3]}, SchemaError),
-        ({B: GOOD.T}, SchemaError),
-        ({B: GOOD[None]}, SchemaError),
-        ({B: GOOD.astype(np.float64)}, SchemaError),
-        ({B: GOOD.astype(np.float16)}, SchemaError),
-        ({B: GOOD.astype(np.int32)}, SchemaError),
+        ({}, FormError),
+        ({A: PARENT[A]}, FormError),
+        ({A: PARENT[A], B: GOOD}, FormError),
+        ({B: GOOD, "x.lora_B.weight": GOOD}, FormError),
+        ({B: GOOD[:3]}, FormError),
+        ({B: GOOD.T}, FormError),
+        ({B: GOOD[None]}, FormError),
+        ({B: GOOD.astype(np.float64)}, FormError),
+        ({B: GOOD.astype(np.float16)}, FormError),
+        ({B: GOOD.astype(np.int32)}, FormError),
         ({B: NAN}, NotFiniteError),
         ({B: NAN * 100}, NotFiniteError),
         ({B: GOOD * np.float32("inf")}, NotFiniteError),
@@ -69,7 +69,7 @@ def test_a_delta_of_the_right_form_passes_whatever_its_size() -> None:
 
 
 def test_a_hostile_name_is_escaped_in_the_message() -> None:
-    with pytest.raises(SchemaError, match=r"foreign: \\ud800\\x1b\[31m") as raised:
+    with pytest.raises(FormError, match=r"foreign: \\ud800\\x1b\[31m") as raised:
         check_schema({"\ud800\x1b[31m" + "x" * 9999: GOOD}, PARENT, Factor.B)
     assert len(str(raised.value)) < 300
 
@@ -78,7 +78,7 @@ def test_both_factors_are_both() -> None:
     names = [B, A, "head.weight"]
     assert factor_names(names, Factor.BOTH) == [A, B]
     check_schema(PARENT, PARENT, Factor.BOTH)
-    with pytest.raises(SchemaError, match=f"missing: {A}"):
+    with pytest.raises(FormError, match=f"missing: {A}"):
         check_schema({B: PARENT[B]}, PARENT, Factor.BOTH)
-    with pytest.raises(SchemaError, match=f"foreign: {A}"):
+    with pytest.raises(FormError, match=f"foreign: {A}"):
         check_schema(PARENT, PARENT, Factor.B)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from concordat.tensors import (
     FLOATS,
-    SchemaError,
+    FormError,
     TensorError,
     map_tensors,
     read_tensors,
@@ -136,7 +136,7 @@ def test_a_header_of_128_bytes_is_no_pickle() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8, np.bool_])
 def test_only_float32_is_accepted_unless_asked(dtype: Any) -> None:
-    with pytest.raises(SchemaError, match="expected F32"):
+    with pytest.raises(FormError, match="expected F32"):
         read_tensors(write_tensors({"a": np.ones(2, dtype)}))
 
 
@@ -207,7 +207,7 @@ def test_a_header_that_claims_two_gigabytes_is_refused_before_it_is_read(tmp_pat
 def test_only_float32_is_mapped_unless_asked(dtype: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(write_tensors({"a": np.ones(2, dtype)}))
-    with pytest.raises(SchemaError, match="expected F32"):
+    with pytest.raises(FormError, match="expected F32"):
         map_tensors(path)
 
 

@@ -25,7 +25,7 @@ Progress = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LoopSettings:
     """How to train: AdamW on the parameters of the factor."""
 
     factor: Factor
@@ -62,7 +62,7 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray
 def train(
     model: AdaptedModel,
     examples: Examples,
-    recipe: Recipe,
+    recipe: LoopSettings,
     max_steps: int,
     *,
     deadline: float = float("inf"),
@@ -75,7 +75,8 @@ def train(
     if the loss is not finite any more.
     """
     model.training(True)
-    losses = fit(model.parameters(recipe.factor), model.loss, examples, recipe, max_steps, deadline, clock, progress)
+    parameters = model.parameters(recipe.factor)
+    losses = fit(parameters, model.loss, examples, recipe, max_steps, lambda: clock() < deadline, progress)
     model.training(False)
     if not losses:
         raise InputError("budget.maxWallSeconds is used up before the first step; allow more wall-clock time")
@@ -86,20 +87,19 @@ def fit(
     parameters: list[torch.nn.Parameter],
     loss: Callable[[Examples], torch.Tensor],
     examples: Examples,
-    recipe: Recipe,
+    recipe: LoopSettings,
     max_steps: int,
-    deadline: float = float("inf"),
-    clock: Callable[[], float] = time.monotonic,
+    in_time: Callable[[], bool] = lambda: True,
     progress: Progress | None = None,
 ) -> list[float]:
-    """The loop itself: minimize `loss` over `parameters`; returns the loss of every step."""
+    """Minimize `loss` over `parameters` while there are steps and time; return the loss of every step."""
     import torch
 
     torch.manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate)
     losses: list[float] = []
     order = batches(len(examples), min(recipe.batch_size, len(examples)), np.random.default_rng(recipe.seed))
-    while len(losses) < max_steps and clock() < deadline:
+    while len(losses) < max_steps and in_time():
         value = loss(examples.take(next(order)))
         losses.append(float(value.detach()))
         if not np.isfinite(losses[-1]):
