@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.api.crd.server import MINIMAL, SCHEMAS, Api, Obj, Schema, manifest, schema_accepts, url
 
 from concordat.api import KINDS, Resource
+from tests.apiserver.crd.server import MINIMAL, SCHEMAS, Api, Obj, Schema, manifest, schema_accepts, url
 
 EXPENSIVE = settings(
     max_examples=60,

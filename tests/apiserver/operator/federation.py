@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.api.operator.faults import Killed, MortalCluster, NodeCache
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.artifacts import RegistryStore
@@ -35,6 +34,7 @@ from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
+from tests.apiserver.operator.faults import Killed, MortalCluster, NodeCache
 from tests.waiting import no_hang
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64

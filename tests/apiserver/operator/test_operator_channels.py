@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.api.operator.federation import Federation
-
 from concordat.api import Release, find, is_true
+from tests.apiserver.operator.federation import Federation
 
 
 async def released(federation: Federation, name: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
-from tests.api.operator.federation import Federation
 
 from concordat.api import FederationRound, Release, Site, Update, find, is_true
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
 from concordat.tensors import Tensors
+from tests.apiserver.operator.federation import Federation
 
 
 def ended(federation: Federation, name: str) -> tuple[str, str]:

@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.registry.federation import (
+
+from concordat.api.types import ArtifactRef
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import sha256_digest
+from concordat.statements import SigningKey, names, sign
+from concordat.tensors import read_tensors, write_tensors
+from tests.apiserver.registry.federation import (
     B2,
     CONFIG,
     HONEST,
@@ -25,12 +31,6 @@ from tests.api.registry.federation import (
     learned,
     running,
 )
-
-from concordat.api.types import ArtifactRef
-from concordat.protocol import artifact_types as types
-from concordat.protocol.canonical import sha256_digest
-from concordat.statements import SigningKey, names, sign
-from concordat.tensors import read_tensors, write_tensors
 
 __all__ = ["federation", "running"]
 
