@@ -50,7 +50,7 @@ def krum_scores(x: Array, f: int) -> Array:
 def krum_best(x: Array, f: int) -> int:
     """Two that are each other's only neighbour have the same score: then the sum of all distances decides."""
     scores, total = krum_scores(x, f), distances2(x).sum(axis=1)
-    return min(np.flatnonzero(scores <= scores.min() * (1 + 1e-9)), key=lambda i: total[i])
+    return int(min(np.flatnonzero(scores <= scores.min() * (1 + 1e-9)), key=lambda i: total[i]))
 
 
 def krum(x: Array, f: int) -> Array:
@@ -392,7 +392,7 @@ def test_the_mixing_matrix_makes_the_rows_that_the_rule_sees(pre: PreAggregation
 def test_what_a_rule_needs_is_asked_for(rule: Rule, more: dict[str, Any], says: str) -> None:
     x = [{"a": np.ones(2, np.float32)} for _ in range(5)]
     with pytest.raises(AggregationError, match=says):
-        aggregate(x, **({"rule": rule, "max_faulty": 1} | more))
+        aggregate(x, rule, **({"max_faulty": 1} | more))
 
 
 def test_a_gram_of_other_updates_is_refused() -> None:
