@@ -83,11 +83,11 @@ e2e: setup prerequisites ## Whole rounds on a real node
 
 .PHONY: chroot-check
 chroot-check: setup ## Other distributions, in chroots (root; SUITES=trixie)
-	@$(BIN)/python tests/machines/chroots.py $(SUITES)
+	@$(BIN)/python -m tests.machines.chroots $(SUITES)
 
 .PHONY: vm-check
 vm-check: setup prerequisites ## Debian 12 and 13, in qemu (root; SUITES=bookworm)
-	@$(BIN)/python tests/machines/vm.py $(SUITES)
+	@$(BIN)/python -m tests.machines.vm $(SUITES)
 
 ##@ Measure
 

@@ -25,7 +25,6 @@ import yaml
 
 from concordat.aggregation import Parameters, Rows, aggregate, apply_delta, gram
 from concordat.api import FederationRound, Reason
-from concordat.api.round import Factor
 from concordat.lora import Ceiling, Whitening, read_adapter
 from concordat.screening import NORM_TOLERANCE, Candidate, decimal, screen
 from concordat.tensors import Tensors, difference
@@ -76,8 +75,8 @@ def measure(seed: int, rounds: int) -> Figures:
     norms: dict[str, float] = {}
     refused: dict[str, str] = {}
     for number in range(1, rounds + 1):
-        factor = Factor(factor_of(number))
-        candidates = {site: made.local(site, parent, factor.value, seed) for site in made.sites}
+        factor = factor_of(number)
+        candidates = {site: made.local(site, parent, factor, seed) for site in made.sites}
         # In the first round everybody starts from the same adapter: its candidates are training alone.
         alone = alone or {site: made.quality(candidate) for site, candidate in candidates.items()}
         limit = float(spec.screening.clip_norm)

@@ -20,6 +20,7 @@ from concordat.api.types import GROUP, VERSION
 from concordat_cli.errors import Exit, UserError
 
 R = TypeVar("R", bound=Resource)
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 1800.0
 """Longest wait for one step. On two cores of our own none takes more than a minute and a half: this is for a machine a
@@ -151,7 +152,7 @@ class Kube:
                     return f"{where}: {waiting.reason}: {waiting.message or container.image}"
         return None
 
-    def wait(self, what: str, check: Callable[[], R | bool | None]) -> Any:
+    def wait(self, what: str, check: Callable[[], T | None]) -> T:
         """Poll once a second until `check` returns something true, and return it.
 
         Raises UserError, which says what was waited for, after PATIENCE_SECONDS or when an image cannot be pulled.

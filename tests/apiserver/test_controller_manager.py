@@ -21,6 +21,7 @@ from concordat.controller import (
     Cluster,
     Controller,
     Key,
+    KindLike,
     LeaderConfig,
     LeadershipLost,
     Options,
@@ -131,7 +132,7 @@ class Program:
     @asynccontextmanager
     async def running(self, namespaces: list[str] | None, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
         self.stop.clear()
-        watches = {ReleaseChannel: self.by_name, JOB: self.by_job}
+        watches: dict[KindLike, Callable[[Any], list[Key]]] = {ReleaseChannel: self.by_name, JOB: self.by_job}
         settings = {
             "namespaces": namespaces,
             "job_selector": "app.kubernetes.io/managed-by=concordat-operator",

@@ -25,6 +25,7 @@ from concordat_cli.demo.target import Target, embedded
 from concordat_cli.demo_command import prepare
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
+from concordat_cli.round_view import RoundView
 from concordat_devcluster import images, records
 from concordat_devcluster.buildah import Buildah
 from concordat_devcluster.layout import REGISTRY_HOST, REGISTRY_PORT
@@ -91,7 +92,7 @@ class Federation:
 
         self.kube.wait(f"{what} of round {name}", reached)
 
-    def settle(self, name: str) -> rounds.RoundView:
+    def settle(self, name: str) -> RoundView:
         """Wait for the round's end and the sites' decisions."""
         return rounds.follow(self.kube, name, Console())
 
@@ -124,7 +125,7 @@ def _held_to(variables: Mapping[str, str]) -> str:
         buildah.build(f"localhost/{name}", Path(folder))
         # Compressed as the learning image was: layers that the registry has are not sent again.
         options = ["--tls-verify=false", "--quiet", "--compression-format", "zstd", "--compression-level", "3"]
-        command = ["push", *options, "--digestfile", digest, f"localhost/{name}", where]
+        command = ["push", *options, "--digestfile", str(digest), f"localhost/{name}", where]
         buildah.run(f"pushing {name}", *command, through=["nsenter", "--target", str(run.pid), "--net", "--"])
         # An image that another one is made from could not be replaced.
         buildah.remove([f"localhost/{name}"])

@@ -51,7 +51,7 @@ class Node:
 
     def pod(self, name: str, *command: str, volume: str | None = None, **spec: Any) -> dict[str, Any]:
         """A pod that the `restricted` level admits."""
-        container = {
+        container: dict[str, Any] = {
             "name": "main",
             "image": self.image,
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

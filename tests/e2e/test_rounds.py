@@ -11,6 +11,7 @@ from concordat_cli.demo.install import HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS
 from concordat_cli.round_view import RoundView
+from tests.support.presence import condition
 
 Federation = Any
 TIMEOUT = f"--timeout={PATIENCE_SECONDS:.0f}s"
@@ -111,7 +112,7 @@ def test_a_stalled_round_recovers_and_then_fails_below_quorum_without_touching_a
     view = federation.settle("stalled")
     assert view.steps["Succeeded"] == "False"
     status = federation.round("stalled").status
-    failed = find(status.conditions, "Succeeded")
+    failed = condition(status.conditions, "Succeeded")
     assert failed.reason == "QuorumNotReached"
     # The round ends with the refusal that makes the quorum unreachable: the other sites need not have answered by then.
     declined = {out.site for out in status.dropped_sites}

@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chroots import CHECKOUT, VARIABLES, Chroot, Failed, System, check_out, make, output, prerequisites
-
 from concordat_devcluster import processes, tools
 from concordat_devcluster.golang import find_go
 from concordat_devcluster.paths import cache
 from concordat_devcluster.prerequisites import Need
+from tests.machines.chroots import CHECKOUT, VARIABLES, Chroot, Failed, System, check_out, make, output, prerequisites
 
 PACKAGES = "dbus,iproute2,kmod,linux-image-amd64,openssh-server,procps,sudo,systemd-sysv,udev"
 CACHE = "/srv/cache"

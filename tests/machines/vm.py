@@ -15,15 +15,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import guest as guests
-from chroots import CHECKOUT, SYSTEMS, Failed, System
-from guest import Guest
 from rich.console import Console
 
 from concordat_cli.progress import Steps
 from concordat_devcluster import prerequisites
 from concordat_devcluster.errors import DevclusterError
 from concordat_devcluster.paths import cache
+from tests.machines import guest as guests
+from tests.machines.chroots import CHECKOUT, SYSTEMS, Failed, System
+from tests.machines.guest import Guest
 
 SUITES = ("bookworm", "trixie")
 WAIT = "--timeout=3000s"

@@ -19,6 +19,7 @@ from concordat.statements.summary import Summary, read_summary
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.releases.reconcile import ReleaseReconciler
 from concordat_agent.site.reconcile import SiteReconciler
+from tests.support.presence import present
 
 World = Any
 STRANGER = SigningKey.generate()
@@ -71,7 +72,7 @@ async def _judged(world: World, agent: Agent, name: str, **measured: Any) -> Rel
 async def _decision(world: World, release: Release) -> Summary:
     """What the agent signed, as somebody else reads it."""
     assert release.status.decision is not None
-    data = await world.registry.read(release.status.decision.statement, types.STATEMENT_FILE)
+    data = await world.registry.read(present(release.status.decision).statement, types.STATEMENT_FILE)
     return read_summary(open_bundle(data, [world.key.public]))
 
 
@@ -102,7 +103,7 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     assert names.ADOPTED in decision.levels
     labels = {"federation": "digits", "phase": "evaluation", "model": "candidate"}
     assert REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", labels) == 0.9
-    assert release.status.decision.evaluation.candidate_ppm == 900_000
+    assert present(release.status.decision).evaluation.candidate_ppm == 900_000
     await SiteReconciler(agent)((world.site, world.site))
     champion = world.store.get(Site, world.site, world.site).status.champion
     assert (champion.release, champion.sequence, champion.quality_ppm) == (name, 1, 900_000)
@@ -374,12 +375,12 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
         subject=adapter,
         federation="digits",
         sequence=1,
-        supersedes=spec.parent.digest,
-        contract=spec.contract_digest,
+        supersedes=present(spec.parent).digest,
+        contract=present(spec.contract_digest),
         provenance=candidate.aggregation_id,
         evaluation=verdict.id,
     )
-    evaluation = await world.registry.read(release.status.decision.statement, types.STATEMENT_FILE)
+    evaluation = await world.registry.read(present(release.status.decision).statement, types.STATEMENT_FILE)
     whole = bundle([*lines.splitlines(), evaluation, sign(released.statement(), world.hub)])
     trust = replace(agent.trust, evaluators={world.site: world.key.public})
     assert verify_release(whole, trust, sequence=1, **facts).evaluation_id == verdict.id

@@ -27,6 +27,7 @@ from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.signer import Prepared
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler
+from tests.support.presence import present
 
 World = Any
 B = "vit.layer.0.lora_B.weight"
@@ -99,11 +100,8 @@ async def test_consent_stage_submit(world: World) -> None:
     tensors = read_tensors(delta)
     assert list(tensors) == [B]
     assert float(np.linalg.norm(tensors[B])) == pytest.approx(2.0, rel=1e-6)
-    consent = read_summary(
-        open_bundle(
-            await world.registry.read(update.status.consent.statement, types.STATEMENT_FILE), [world.key.public]
-        )
-    )
+    signed = await world.registry.read(present(update.status.consent).statement, types.STATEMENT_FILE)
+    consent = read_summary(open_bundle(signed, [world.key.public]))
     assert consent.passed
     statement = read_update(
         open_bundle(await world.registry.read(submission.statement, types.STATEMENT_FILE), [world.key.public])
@@ -159,7 +157,7 @@ async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
     consented = _said(world, name, "Consented")
     assert (consented.is_false, consented.reason) == (True, "PolicyRefused")
     assert "budget.maxSteps 200 exceeds this site's 10" in consented.message
-    data = await world.registry.read(update.status.consent.statement, types.STATEMENT_FILE)
+    data = await world.registry.read(present(update.status.consent).statement, types.STATEMENT_FILE)
     assert not read_summary(open_bundle(data, [world.key.public])).passed
     writes = world.writes
     await _step(world, agent, name)
@@ -281,7 +279,7 @@ async def test_the_seam_for_a_site_that_lies(world: World) -> None:
     await world.end_job(manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 1.0)})
     update = await _step(world, agent, name)
-    tensors = read_tensors(await world.registry.read(update.status.submission.artifact, types.DELTA_FILE))
+    tensors = read_tensors(await world.registry.read(present(update.status.submission).artifact, types.DELTA_FILE))
     assert np.array_equal(tensors[B], np.full((4, 2), -20, np.float32))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.api.crd.server import NAMESPACE, Api
 
 from concordat_devcluster.control_plane import ControlPlane
+from tests.apiserver.crd.server import NAMESPACE, Api
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC
 from typing import Any
 
@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.api.crd.server import MINIMAL, SCHEMAS, Api, Obj, Schema, manifest, schema_accepts, url
 
 from concordat.api import KINDS, Resource
+from tests.apiserver.crd.server import MINIMAL, SCHEMAS, Api, Obj, Schema, manifest, schema_accepts, url
 
 EXPENSIVE = settings(
     max_examples=60,
@@ -41,7 +41,7 @@ def fits(schema: Schema) -> st.SearchStrategy[Any]:
         case "array":
             bounds = {"min_size": schema.get("minItems", 0), "max_size": min(schema["maxItems"], 3)}
             keys = schema.get("x-kubernetes-list-map-keys")
-            unique = (lambda item: tuple(item[key] for key in keys)) if keys else None
+            unique: Callable[[Any], Hashable] | None = (lambda item: tuple(item[key] for key in keys)) if keys else None
             if schema["x-kubernetes-list-type"] == "set":
                 unique = str
             return st.lists(fits(schema["items"]), unique_by=unique, **bounds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.api.crd.server import (
+
+from concordat.api import KINDS, FederationRound, Release, ReleaseChannel, Resource, Site, Update
+from tests.apiserver.crd.server import (
     CHANNEL,
     DIGEST,
     MINIMAL,
@@ -20,8 +22,6 @@ from tests.api.crd.server import (
     schema_accepts,
     url,
 )
-
-from concordat.api import KINDS, FederationRound, Release, ReleaseChannel, Resource, Site, Update
 
 REFUSED = [
     (FederationRound, ROUND | {"parent": {}}, "exactly one of releaseRef and channelRef"),

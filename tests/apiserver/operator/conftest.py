@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.api.operator.faults import MortalCluster
-from tests.api.operator.federation import EVALUATOR, Federation
 
 from concordat.artifacts import RegistryStore
 from concordat.controller import AlreadyExists, Cluster
 from concordat_devcluster.control_plane import ControlPlane
+from tests.apiserver.operator.faults import MortalCluster
+from tests.apiserver.operator.federation import EVALUATOR, Federation
 
 
 @pytest.fixture

@@ -35,20 +35,17 @@ class MortalCluster(Cluster):
 
 
 class NodeCache(Cache):
-    """The cache, in which Jobs that the test ended have the status that the Job controller would write.
-
-    Cache's get and list are overloaded by kind; here any kind passes through, which mypy takes for another signature.
-    """
+    """The cache, in which Jobs that the test ended have the status that the Job controller would write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ended: dict[str, dict[str, Any]] = {}
 
-    def get(self, kind: Any, namespace: str, name: str) -> Any:  # type: ignore[override]
+    def get(self, kind: Any, namespace: str, name: str) -> Any:
         """As the cache has it; Jobs with their end."""
         return self._end(kind, super().get(kind, namespace, name))
 
-    def list(self, kind: Any, namespace: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+    def list(self, kind: Any, namespace: Any = None, labels: Any = None) -> Any:
         """As the cache has it; Jobs with their end."""
         return [self._end(kind, obj) for obj in super().list(kind, namespace, labels)]
 

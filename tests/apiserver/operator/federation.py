@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.api.operator.faults import Killed, MortalCluster, NodeCache
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.artifacts import RegistryStore
@@ -35,6 +34,8 @@ from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
+from tests.apiserver.operator.faults import Killed, MortalCluster, NodeCache
+from tests.support.presence import present
 from tests.waiting import no_hang
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
@@ -69,11 +70,14 @@ class Federation:
         self.mortal: str | None = None
         """Kill the operator `before` or `after` every write."""
         self.deaths = 0
-        cluster.on_write = admin.on_write = self.cache.feed
+        cluster.on_write = admin.on_write = self._feed
 
     def name(self, short: str) -> str:
         """The namespace of a site."""
         return f"{self.prefix}-{short}"
+
+    def _feed(self, written: dict[str, Any]) -> None:
+        self.cache.feed(written)
 
     # ---- set-up
 
@@ -367,10 +371,13 @@ class Federation:
         assert isinstance(found, FederationRound)
         return found
 
+    def released(self, name: str) -> str:
+        """Return the name of the release that a round led to."""
+        return present(self.found(name).status.release).name
+
     async def contract(self, name: str) -> Contract:
         """The signed contract of a round."""
-        signed = self.found(name).status.contract
-        assert signed is not None
+        signed = present(self.found(name).status.contract)
         return Contract.from_bytes(await self.registry.read(signed.artifact, Contract.FILE))
 
     def updates(self, name: str) -> dict[str, Update]:

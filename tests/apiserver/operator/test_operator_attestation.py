@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.api.operator.federation import Federation
-
 from concordat.api import ConditionSet, Reason, find
 from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, UpdateStatus
@@ -13,6 +11,7 @@ from concordat.protocol.canonical import sha256_digest
 from concordat.statements import SigningKey, sign
 from concordat.statements.summary import consent
 from concordat_agent.agent import FIELD_MANAGER
+from tests.apiserver.operator.federation import Federation
 
 
 async def consents(federation: Federation, short: str, statement: ArtifactRef) -> None:

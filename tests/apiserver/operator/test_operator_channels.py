@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from tests.api.operator.federation import Federation
-
-from concordat.api import Release, find, is_true
+from concordat.api import is_true
+from tests.apiserver.operator.federation import Federation
+from tests.support.presence import condition
 
 
 async def released(federation: Federation, name: str) -> str:
     """Run a round to its end and return the name of its release."""
     await federation.round(name, parent={"releaseRef": {"name": "digits-0"}})
     await federation.settle()
-    release = federation.found(name).status.release
-    assert release is not None
-    hub = federation.cache.get(Release, federation.hub_space, release.name)
-    assert hub is not None
-    assert is_true(hub.status.conditions, "Approved")
-    return release.name
+    release = federation.released(name)
+    assert is_true(federation.copies(release)["hub"].status.conditions, "Approved")
+    return release
 
 
 async def ready(federation: Federation, channel: str) -> tuple[str, str, str]:
     """Status, reason and message of a channel's condition Ready."""
-    found = find(federation.channel(channel).status.conditions, "Ready")
-    assert found is not None
+    found = condition(federation.channel(channel).status.conditions, "Ready")
     return (found.status.value, found.reason, found.message)
 
 

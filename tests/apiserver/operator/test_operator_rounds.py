@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
-from tests.api.operator.federation import Federation
 
 from concordat.api import FederationRound, Release, Site, Update, find, is_true
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
 from concordat.tensors import Tensors
+from tests.apiserver.operator.federation import Federation
+from tests.support.presence import condition, present
 
 
 def ended(federation: Federation, name: str) -> tuple[str, str]:
     """Status and reason of Succeeded."""
-    found = find(federation.found(name).status.conditions, "Succeeded")
+    found = condition(federation.found(name).status.conditions, "Succeeded")
     return (found.status.value, found.reason)
 
 
@@ -39,12 +40,12 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
         assert is_true(round_.status.conditions, type_), type_
     assert round_.status.observed_generation == round_.metadata.generation
     assert round_.status.summary == "4/4 verified"
-    assert round_.status.evaluation.candidate_ppm == 900_000
-    name = round_.status.release.name
+    assert present(round_.status.evaluation).candidate_ppm == 900_000
+    name = federation.released("r1")
     copies = federation.copies(name)
     assert set(copies) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
     assert copies["hub"].spec.sequence == 1
-    assert copies["hub"].status.rollout.adopted == 4
+    assert present(copies["hub"].status.rollout).adopted == 4
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert await federation.champion(short) == name
         assert is_true(copies[short].status.conditions, "Champion")
@@ -53,12 +54,12 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
 async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:
     await federation.round("r1")
     await federation.settle()
-    first = federation.found("r1").status.release.name
+    first = federation.released("r1")
     federation.quality = {federation.name(s): 950_000 for s in ("evaluator", "site-a", "site-b", "site-c", "site-d")}
     await federation.round("r2")
     await federation.settle()
     assert ended(federation, "r2") == ("True", "Released")
-    second = federation.copies(federation.found("r2").status.release.name)["hub"]
+    second = federation.copies(federation.released("r2"))["hub"]
     assert second.spec.sequence == 2
     assert second.spec.parent == federation.copies(first)["hub"].spec.adapter
     assert await federation.champion("site-a") == second.metadata.name
@@ -70,11 +71,11 @@ async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federatio
     await federation.round("r1")
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    name = federation.found("r1").status.release.name
-    adopted = find(federation.copies(name)["site-e"].status.conditions, "Adopted")
+    name = federation.released("r1")
+    adopted = condition(federation.copies(name)["site-e"].status.conditions, "Adopted")
     assert (adopted.status.value, adopted.reason) == ("False", "PolicyRejected")
     assert await federation.champion("site-e") is None
-    assert federation.copies(name)["hub"].status.rollout.rejected == 1
+    assert present(federation.copies(name)["hub"].status.rollout).rejected == 1
 
 
 def poisoned(delta: Tensors, ceiling: Ceiling) -> Any:
@@ -92,9 +93,9 @@ async def test_a_hostile_update_is_rejected_by_its_norm_and_never_aggregated(fed
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     updates = federation.updates("r1")
-    verified = find(updates["site-e"].status.conditions, "Verified")
+    verified = condition(updates["site-e"].status.conditions, "Verified")
     assert (verified.status.value, verified.reason) == ("False", "NormExceeded")
-    assert updates["site-e"].status.verdict.statement is not None
+    assert present(updates["site-e"].status.verdict).statement is not None
     (gone,) = federation.found("r1").status.dropped_sites
     assert (gone.site, gone.step, gone.reason) == (federation.name("site-e"), "Verified", "NormExceeded")
     assert federation.found("r1").status.summary == "4/5 verified"
@@ -114,9 +115,9 @@ async def test_more_rejections_than_the_budget_wait_for_approval(federation: Fed
     await federation.settle()
     round_ = federation.found("r1")
     assert round_.status.phase == "Held"
-    assert find(round_.status.conditions, "Ready").reason == "HeldForApproval"
+    assert condition(round_.status.conditions, "Ready").reason == "HeldForApproval"
     assert round_.status.release is None
-    assert round_.status.aggregate.rejected == 1
+    assert present(round_.status.aggregate).rejected == 1
     await federation.patch("federationrounds", "r1", {"approveHeld": True})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
@@ -133,14 +134,14 @@ async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federati
     await federation.round("r1", **canary)
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    verdict = federation.updates("r1")["site-i"].status.verdict
+    verdict = present(federation.updates("r1")["site-i"].status.verdict)
     assert verdict.reason == "Quarantined"
     assert "CentreCosine" in verdict.alerts
     assert verdict.measurements["lossChange"] == "9"
-    assert federation.found("r1").status.aggregate.quarantined == [hostile]
+    assert present(federation.found("r1").status.aggregate).quarantined == [hostile]
     assert is_true(federation.found("r1").status.conditions, "PoisoningAlert")
     site = federation.cache.get(Site, hostile, hostile)
-    shown = find(site.status.conditions, "Quarantined")
+    shown = condition(site.status.conditions, "Quarantined")
     assert shown.is_true
     assert f"kubectl -n {hub} patch configmap concordat-quarantine" in shown.message
 
@@ -163,7 +164,7 @@ async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federat
     await federation.round("r1")
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
     assert (trained.status.value, trained.reason) == ("False", "DeadlineExceeded")
 
 
@@ -172,10 +173,10 @@ async def test_a_job_that_a_site_does_not_admit_is_told_apart_and_hurts_nobody_e
     await federation.round("r1")
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    trained = find(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
     assert (trained.status.value, trained.reason) == ("False", "JobNotAllowed")
     assert "no Jobs here" in trained.message
-    ready = find(federation.copies(federation.found("r1").status.release.name)["site-b"].status.conditions, "Ready")
+    ready = condition(federation.copies(federation.released("r1"))["site-b"].status.conditions, "Ready")
     assert (ready.status.value, ready.reason) == ("False", "JobNotAllowed")
 
 
@@ -183,7 +184,7 @@ async def test_below_quorum_no_champion_is_touched(federation: Federation) -> No
     await federation.round("r1", budget={"maxSteps": 501})
     await federation.settle()
     assert ended(federation, "r1") == ("False", "QuorumNotReached")
-    message = find(federation.found("r1").status.conditions, "Succeeded").message
+    message = condition(federation.found("r1").status.conditions, "Succeeded").message
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert f"{federation.name(short)} (Consented: PolicyRefused)" in message
         assert await federation.champion(short) is None
@@ -194,7 +195,7 @@ async def test_a_silent_site_is_counted_out_at_the_deadline(federation: Federati
     silent = federation.agents.pop(federation.name("site-d"))
     await federation.round("r1")
     await federation.settle()
-    assert find(federation.found("r1").status.conditions, "UpdatesCollected").reason == "InProgress"
+    assert condition(federation.found("r1").status.conditions, "UpdatesCollected").reason == "InProgress"
     federation.clock.advance(301)
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
@@ -214,12 +215,12 @@ async def test_a_round_whose_contract_is_lost_says_so_and_keeps_what_it_knew(fed
     await federation.settle()
     before = {name: federation.found(name).status for name in ("done", "r1")}
     for status in before.values():
-        await federation.registry.delete(status.contract.artifact)
+        await federation.registry.delete(present(status.contract).artifact)
     await federation.start_operator()
     await federation.settle()
     assert federation.found("done").status == before["done"]
     after = federation.found("r1").status
-    assert find(after.conditions, "Stalled").reason == "ArtifactUnreadable"
+    assert condition(after.conditions, "Stalled").reason == "ArtifactUnreadable"
     assert (after.contract, after.counts) == (before["r1"].contract, before["r1"].counts)
     await federation.admin.delete(FederationRound, federation.hub_space, "r1")
     await federation.settle()
@@ -231,7 +232,7 @@ async def test_a_rejected_candidate_is_released_to_nobody(federation: Federation
     await federation.round("r1")
     await federation.settle()
     assert ended(federation, "r1") == ("False", "NotApproved")
-    name = federation.found("r1").status.release.name
+    name = federation.released("r1")
     assert set(federation.copies(name)) == {"hub", "evaluator"}
     assert await federation.champion("site-a") is None
 
@@ -256,7 +257,7 @@ async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Fed
     del federation.agents[federation.name("evaluator")]
     await federation.round("r1", deadlines={"evaluationSeconds": 60})
     await federation.settle()
-    assert find(federation.found("r1").status.conditions, "Ready").reason == "InProgress"
+    assert condition(federation.found("r1").status.conditions, "Ready").reason == "InProgress"
     federation.clock.advance(61)
     await federation.settle()
     assert ended(federation, "r1") == ("False", "EvaluationDeadlineExceeded")
@@ -275,7 +276,7 @@ async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) 
 async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -> None:
     await federation.round("r1", quorum=9)
     await federation.settle()
-    assert find(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
+    assert condition(federation.found("r1").status.conditions, "Stalled").reason == "QuorumUnreachable"
     await federation.patch("federationrounds", "r1", {"quorum": 3})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
@@ -289,7 +290,7 @@ async def test_deleting_a_round_removes_what_it_made_but_not_an_approved_release
     federation.quality = {}
     await federation.round("good")
     await federation.settle()
-    kept = federation.found("good").status.release.name
+    kept = federation.released("good")
     for name in ("bad", "good"):
         await federation.admin.delete(FederationRound, federation.hub_space, name)
     await federation.settle()
@@ -308,7 +309,7 @@ async def test_killing_the_operator_at_every_write_changes_nothing(federation: F
     await federation.settle(200)
     assert ended(federation, "r1") == ("True", "Released")
     assert federation.deaths > 20
-    name = federation.found("r1").status.release.name
+    name = federation.released("r1")
     assert set(federation.copies(name)) == {"hub", "evaluator", "site-a", "site-b", "site-c", "site-d"}
     assert federation.found("r1").status.summary == "4/4 verified"
     # Each Job ran once: four trained, one aggregated, five judged.

@@ -83,8 +83,9 @@ def manifests(namespace: str, chart: str, values: str, changes: dict[str, Any], 
     """What helm renders; everything of it the API server must take."""
     file = folder / f"{namespace}.json"
     file.write_text(json.dumps({**yaml.safe_load((VALUES / values).read_text()), **changes}))
-    command = ["template", "release", ROOT / "charts" / chart, "--namespace", namespace, "--values", file]
-    done = subprocess.run([ensure_tools() / "helm", *command], capture_output=True, text=True, check=False)
+    helm, where = str(ensure_tools() / "helm"), str(ROOT / "charts" / chart)
+    command = [helm, "template", "release", where, "--namespace", namespace, "--values", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

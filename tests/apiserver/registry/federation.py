@@ -107,7 +107,7 @@ class Federation:
     def statement(self, site: str, update_digest: str, /, **changes: Any) -> dict[str, Any]:
         """An update statement as the agent makes it."""
         made = {"steps": 10, "examples": 100, "norm": "0.1", "clipped": False, "finished": NOW}
-        about = {name: changes.pop(name) for name in ("base", "parent") if name in changes}
+        about: dict[str, Any] = {name: changes.pop(name) for name in ("base", "parent") if name in changes}
         contract = self.contract.model_copy(update=about)
         if "round_uid" in changes:
             round_ = contract.round.model_copy(update={"uid": changes.pop("round_uid")})

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.registry.federation import (
+from numpy.typing import NDArray
+
+from concordat.api.types import ArtifactRef
+from concordat.protocol import artifact_types as types
+from concordat.protocol.canonical import sha256_digest
+from concordat.statements import SigningKey, names, sign
+from concordat.tensors import read_tensors, write_tensors
+from tests.apiserver.registry.federation import (
     B2,
     CONFIG,
     HONEST,
@@ -25,12 +32,6 @@ from tests.api.registry.federation import (
     learned,
     running,
 )
-
-from concordat.api.types import ArtifactRef
-from concordat.protocol import artifact_types as types
-from concordat.protocol.canonical import sha256_digest
-from concordat.statements import SigningKey, names, sign
-from concordat.tensors import read_tensors, write_tensors
 
 __all__ = ["federation", "running"]
 
@@ -306,8 +307,8 @@ def test_too_few_updates_make_no_candidate(
 
 
 def test_a_parent_in_bfloat16_is_widened(federation: Federation, tmp_path: Path) -> None:
-    def bfloat16(tensor: Any) -> bytes:
-        return (tensor.view(np.uint32) >> 16).astype("<u2").tobytes()
+    def bfloat16(tensor: NDArray[np.float32]) -> bytes:
+        return bytes((tensor.view(np.uint32) >> 16).astype("<u2").tobytes())
 
     header, body = {}, b""
     for name, tensor in PARENT.items():

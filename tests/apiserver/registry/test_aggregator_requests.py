@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.registry.federation import (
-    CONFIG,
-    A,
-    Federation,
-    federation,
-    running,
-)
 
 from concordat.api.types import ArtifactRef
 from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey
 from concordat.tensors import write_tensors
 from concordat_aggregator.job import EXIT_INVALID, EXIT_TRANSIENT, main
+from tests.apiserver.registry.federation import (
+    CONFIG,
+    A,
+    Federation,
+    federation,
+    running,
+)
 
 __all__ = ["federation", "running"]
 

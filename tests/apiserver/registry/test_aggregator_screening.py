@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.registry.federation import A2, B2, HONEST, PARENT, SITES, A, B, Federation, federation
 
 from concordat.protocol import artifact_types as types
 from concordat.tensors import read_tensors, write_tensors
 from concordat_aggregator.job import EXIT_INVALID, main
+from tests.apiserver.registry.federation import A2, B2, HONEST, PARENT, SITES, A, B, Federation, federation
 
 __all__ = ["federation"]
 CANARY = {"screening": {"clipNorm": "1", "canary": {"claim": "canary"}}}

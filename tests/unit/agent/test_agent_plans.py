@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,14 +26,14 @@ FAILED = Outcome(None, "DeadlineExceeded")
 ADAPTER = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
 
 
-def _conditions(**status: str) -> list[dict[str, Any]]:
+def _conditions(status: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {"type": type_, "status": value, "reason": "Staged", "lastTransitionTime": NOW}
         for type_, value in status.items()
     ]
 
 
-def _update(*, deleted: bool = False, **conditions: str) -> Update:
+def _update(conditions: Mapping[str, str], *, deleted: bool = False) -> Update:
     return Update.model_validate(
         {
             "metadata": {"name": "r1-0123abcd", "namespace": "site-a", "deletionTimestamp": NOW if deleted else None},
@@ -45,17 +46,17 @@ def _update(*, deleted: bool = False, **conditions: str) -> Update:
                 "consentDeadline": NOW,
                 "submissionDeadline": DEADLINE,
             },
-            "status": {"conditions": _conditions(**conditions)},
+            "status": {"conditions": _conditions(conditions)},
         }
     )
 
 
-def _release(name: str = "digits-1", *, deleted: bool = False, **conditions: str) -> Release:
+def _release(conditions: Mapping[str, str], name: str = "digits-1", *, deleted: bool = False) -> Release:
     return Release.model_validate(
         {
             "metadata": {"name": name, "namespace": "site-a", "deletionTimestamp": NOW if deleted else None},
             "spec": {"federation": "digits", "sequence": 1, "base": ADAPTER, "adapter": ADAPTER},
-            "status": {"conditions": _conditions(**conditions)},
+            "status": {"conditions": _conditions(conditions)},
         }
     )
 
@@ -85,7 +86,7 @@ def _champion(name: str, sequence: int = 1) -> Champion:
     ],
 )
 def test_update_steps(conditions: dict[str, str], job: Outcome | None, late: bool, step: UpdateStep) -> None:
-    assert update_step(_update(**conditions), job, DEADLINE if late else NOW) is step
+    assert update_step(_update(conditions), job, DEADLINE if late else NOW) is step
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_release_steps(
     role: Role, conditions: dict[str, str], job: Outcome | None, champion: str | None, step: ReleaseStep
 ) -> None:
     in_use = _champion(champion) if champion else None
-    assert release_step(_release(**conditions), role, job, in_use) is step
+    assert release_step(_release(conditions), role, job, in_use) is step
 
 
 _STATUS = st.sampled_from(["True", "False", "Unknown"])
@@ -124,13 +125,13 @@ _JOBS = st.sampled_from([None, DONE, FAILED])
     st.datetimes(timezones=st.just(UTC)),
 )
 def test_nothing_is_sent_without_consent_or_late(conditions: dict[str, str], job: Outcome | None, at: datetime) -> None:
-    step = update_step(_update(**conditions), job, at)
+    step = update_step(_update(conditions), job, at)
     if step is UpdateStep.SUBMIT:
         assert conditions["Consented"] == conditions["Staged"] == "True"
         assert job is DONE
         assert at < DEADLINE
         assert "Submitted" not in conditions
-    assert update_step(_update(deleted=True, **conditions), job, at) is UpdateStep.REST
+    assert update_step(_update(conditions, deleted=True), job, at) is UpdateStep.REST
 
 
 @given(
@@ -139,11 +140,11 @@ def test_nothing_is_sent_without_consent_or_late(conditions: dict[str, str], job
     st.sampled_from(list(Role)),
 )
 def test_nothing_is_judged_unverified_or_twice(conditions: dict[str, str], job: Outcome | None, role: Role) -> None:
-    step = release_step(_release(**conditions), role, job, None)
+    step = release_step(_release(conditions), role, job, None)
     if step is ReleaseStep.JUDGE:
         assert conditions["Staged"] == "True"
         assert ("Evaluated" if role is Role.EVALUATOR else "Adopted") not in conditions
-    assert release_step(_release(deleted=True, **conditions), role, job, None) is ReleaseStep.REST
+    assert release_step(_release(conditions, deleted=True), role, job, None) is ReleaseStep.REST
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_the_site_shows_its_champion_and_keeps_what_it_needs() -> None:
     champion, previous = _champion("digits-2", 2), _champion("digits-1")
     assert site_plan.status(site, said, {}).champion is None
     assert site_plan.status(site, said, {"digits": champion}).champion == champion
-    assert site_plan.folders([_update()], [_release("digits-3")], [champion, previous]) == {
+    assert site_plan.folders([_update({})], [_release({}, "digits-3")], [champion, previous]) == {
         "r1-0123abcd",
         "digits-3",
         "digits-2",

@@ -50,7 +50,7 @@ def krum_scores(x: Array, f: int) -> Array:
 def krum_best(x: Array, f: int) -> int:
     """Two that are each other's only neighbour have the same score: then the sum of all distances decides."""
     scores, total = krum_scores(x, f), distances2(x).sum(axis=1)
-    return min(np.flatnonzero(scores <= scores.min() * (1 + 1e-9)), key=lambda i: total[i])
+    return int(min(np.flatnonzero(scores <= scores.min() * (1 + 1e-9)), key=lambda i: total[i]))
 
 
 def krum(x: Array, f: int) -> Array:

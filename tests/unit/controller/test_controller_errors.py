@@ -11,10 +11,10 @@ from concordat.controller.errors import (
     Forbidden,
     Invalid,
     NotFound,
-    Transient,
     Unavailable,
     from_response,
 )
+from concordat.errors import Transient
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ class ScheduleMachine(RuleBasedStateMachine):
         for key in self.working:
             self.schedule.done(key)
         left = set()
-        while (key := self.schedule.take(self.now + 100)) is not None:
-            left.add(key)
+        while (taken := self.schedule.take(self.now + 100)) is not None:
+            left.add(taken)
         assert left == set(self.due)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from concordat_devcluster import network, processes
+from concordat_devcluster import network
 from concordat_devcluster.errors import DevclusterError
 
 
@@ -39,6 +40,6 @@ def test_ip_is_found_where_a_users_path_does_not_look(monkeypatch: pytest.Monkey
 
 
 def test_a_machine_without_ip_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.shutil, "which", lambda name, path: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(DevclusterError, match="install iproute2"):
         network.ip("link", "show")

@@ -60,7 +60,7 @@ def test_no_expected_field_may_be_changed_or_left_out(make: Make, kind: str) -> 
         assert same_job(without, job) is not None, path
 
 
-_ADDED = {
+_ADDED: dict[tuple[Any, ...], dict[str, Any]] = {
     (): {},
     ("spec",): {
         "manualSelector": True,
@@ -177,7 +177,7 @@ def test_any_unknown_field_anywhere_is_found(make: Make, kind: str, data: st.Dat
     job = make.jobs()[kind]
     maps = [path for path in _paths(job) if path[0] == "spec" and isinstance(_at(job, path), dict)]
     path = data.draw(st.sampled_from(maps))
-    value = data.draw(st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}))
+    value: Any = data.draw(st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}))
     found = make.served(job)
     _at(found, path)["another"] = value
     assert "another is " in str(same_job(found, job))

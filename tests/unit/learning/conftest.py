@@ -107,7 +107,8 @@ class Job:
 
     def data(self, name: str) -> dict[str, Any]:
         """The tensors of a data file."""
-        return load_file(self.root / "data" / name)
+        tensors: dict[str, Any] = load_file(self.root / "data" / name)
+        return tensors
 
     def result(self, name: str) -> bytes:
         """A file that the Job handed over."""

@@ -75,7 +75,8 @@ def test_a_gain_is_a_share(given_answers: list[list[int]]) -> None:
 
 def brightness(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Logits of a model that goes by the mean brightness alone."""
-    return -((images.mean((1, 2, 3))[:, None] * CLASSES - np.arange(CLASSES)) ** 2)
+    means: np.ndarray[Any, Any] = images.mean((1, 2, 3))
+    return -((means[:, None] * CLASSES - np.arange(CLASSES)) ** 2)
 
 
 def backdoored(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -75,7 +75,8 @@ class Chain:
 
     def _add(self, name: str, statement: dict[str, Any], signer: str) -> None:
         statement = copy.deepcopy(statement)
-        self._change.get(name, lambda _: None)(statement)
+        if name in self._change:
+            self._change[name](statement)
         self.lines[name] = sign(statement, key_of(self._signers.get(name, signer)))
         self.ids[name] = unverified(self.lines[name]).id
 

@@ -54,7 +54,7 @@ def test_the_average_is_that_of_the_weight_changes(drawn: Drawn, factor: Factor,
     ranks = rng.integers(1, 7, n)
     deltas = [pad(update(rng, parent, factor, rank=int(rank)), parent.tensors(), factor) for rank in ranks]
     whitened = [whitening.whiten(delta) for delta in deltas]
-    mean = {name: np.mean([x[name] for x in whitened], axis=0, dtype=np.float64) for name in whitened[0]}
+    mean = {name: np.asarray(np.mean([x[name] for x in whitened], axis=0, dtype=np.float64)) for name in whitened[0]}
     exact = changes(parent, deltas)
     got = changes(parent, [whitening.unwhiten(mean)])[0]
     # Rounding of float32 is magnified by the condition of the fixed factor in the coordinates, not in the change.

@@ -53,10 +53,10 @@ def test_the_request_is_read_from_the_job() -> None:
 
 
 def test_a_report_needs_its_schema() -> None:
-    document = {"contractDigest": DIGEST, "verdicts": [], "rule": "Mean", "preAggregation": "None", "lora": "FrozenA"}
+    methods = {"rule": "Mean", "preAggregation": "None", "lora": "FrozenA"}
     counts = {"maxFaultySites": 0, "rejected": 0, "remainingFaults": 0}
-    lists: dict[str, Any] = {"quarantined": [], "spectrum": [], "aggregated": []}
-    document |= {**counts, **lists, "reason": "Aggregated", "message": ""}
+    lists: dict[str, list[str]] = {"verdicts": [], "quarantined": [], "spectrum": [], "aggregated": []}
+    document = {"contractDigest": DIGEST, **methods, **counts, **lists, "reason": "Aggregated", "message": ""}
     with pytest.raises(ValueError, match="schema is missing"):
         AggregationReport.from_bytes(json.dumps(document).encode())
 

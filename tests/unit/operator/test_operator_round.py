@@ -16,6 +16,7 @@ from concordat_operator.rounds.describe import describe
 from concordat_operator.rounds.plan import Observed, Step, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import counts, slots
+from tests.support.presence import condition
 
 Make = Any
 DONE = {"Consented": "True", "AttestationValid": "True", "Staged": "True", "Trained": "True", "Submitted": "True"}
@@ -48,7 +49,7 @@ def test_the_story_of_a_round(make: Make) -> None:
     assert next_step(Observed(bare, selection=selection)) is Step.FINALIZE
     assert next_step(Observed(make.round(), selection=selection)) is Step.CONTRACT
     assert next_step(observe(make, {})) is Step.REQUEST
-    asked = {site: {} for site in SITES}
+    asked: dict[str, dict[str, str]] = {site: {} for site in SITES}
     assert next_step(observe(make, asked)) is Step.REST
     handed_in = dict.fromkeys(SITES, DONE)
     assert next_step(observe(make, handed_in)) is Step.AGGREGATE
@@ -123,7 +124,7 @@ def test_a_site_that_is_still_at_it_is_waited_for(make: Make, conditions: dict[s
     seen = observe(make, {"site-a": conditions, **dict.fromkeys(SITES[1:], DONE)}, after=after)
     assert [slot.site for slot in seen.slots if slot.waited_for] == ["site-a"]
     assert next_step(seen) is Step.REST
-    message = find(describe(seen, contract_status(make), make.now).conditions, "UpdatesCollected").message
+    message = condition(describe(seen, contract_status(make), make.now).conditions, "UpdatesCollected").message
     assert "4 of 5 updates submitted; waiting for site-a until 2026-11-24 1" in message
 
 
@@ -144,7 +145,7 @@ def test_below_quorum_the_round_fails_and_names_who_is_missing(make: Make) -> No
         ("Stalled", "True"),
         ("UpdatesCollected", "False"),
     ):
-        assert find(status.conditions, type_).status.value == value
+        assert condition(status.conditions, type_).status.value == value
     assert find(status.conditions, "Reconciling") is None
 
 
@@ -183,21 +184,21 @@ def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(
     status = describe(seen, contract_status(make), make.now)
     assert status.phase == "Held"
     for type_, holds in (("Ready", "False"), ("Stalled", "True"), ("Aggregated", "False")):
-        found = find(status.conditions, type_)
+        found = condition(status.conditions, type_)
         assert (found.status.value, found.reason) == (holds, "HeldForApproval")
         assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate all the same."
 
     approved = replace(seen, round=make.round(approveHeld=True))
     assert next_step(approved) is Step.PROPOSE
     status = describe(approved, contract_status(make), make.now)
-    assert find(status.conditions, "Aggregated").status.value == "True"
-    assert "against 0 more faults; rejected: site-a, site-b" in find(status.conditions, "Aggregated").message
+    assert condition(status.conditions, "Aggregated").status.value == "True"
+    assert "against 0 more faults; rejected: site-a, site-b" in condition(status.conditions, "Aggregated").message
     assert find(status.conditions, "Stalled") is None
 
 
 def test_a_quarantine_is_shown_on_the_round(make: Make) -> None:
     seen = observe(make, dict.fromkeys(SITES, DONE), aggregate=aggregate(make, quarantined=["site-d"], rejected=1))
-    alarm = find(describe(seen, contract_status(make), make.now).conditions, "PoisoningAlert")
+    alarm = condition(describe(seen, contract_status(make), make.now).conditions, "PoisoningAlert")
     assert alarm.is_true
     assert "Quarantined: site-d" in alarm.message
 
@@ -223,7 +224,7 @@ def test_a_candidate_that_is_not_approved_fails_the_round(make: Make, approved: 
     assert ended is not None
     assert ended.reason is reason
     status = describe(seen, contract_status(make), make.now)
-    assert find(status.conditions, "Released").status.value == "False"
+    assert condition(status.conditions, "Released").status.value == "False"
 
 
 def test_what_has_ended_stays_ended(make: Make) -> None:
@@ -246,7 +247,7 @@ def test_a_stalled_round_says_so_in_every_word_kubectl_reads(make: Make) -> None
     seen = Observed(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "Nobody is there."))
     status = describe(seen, None, make.now)
     for type_ in ("Ready", "Stalled", "SitesSelected"):
-        assert find(status.conditions, type_).reason == "NoEligibleSite"
+        assert condition(status.conditions, type_).reason == "NoEligibleSite"
     recovered = Observed(
         make.round({"conditions": [c.wire() for c in status.conditions]}),
         selection=Selection(make.release(), (), make.image),
@@ -260,7 +261,7 @@ def test_an_outage_of_the_registry_is_no_stall(make: Make) -> None:
     seen = observe(make, {}, problem=Finding(Reason.REGISTRY_UNAVAILABLE, "It does not answer."))
     status = describe(seen, contract_status(make), make.now)
     assert find(status.conditions, "Stalled") is None
-    assert find(status.conditions, "Ready").reason == "RegistryUnavailable"
+    assert condition(status.conditions, "Ready").reason == "RegistryUnavailable"
 
 
 WORDS = st.sampled_from(["", "True", "False:Training", "False:PolicyRefused", "False:OOMKilled", "False:NormExceeded"])

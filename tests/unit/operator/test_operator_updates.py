@@ -16,6 +16,7 @@ from concordat_operator.releases.plan import next_step as release_step
 from concordat_operator.rounds.select import Finding, evaluator
 from concordat_operator.sites import plan as site_plan
 from concordat_operator.updates.plan import Step, next_step
+from tests.support.presence import condition
 
 Make = Any
 READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
@@ -159,7 +160,7 @@ def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
     assert found.reason is Reason.KEY_CHANGED
     status = site_plan.status(changed, make.now, None, make.now)
     assert status.accepted_key == site.status.accepted_key
-    assert find(status.conditions, "Ready").reason == "KeyChanged"
+    assert condition(status.conditions, "Ready").reason == "KeyChanged"
 
 
 def test_a_thumbprint_in_the_spec_refuses_the_first_key_too(make: Make) -> None:
@@ -192,7 +193,7 @@ def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready
 def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make) -> None:
     site = make.site("site-a")
     status = site_plan.status(site, make.now, "Backdoor. Run: kubectl", make.now)
-    found = find(status.conditions, "Quarantined")
+    found = condition(status.conditions, "Quarantined")
     assert (found.status.value, found.reason, found.message) == ("True", "PoisoningAlert", "Backdoor. Run: kubectl")
     later = site.model_copy(update={"status": status})
     assert find(site_plan.status(later, make.now, None, make.now).conditions, "Quarantined") is None
@@ -208,15 +209,15 @@ def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make)
     seen, status = described(make, make.channel(), releases)
     assert status.release.name == "r1-1"
     assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
-    assert find(status.conditions, "Ready").reason == "InProgress"
+    assert condition(status.conditions, "Ready").reason == "InProgress"
     copies = [used(make, "site-a"), make.release("r1-1", 1, "site-b", Adopted="False:PolicyRejected")]
     seen, status = described(make, make.channel(), [*releases, *copies])
     assert [s.metadata.name for s in seen.lacking] == ["site-c", "site-d", "site-e"]
     assert status.summary == "1 use it, 1 rejected, of 5"
-    assert "site-c, site-d, site-e" in find(status.conditions, "Ready").message
+    assert "site-c, site-d, site-e" in condition(status.conditions, "Ready").message
     everywhere = [used(make, f"site-{n}") for n in "abcde"]
     _, status = described(make, make.channel(), [*releases, *everywhere])
-    assert find(status.conditions, "Ready").reason == "RolledOut"
+    assert condition(status.conditions, "Ready").reason == "RolledOut"
     assert find(status.conditions, "Reconciling") is None
 
 
@@ -232,11 +233,11 @@ def test_a_channel_pinned_back_says_that_its_sites_use_a_later_release(make: Mak
         copies.append(used(make, f"site-{n}", champion="False:Superseded"))
         copies.append(used(make, f"site-{n}", "r2-1", 2))
     _, status = described(make, make.channel(release="r2-1"), [*hub, *copies])
-    assert find(status.conditions, "Ready").reason == "RolledOut"
+    assert condition(status.conditions, "Ready").reason == "RolledOut"
     assert (status.summary, status.rollout.adopted) == ("5 use it, 0 rejected, of 5", 5)
     for earlier, sequence in (("r1-1", 1), ("digits-0", 0)):
         _, status = described(make, make.channel(release=earlier), [*hub, *copies])
-        ready = find(status.conditions, "Ready")
+        ready = condition(status.conditions, "Ready")
         assert (ready.status, ready.reason) == ("False", "CannotRollBack")
         assert f"{earlier} has sequence {sequence}, and site-a, site-b, site-c, site-d, site-e" in ready.message
         assert f"parent.releaseRef {earlier}" in ready.message
@@ -250,7 +251,7 @@ def test_what_a_site_uses_in_another_federation_keeps_no_channel_back(make: Make
     other = used(make, "site-a", "letters-7", 7)
     other = other.model_copy(update={"spec": other.spec.model_copy(update={"federation": "letters"})})
     _, status = described(make, make.channel(), [*hub, *copies, other])
-    assert find(status.conditions, "Ready").reason == "RolledOut"
+    assert condition(status.conditions, "Ready").reason == "RolledOut"
 
 
 def test_a_pinned_channel_offers_its_pin_and_not_the_newest(make: Make) -> None:
@@ -287,7 +288,7 @@ def test_a_channel_that_points_to_nothing_says_why(make: Make, pinned: str | Non
     channel = make.channel(None, release=pinned) if pinned else make.channel()
     _, status = described(make, channel, [make.release("r2-1", 2, Approved="Unknown:Evaluating")])
     assert status.release is None
-    assert find(status.conditions, "Ready").reason == reason
+    assert condition(status.conditions, "Ready").reason == reason
 
 
 def test_a_rollout_counts_answers_and_the_worst_fall(make: Make) -> None:

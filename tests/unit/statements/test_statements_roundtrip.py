@@ -151,7 +151,9 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from _paths(inner, (*path, key))
 
 
-_WRONG = st.sampled_from([None, True, 1.5, -1, 2**60, "", "x", [], [1], ["x"], {}, {"a": 1}, [[]], [{}]])
+_WRONG: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 1.5, -1, 2**60, "", "x", [], [1], ["x"], {}, {"a": 1}, [[]], [{}]]
+)
 
 
 @given(st.sampled_from(sorted(STATEMENTS)), st.data())
