@@ -43,7 +43,7 @@ def _measured(parent: int = 500_000, candidate: int = 900_000, champion: int | N
 
 async def _step(world: World, agent: Agent, name: str) -> Release:
     await ReleaseReconciler(agent)((world.site, name))
-    release: Release = world.store.get(Release, world.site, name)
+    release: Release = world.cache.get(Release, world.site, name)
     return release
 
 
@@ -58,7 +58,7 @@ async def _staged(world: World, agent: Agent, name: str) -> dict[str, Any]:
     await _step(world, agent, name)
     staged = _said(world, name, "Staged")
     assert staged.is_true, staged.message
-    release, site = world.store.get(Release, world.site, name), world.store.get(Site, world.site, world.site)
+    release, site = world.cache.get(Release, world.site, name), world.cache.get(Site, world.site, world.site)
     return evaluation_job(release, site, runtime_class=None)
 
 
@@ -105,7 +105,7 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     assert REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", labels) == 0.9
     assert present(release.status.decision).evaluation.candidate_ppm == 900_000
     await SiteReconciler(agent)((world.site, world.site))
-    champion = world.store.get(Site, world.site, world.site).status.champion
+    champion = world.cache.get(Site, world.site, world.site).status.champion
     assert (champion.release, champion.sequence, champion.quality_ppm) == (name, 1, 900_000)
     writes = world.writes
     await _step(world, agent, name)
@@ -117,7 +117,7 @@ async def test_a_restart_between_adoption_and_status_write_changes_nothing(world
     name = await world.offer()
     await world.end_job(await _staged(world, world.agent(), name))
     world.leave(name, _measured())
-    staged = world.store.get(Release, world.site, name)
+    staged = world.cache.get(Release, world.site, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
     await world.cluster.apply_status(Release, world.site, name, staged.status.wire(), FIELD_MANAGER)
@@ -154,7 +154,7 @@ async def test_a_release_from_the_champion_measures_it_once(world: World) -> Non
     agent = world.agent()
     first = await world.offer()
     await _judged(world, agent, first)
-    champion = world.store.get(Release, world.site, first).spec.adapter
+    champion = world.cache.get(Release, world.site, first).spec.adapter
     terms = await world.contract(parent=champion, parentRelease={"name": first, "sequence": 1})
     second = await world.offer(2, value=0.9, contract=terms)
     release = await _judged(world, agent, second, parent=900_000, candidate=890_000)
@@ -211,7 +211,7 @@ async def test_a_federation_the_site_left_meanwhile_is_told(world: World) -> Non
     name = await world.offer()
     await world.end_job(await _staged(world, agent, name))
     world.leave(name, _measured())
-    site = world.store.get(Site, world.site, world.site).wire()
+    site = world.cache.get(Site, world.site, world.site).wire()
     site["spec"]["federations"] = [{"name": "letters", "dataClaim": "data"}]
     await world.cluster.replace({**site, "status": {}})
     await _step(world, agent, name)
@@ -272,7 +272,7 @@ async def test_another_adapter_under_the_same_lineage_is_refused(world: World) -
 
 async def _altered(world: World, changes: dict[str, Any]) -> None:
     """A copy like a good one, apart from that."""
-    good = world.store.get(Release, world.site, await world.offer()).spec.wire()
+    good = world.cache.get(Release, world.site, await world.offer()).spec.wire()
     spec = {field: said for field, said in {**good, **changes}.items() if said is not None}
     await world.create("Release", "altered", spec)
 

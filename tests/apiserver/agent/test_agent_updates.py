@@ -54,7 +54,7 @@ def _candidate(world: World, value: float = 0.5, **changes: Any) -> bytes:
 
 async def _step(world: World, agent: Agent, name: str) -> Update:
     await UpdateReconciler(agent)((world.site, name))
-    update: Update = world.store.get(Update, world.site, name)
+    update: Update = world.cache.get(Update, world.site, name)
     return update
 
 
@@ -72,14 +72,14 @@ async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dic
     await _step(world, agent, name)
     update = await _step(world, agent, name)
     assert _said(world, name, "Staged").is_true
-    site = world.store.get(Site, world.site, world.site)
+    site = world.cache.get(Site, world.site, world.site)
     return name, training_job(Contract.model_validate(document), update, site)
 
 
 async def test_consent_stage_submit(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
-    update = world.store.get(Update, world.site, name)
+    update = world.cache.get(Update, world.site, name)
     document = (world.folder / "work" / name / "in" / "contract.json").read_bytes()
     assert sha256_digest(document) == update.spec.contract_digest
     assert json.loads((world.folder / "work" / name / "in" / "task.json").read_bytes()) == {
@@ -121,11 +121,11 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(world: Wo
     name, manifest = await _staged(world, world.agent())
     await world.end_job(manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    staged = world.store.get(Update, world.site, name)
+    staged = world.cache.get(Update, world.site, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
     await world.cluster.apply_status(Update, world.site, name, staged.status.wire(), FIELD_MANAGER)
-    assert world.store.get(Update, world.site, name).status.submission is None
+    assert world.cache.get(Update, world.site, name).status.submission is None
     world.clock.advance(1234)
     agent, writes = world.agent(), world.writes
     second = await _step(world, agent, name)
@@ -137,7 +137,7 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(world: Wo
 
 async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
     name, _ = await _staged(world, world.agent())
-    staged = world.store.get(Update, world.site, name)
+    staged = world.cache.get(Update, world.site, name)
     folder = world.folder / "work" / name
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     await world.cluster.apply_status(Update, world.site, name, {"conditions": []}, FIELD_MANAGER)
@@ -241,7 +241,7 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
     name, manifest = await _staged(world, agent)
     await world.end_job(manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    update = world.store.get(Update, world.site, name)
+    update = world.cache.get(Update, world.site, name)
     forged = update.status.model_copy(update={"consent": None})
     await world.cluster.apply_status(Update, world.site, name, forged.wire(), FIELD_MANAGER)
     await _step(world, agent, name)
@@ -290,7 +290,7 @@ async def test_the_sites_presence(world: World) -> None:
     key = (world.site, world.site)
     result = await SiteReconciler(agent)(key)
     assert result.requeue_after == 20
-    site = world.store.get(Site, *key)
+    site = world.cache.get(Site, *key)
     assert site.status.agent.public_key == world.key.public.to_pem()
     assert site.status.agent.policy_digest == agent.policy.digest
     assert site.status.champion is None
