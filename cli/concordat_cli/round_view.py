@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from concordat.api import Condition, FederationRound, Reason, Release, Site, Update, find
+from concordat.api import Condition, ConditionType, FederationRound, Reason, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
 
-STEPS = ("Consented", "AttestationValid", "Trained", "Submitted", "Verified")
+STEPS = (
+    ConditionType.CONSENTED,
+    ConditionType.ATTESTATION_VALID,
+    ConditionType.TRAINED,
+    ConditionType.SUBMITTED,
+    ConditionType.VERIFIED,
+)
 ROUND_STEPS = (
-    "SitesSelected",
-    "ContractSigned",
-    "UpdatesCollected",
-    "Aggregated",
-    "Evaluated",
-    "Released",
+    ConditionType.SITES_SELECTED,
+    ConditionType.CONTRACT_SIGNED,
+    ConditionType.UPDATES_COLLECTED,
+    ConditionType.AGGREGATED,
+    ConditionType.EVALUATED,
+    ConditionType.RELEASED,
 )
 
 
@@ -63,10 +69,10 @@ class RoundView:
     @property
     def finished(self) -> bool:
         """Whether the round has reached its end, good or bad."""
-        return self.reason in {"Released"} or self.steps.get("Succeeded") in {"True", "False"}
+        return self.reason == Reason.RELEASED or self.steps.get(ConditionType.SUCCEEDED) in {"True", "False"}
 
 
-def _status(conditions: list[Condition], type_: str) -> str:
+def _status(conditions: list[Condition], type_: ConditionType) -> str:
     found = find(conditions, type_)
     if found is None:
         return ""
@@ -77,7 +83,9 @@ def _status(conditions: list[Condition], type_: str) -> str:
 def _answer(copy: Release) -> Condition | None:
     """How the site's copy ended; None while it is open."""
     conditions = copy.status.conditions
-    adopted, staged, validated = (find(conditions, type_) for type_ in ("Adopted", "Staged", "Validated"))
+    adopted, staged, validated = (
+        find(conditions, type_) for type_ in (ConditionType.ADOPTED, ConditionType.STAGED, ConditionType.VALIDATED)
+    )
     if adopted is not None:
         return adopted
     if staged is not None and staged.is_false:
@@ -98,7 +106,7 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
     failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and c.reason not in PENDING]
     first_bad = failed[0] if failed else None
-    verified = find(conditions, "Verified")
+    verified = find(conditions, ConditionType.VERIFIED)
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None
     answer = _answer(copy) if copy is not None else None
@@ -133,11 +141,11 @@ def view(round_: FederationRound, updates: list[Update], releases: list[Release]
         if r.metadata.name == name and r.metadata.namespace in known and r.metadata.namespace
     }
     conditions = round_.status.conditions
-    ready = find(conditions, "Ready")
+    ready = find(conditions, ConditionType.READY)
     return RoundView(
         name=round_.metadata.name,
         phase=round_.status.phase or "",
-        steps={t: _status(conditions, t) for t in (*ROUND_STEPS, "Succeeded")},
+        steps={t: _status(conditions, t) for t in (*ROUND_STEPS, ConditionType.SUCCEEDED)},
         sites=tuple(_row(u, copies.get(u.metadata.namespace)) for u in sorted(mine, key=lambda u: u.spec.site)),
         ready=ready.status.value if ready else "Unknown",
         reason=ready.reason if ready else "",

@@ -1,6 +1,15 @@
 """The custom resources of Concordat, their conditions and their reasons. Pure: no I/O."""
 
-from concordat.api.conditions import Condition, ConditionSet, ConditionStatus, Reason, find, is_false, is_true
+from concordat.api.conditions import (
+    Condition,
+    ConditionSet,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    find,
+    is_false,
+    is_true,
+)
 from concordat.api.release import Release, ReleaseChannel
 from concordat.api.resource import Resource
 from concordat.api.round import FederationRound
@@ -14,6 +23,7 @@ __all__ = [
     "Condition",
     "ConditionSet",
     "ConditionStatus",
+    "ConditionType",
     "FederationRound",
     "Reason",
     "Release",

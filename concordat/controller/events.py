@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api.conditions import Condition, ConditionStatus, Reason
+from concordat.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from concordat.api.resource import Resource
 from concordat.controller.client import Cluster
 from concordat.controller.errors import ApiError
@@ -27,8 +27,8 @@ _PENDING = frozenset(
         Reason.VALIDATING,
     )
 )
-_BAD_IF_TRUE = frozenset({"Stalled", "PoisoningAlert", "Quarantined"})
-_SILENT = frozenset({"Reconciling"})
+_BAD_IF_TRUE = frozenset({ConditionType.STALLED, ConditionType.POISONING_ALERT, ConditionType.QUARANTINED})
+_SILENT = frozenset({ConditionType.RECONCILING})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.controller import JOB, Forbidden, Invalid, Result, write_status
 from concordat.jobs import JobError, evaluation_job, failure, outcome
@@ -75,14 +75,14 @@ class CopyReconciler:
         )
         if measured is not None:
             holds, found = measured
-            conditions.set("Validated", holds, found.reason, found.message)
+            conditions.set(ConditionType.VALIDATED, holds, found.reason, found.message)
         reply = answer(copy)
         if reply is not None:
-            conditions.set("Ready", reply.is_true, Reason(reply.reason), reply.message)
+            conditions.set(ConditionType.READY, reply.is_true, Reason(reply.reason), reply.message)
         elif measured is not None and measured[0] is False:
-            conditions.set("Ready", False, measured[1].reason, measured[1].message)
+            conditions.set(ConditionType.READY, False, measured[1].reason, measured[1].message)
         else:
-            conditions.set("Ready", False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
+            conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
         status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())
         await write_status(hub.cluster, copy, status, FIELD_MANAGER, COPY_CONDITIONS)
 

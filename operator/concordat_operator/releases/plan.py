@@ -7,14 +7,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import Condition, Reason, Release, Role, Site, find, is_true
+from concordat.api import Condition, ConditionType, Reason, Release, Role, Site, find, is_true
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
 
 UNDECIDED = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
 """Reasons of Approved that a later pass replaces."""
 
-COPY_CONDITIONS = ("Validated", "Ready")
+COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
 """The conditions of a copy that the operator owns."""
 
 
@@ -59,7 +59,7 @@ def next_step(release: Release, copy: Release | None, evaluator: Site | None, no
 
 def decided(release: Release) -> bool:
     """Whether the hub has approved or rejected the release for good."""
-    approved = find(release.status.conditions, "Approved")
+    approved = find(release.status.conditions, ConditionType.APPROVED)
     return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in UNDECIDED))
 
 
@@ -68,8 +68,8 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
     conditions = copy.status.conditions
     if copy.metadata.deletion_timestamp is not None:
         return CopyStep.REST
-    validated = find(conditions, "Validated")
-    if is_true(conditions, "Staged") and job is None and validated is None and answer(copy) is None:
+    validated = find(conditions, ConditionType.VALIDATED)
+    if is_true(conditions, ConditionType.STAGED) and job is None and validated is None and answer(copy) is None:
         return CopyStep.LAUNCH
     return CopyStep.REPORT
 
@@ -77,10 +77,10 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
 def answer(copy: Release) -> Condition | None:
     """How the copy ended: the decision of the namespace's agent, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
-    for decision in ("Evaluated", "Adopted"):
+    for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
         if (found := find(conditions, decision)) is not None:
             return found
-    staged, validated = find(conditions, "Staged"), find(conditions, "Validated")
+    staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
     if staged is not None and staged.is_false:
         return staged
     return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
@@ -104,7 +104,7 @@ def rollout(copies: Sequence[Release]) -> Rollout:
     falls = [figure.parent_ppm - figure.candidate_ppm for figure in figures]
     return Rollout(
         offered=len(copies),
-        adopted=sum(found.type == "Adopted" and found.is_true for found in answers),
+        adopted=sum(found.type == ConditionType.ADOPTED and found.is_true for found in answers),
         rejected=sum(found.is_false for found in answers),
         worst_regression_ppm=max(falls, default=None),
         mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,

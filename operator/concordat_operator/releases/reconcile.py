@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
@@ -160,11 +160,11 @@ class ReleaseReconciler:
         conditions = ConditionSet(release.status.conditions, release.metadata.generation, hub.clock.now())
         if found is not None:
             holds = {Reason.APPROVED: True, Reason.GENESIS: True, Reason.EVALUATING: None, Reason.NO_EVALUATOR: None}
-            conditions.set("Approved", holds.get(found.reason, False), found.reason, found.message)
+            conditions.set(ConditionType.APPROVED, holds.get(found.reason, False), found.reason, found.message)
             if release.spec.sequence > 0:
-                conditions.set("Evaluated", holds.get(found.reason, False), found.reason, found.message)
-            good = conditions.is_true("Approved")
-            conditions.set("Ready", good, found.reason, found.message)
+                conditions.set(ConditionType.EVALUATED, holds.get(found.reason, False), found.reason, found.message)
+            good = conditions.is_true(ConditionType.APPROVED)
+            conditions.set(ConditionType.READY, good, found.reason, found.message)
         status = ReleaseStatus(
             observed_generation=release.metadata.generation,
             conditions=conditions.list(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import ConditionSet, Reason, Release, Update
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Update
 from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
@@ -22,7 +22,7 @@ from concordat_operator.signing import publish_judgement, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until
 
-CONDITIONS = ("Verified",)
+CONDITIONS = (ConditionType.VERIFIED,)
 _HISTORY = 20
 
 
@@ -124,7 +124,7 @@ class Aggregation:
                 self._hub.clock.now(),
             )
             message = f"{judged.message[:1000]}."
-            conditions.set("Verified", judged.passed, Reason(judged.reason), message)
+            conditions.set(ConditionType.VERIFIED, judged.passed, Reason(judged.reason), message)
             verdict = Verdict(
                 reason=judged.reason,
                 norm=judged.norm,

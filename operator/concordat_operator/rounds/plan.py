@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import FederationRound, Reason, Release, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_false, is_true
 from concordat.api.round_status import AggregateStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
@@ -69,7 +69,7 @@ class Observed:
     @property
     def verified(self) -> int:
         """How many updates passed verification."""
-        return sum(slot.has("Verified") for slot in self.slots)
+        return sum(slot.has(ConditionType.VERIFIED) for slot in self.slots)
 
 
 def next_step(seen: Observed) -> Step:
@@ -101,14 +101,14 @@ def held(seen: Observed) -> str | None:
 def ended(round_: FederationRound) -> bool:
     """Whether the round has ended and its status says all there is to say; then nothing is observed any more."""
     conditions, metadata = round_.status.conditions, round_.metadata
-    settled = is_true(conditions, "Succeeded") or is_false(conditions, "Succeeded")
+    settled = is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)
     current = round_.status.observed_generation == metadata.generation
     return settled and current and metadata.deletion_timestamp is None
 
 
 def over(seen: Observed) -> Finding | None:
     """Why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
-    succeeded = find(seen.round.status.conditions, "Succeeded")
+    succeeded = find(seen.round.status.conditions, ConditionType.SUCCEEDED)
     if succeeded is not None and (succeeded.is_true or succeeded.is_false):
         return Finding(Reason(succeeded.reason), succeeded.message)
     if seen.contract is None:
@@ -181,7 +181,7 @@ def _unaggregated(seen: Observed, made: AggregateStatus) -> Finding:
 
 
 def _judged(release: Release) -> Finding | None:
-    approved = find(release.status.conditions, "Approved")
+    approved = find(release.status.conditions, ConditionType.APPROVED)
     if approved is None:
         return None
     if approved.is_true:
@@ -201,4 +201,4 @@ def _losses(seen: Observed) -> str:
 
 def approved(release: Release) -> bool:
     """Whether a release was approved, or is the start of a federation."""
-    return is_true(release.status.conditions, "Approved")
+    return is_true(release.status.conditions, ConditionType.APPROVED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from concordat.api import ConditionSet, Reason, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Site
 from concordat.api.site import AcceptedKey, SiteStatus
 from concordat.protocol.locations import AGENT_LEASE
 from concordat.statements import PublicKey, StatementError
@@ -14,7 +14,7 @@ from concordat_operator.text import until
 SILENCE = timedelta(seconds=90)
 """How long an agent may be silent."""
 LOOK_SECONDS = 20.0
-CONDITIONS = ("Accepted", "Ready", "Quarantined")
+CONDITIONS = (ConditionType.ACCEPTED, ConditionType.READY, ConditionType.QUARANTINED)
 """The conditions of a Site; all are the operator's."""
 
 
@@ -26,19 +26,23 @@ def status(site: Site, heard: datetime | None, held_out: str | None, now: dateti
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
     key = accept(site)
     if isinstance(key, Finding):
-        conditions.set("Accepted", False, key.reason, key.message)
+        conditions.set(ConditionType.ACCEPTED, False, key.reason, key.message)
     else:
-        conditions.set("Accepted", True, Reason.ACCEPTED, f"The hub accepts statements signed by {key.thumbprint}.")
+        conditions.set(
+            ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"The hub accepts statements signed by {key.thumbprint}."
+        )
     gone = silent(heard, now)
     if isinstance(key, Finding):
-        conditions.set("Ready", False, key.reason, key.message)
+        conditions.set(ConditionType.READY, False, key.reason, key.message)
     elif gone is not None:
-        conditions.set("Ready", False, gone.reason, gone.message)
+        conditions.set(ConditionType.READY, False, gone.reason, gone.message)
     else:
-        conditions.set("Ready", True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh.")
-    conditions.drop("Quarantined")
+        conditions.set(
+            ConditionType.READY, True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh."
+        )
+    conditions.drop(ConditionType.QUARANTINED)
     if held_out is not None:
-        conditions.set("Quarantined", True, Reason.POISONING_ALERT, held_out)
+        conditions.set(ConditionType.QUARANTINED, True, Reason.POISONING_ALERT, held_out)
     pinned = site.status.accepted_key if isinstance(key, Finding) else key
     return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update
 from concordat.api.update import UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Forbidden, Invalid, Key, Result, write_status
@@ -44,17 +44,19 @@ class UpdateReconciler:
         if step is Step.ATTEST:
             proved = await self._attest(update, await hub.contract(update.spec.contract))
             metrics.ATTESTATIONS.labels(proved.reason.value).inc()
-            await self._write(update, "AttestationValid", proved.reason is Reason.KEY_POSSESSION_PROVED, proved)
+            await self._write(
+                update, ConditionType.ATTESTATION_VALID, proved.reason is Reason.KEY_POSSESSION_PROVED, proved
+            )
         elif step is Step.LAUNCH:
             await self._launch(update, await hub.contract(update.spec.contract))
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
             stopped = "The round ended without this site while its training Job still ran; the Job was stopped."
-            await self._write(update, "Trained", False, Finding(Reason.STOPPED, stopped))
+            await self._write(update, ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
         elif step is Step.REPORT and job is not None:
             done, found = await self._progress(job)
-            await self._write(update, "Trained", done, found)
+            await self._write(update, ConditionType.TRAINED, done, found)
         return Result()
 
     async def _attest(self, update: Update, contract: Contract) -> Finding:
@@ -77,7 +79,7 @@ class UpdateReconciler:
             await create_job(hub.cluster, training_job(contract, update, site))
         except (JobError, Forbidden, Invalid) as error:
             why = Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
-            await self._write(update, "Trained", False, why)
+            await self._write(update, ConditionType.TRAINED, False, why)
         else:
             metrics.JOBS.labels("train").inc()
 
@@ -90,7 +92,7 @@ class UpdateReconciler:
             return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
         return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
 
-    async def _write(self, update: Update, condition: str, holds: bool, found: Finding) -> None:
+    async def _write(self, update: Update, condition: ConditionType, holds: bool, found: Finding) -> None:
         conditions = ConditionSet(
             (c for c in update.status.conditions if c.type in CONDITIONS),
             update.metadata.generation,

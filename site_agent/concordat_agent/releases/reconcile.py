@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Release, Role, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Role, Site
 from concordat.api.release import Decision, ReleaseStatus
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
@@ -38,7 +38,7 @@ _DEFAULT_CONFIDENCE_PPM = 950_000
 class Answered:
     """How a step ended: the condition it sets, and what goes beside it."""
 
-    condition: str
+    condition: ConditionType
     answer: Answer
     decision: Decision | None = None
 
@@ -64,7 +64,7 @@ class ReleaseReconciler:
             return Result()
         answered: Answered | None = None
         if step is Step.STAGE:
-            answered = Answered("Staged", await self._stage(release, site))
+            answered = Answered(ConditionType.STAGED, await self._stage(release, site))
         elif step is Step.JUDGE and ended is not None:
             answered = await self._judge(release, site, job or {}, ended)
         elif step is Step.REPORT_FAILURE and ended is not None:
@@ -220,16 +220,16 @@ class ReleaseReconciler:
             answer = answered.answer
             conditions.set(answered.condition, answer.passed, answer.reason, answer.message)
         champion = agent.champions.current(release.spec.federation)
-        if role is Role.TRAINER and conditions.is_true("Adopted"):
+        if role is Role.TRAINER and conditions.is_true(ConditionType.ADOPTED):
             if is_champion(release, champion):
-                conditions.set("Champion", True, Reason.ADOPTED, "This site uses this release.")
+                conditions.set(ConditionType.CHAMPION, True, Reason.ADOPTED, "This site uses this release.")
             else:
                 in_use = champion.release if champion is not None else "the base package"
-                conditions.set("Champion", False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
+                conditions.set(ConditionType.CHAMPION, False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
         decision = answered.decision if answered is not None else None
         status = ReleaseStatus(conditions=conditions.list(), decision=decision or release.status.decision)
         written = await write_status(agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
-        if written and answered is not None and answered.condition != "Staged":
+        if written and answered is not None and answered.condition != ConditionType.STAGED:
             DECISIONS.labels(answered.answer.reason.value).inc()
 
 

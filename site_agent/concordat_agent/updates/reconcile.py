@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Site, Update
+from concordat.api import ConditionSet, ConditionType, Reason, Site, Update
 from concordat.api.update import Consent, Submission, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Key, Result, write_status
@@ -37,7 +37,7 @@ _HEADER_SLACK = 1 << 20
 class Answered:
     """How a step ended: the condition it sets, and what goes beside it."""
 
-    condition: str
+    condition: ConditionType
     passed: bool
     reason: Reason
     message: str
@@ -108,13 +108,15 @@ class UpdateReconciler:
             contract = (await self._contract(update)).contract
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
-            return Answered("Consented", False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return Answered(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         if agent.clock.now() >= contract.consent_deadline:
             deadline = contract.consent_deadline.isoformat()
-            return Answered("Consented", False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed.")
+            return Answered(
+                ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
+            )
         answer = policy.consent(agent.policy, contract, site)
         consent = await agent.signer.consent(update, answer)
-        return Answered("Consented", answer.passed, answer.reason, answer.message, consent=consent)
+        return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=consent)
 
     async def _stage(self, update: Update) -> Answered:
         space, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
@@ -125,12 +127,14 @@ class UpdateReconciler:
             await registry.pull(contract.base, space.base(contract.base.digest))
             await registry.pull(contract.parent, space.inputs(name) / PARENT_FOLDER)
         except ContractRefused as refused:
-            return Answered("Staged", False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return Answered(ConditionType.STAGED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         except PERMANENT_REGISTRY_ERRORS as error:
-            return Answered("Staged", False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
+            return Answered(ConditionType.STAGED, False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
         space.write_input(name, Contract.FILE, signed.document)
         space.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
-        return Answered("Staged", True, Reason.STAGED, "Base package, parent and contract are verified and staged.")
+        return Answered(
+            ConditionType.STAGED, True, Reason.STAGED, "Base package, parent and contract are verified and staged."
+        )
 
     async def _submit(self, update: Update, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
         agent = self._agent
@@ -174,7 +178,7 @@ class UpdateReconciler:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
         cut = f", clipped to {contract.screening.clip_norm}" if submission.clipped else ""
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."
-        return Answered("Submitted", True, Reason.SUBMITTED, message, submission=submission)
+        return Answered(ConditionType.SUBMITTED, True, Reason.SUBMITTED, message, submission=submission)
 
     def _left(self, job: str, parent_size: int) -> tuple[TrainingEvidence, bytes]:
         limits = {TrainingEvidence.FILE: TrainingEvidence.LIMIT, ADAPTER_FILE: parent_size + _HEADER_SLACK}
@@ -194,14 +198,14 @@ class UpdateReconciler:
             submission=answered.submission or update.status.submission,
         )
         if await write_status(self._agent.cluster, update, status, FIELD_MANAGER, CONDITIONS):
-            if answered.condition == "Consented":
+            if answered.condition == ConditionType.CONSENTED:
                 CONSENTS.labels(answered.reason.value).inc()
-            elif answered.condition == "Submitted":
+            elif answered.condition == ConditionType.SUBMITTED:
                 SUBMISSIONS.labels(answered.reason.value).inc()
 
 
 def _not_submitted(reason: Reason, message: str) -> Answered:
-    return Answered("Submitted", False, reason, message)
+    return Answered(ConditionType.SUBMITTED, False, reason, message)
 
 
 def _show(federation: str, training: TrainingEvidence) -> None:
