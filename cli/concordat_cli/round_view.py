@@ -25,9 +25,6 @@ ROUND_STEPS = (
 )
 
 
-PENDING = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
-
-
 @dataclass(frozen=True)
 class SiteRow:
     """What happened to one site in one round."""
@@ -76,8 +73,7 @@ def _status(conditions: list[Condition], type_: ConditionType) -> str:
     found = find(conditions, type_)
     if found is None:
         return ""
-    # False with such a reason means "not yet".
-    return "Unknown" if found.is_false and found.reason in PENDING else found.status.value
+    return "Unknown" if found.is_pending else found.status.value
 
 
 def _answer(copy: Release) -> Condition | None:
@@ -104,7 +100,7 @@ def _decision(copy: Release | None) -> str:
 
 def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
-    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and c.reason not in PENDING]
+    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and not c.is_pending]
     first_bad = failed[0] if failed else None
     verified = find(conditions, ConditionType.VERIFIED)
     submission = update.status.submission

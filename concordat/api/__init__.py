@@ -1,6 +1,7 @@
 """The custom resources of Concordat, their conditions and their reasons. Pure: no I/O."""
 
 from concordat.api.conditions import (
+    PENDING_REASONS,
     Condition,
     ConditionSet,
     ConditionStatus,
@@ -20,6 +21,7 @@ KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, Rel
 
 __all__ = [
     "KINDS",
+    "PENDING_REASONS",
     "Condition",
     "ConditionSet",
     "ConditionStatus",

@@ -105,6 +105,10 @@ class Reason(StrEnum):
     INVALID = "Invalid"
 
 
+PENDING_REASONS = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
+"""Reasons that say "not yet": a condition that is False for one of them is neither a failure nor news."""
+
+
 class ConditionType(StrEnum):
     """Every condition that an object's status may show. Condition types are API: tools match on them."""
 
@@ -180,6 +184,11 @@ class Condition(Model):
     def is_false(self) -> bool:
         """Whether the observation is known not to hold."""
         return self.status is ConditionStatus.FALSE
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the observation does not hold yet, because its step goes on."""
+        return self.is_false and self.reason in PENDING_REASONS
 
 
 Conditions = Annotated[list[Condition], Field(max_length=20, json_schema_extra=map_list("type"))]

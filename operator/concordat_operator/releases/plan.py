@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import Condition, ConditionType, Reason, Release, Role, Site, find, is_true
+from concordat.api import PENDING_REASONS, Condition, ConditionType, Reason, Release, Role, Site, find, is_true
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
 
-UNDECIDED = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
-"""Reasons of Approved that a later pass replaces."""
+UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE}
+"""Reasons of Approved that a later pass replaces: the pending ones, and failures that people or time put right."""
 
 COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
 """The conditions of a copy that the operator owns."""

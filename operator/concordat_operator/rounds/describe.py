@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, find
+from concordat.api import PENDING_REASONS, ConditionSet, ConditionType, FederationRound, Reason, find
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
@@ -29,6 +29,7 @@ CONDITIONS = (
     ConditionType.RELEASED,
 )
 _MOST_DROPPED = 20
+# Not PENDING_REASONS: something is wrong, but it heals without anybody's help, so the round is not stalled.
 _PASSING = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
@@ -170,7 +171,7 @@ def _evaluated(conditions: ConditionSet, seen: Observed) -> None:
             ConditionType.RELEASED, None, Reason.WAITING, "A candidate is released once the evaluator approved it."
         )
         return
-    judged = None if found.reason == Reason.EVALUATING else found.is_true
+    judged = None if found.reason in PENDING_REASONS else found.is_true
     conditions.set(ConditionType.EVALUATED, judged, Reason(found.reason), found.message)
     if found.is_true and seen.release is not None:
         conditions.set(ConditionType.RELEASED, True, Reason.RELEASED, f"{seen.release.metadata.name} is released.")

@@ -186,7 +186,7 @@ def _judged(release: Release) -> Finding | None:
         return None
     if approved.is_true:
         return Finding(Reason.RELEASED, f"Release {release.metadata.name} is approved. {approved.message}")
-    if approved.is_false and approved.reason != Reason.EVALUATING:
+    if approved.is_false and not approved.is_pending:
         known = (Reason.EVALUATION_DEADLINE_EXCEEDED, Reason.NO_EVALUATOR)
         reason = Reason(approved.reason) if approved.reason in known else Reason.NOT_APPROVED
         return Finding(reason, f"{approved.message} {NO_CHAMPION_TOUCHED}")

@@ -21,8 +21,6 @@ STEPS = (
 )
 """What a site passes through; False in one of them puts it out, unless the step is still going on."""
 
-_PENDING = frozenset({Reason.TRAINING, Reason.WAITING, Reason.IN_PROGRESS})
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -90,7 +88,7 @@ def _out(site: str, update: Update | None, contract: Contract, now: datetime) ->
     conditions = update.status.conditions if update is not None else []
     failed = [c for step in STEPS if (c := find(conditions, step)) is not None and c.is_false]
     for condition in failed:
-        if condition.reason not in _PENDING:
+        if not condition.is_pending:
             return DroppedOut(site=site, step=condition.type, reason=condition.reason, message=condition.message)
     if is_true(conditions, ConditionType.SUBMITTED):
         return None

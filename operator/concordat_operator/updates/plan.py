@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import ConditionType, FederationRound, Reason, Update, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Update, find, is_false, is_true
 from concordat.jobs import outcome
 
 CONDITIONS = (ConditionType.ATTESTATION_VALID, ConditionType.TRAINED)
@@ -39,7 +39,7 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     if find(conditions, ConditionType.ATTESTATION_VALID) is None:
         return Step.ATTEST
     trained = find(conditions, ConditionType.TRAINED)
-    if trained is not None and (trained.is_true or trained.reason != Reason.TRAINING):
+    if trained is not None and not trained.is_pending:
         return Step.REST
     ended = outcome(job)
     if trained is not None and ended is None and _over(round_):
