@@ -76,10 +76,10 @@ def demo(
         for number in range(first, first + rounds_):
             with steps.step(f"Round {number}: select, contract, train, verify, aggregate, evaluate, release", 100):
                 views.append(rounds.run_round(target.kube, number, seed, console))
-        figures = reference.result()
+        metrics = reference.result()
     last = views[-1]
     clip_norm = rounds.manifest(first, seed)["spec"]["screening"]["clipNorm"]
-    rows = report.quality(views, figures)
+    rows = report.quality(views, metrics)
     png = Path("build/demo.png").resolve()
     report.picture(png, views, rows, float(clip_norm))
     if output is Output.JSON:

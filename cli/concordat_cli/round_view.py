@@ -70,10 +70,10 @@ class RoundView:
 
 
 def _status(conditions: list[Condition], type_: ConditionType) -> str:
-    found = find(conditions, type_)
-    if found is None:
+    condition = find(conditions, type_)
+    if condition is None:
         return ""
-    return "Unknown" if found.is_pending else found.status.value
+    return "Unknown" if condition.is_pending else condition.status.value
 
 
 def _answer(copy: Release) -> Condition | None:

@@ -201,14 +201,14 @@ def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | N
 
 def is_true(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     """Whether a condition of that type is True."""
-    found = find(conditions, type_)
-    return found is not None and found.is_true
+    condition = find(conditions, type_)
+    return condition is not None and condition.is_true
 
 
 def is_false(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     """Whether a condition of that type is False."""
-    found = find(conditions, type_)
-    return found is not None and found.is_false
+    condition = find(conditions, type_)
+    return condition is not None and condition.is_false
 
 
 class ConditionSet:

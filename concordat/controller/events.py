@@ -40,14 +40,14 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
     event.
     """
     before = {c.type: (c.status, c.reason) for c in old}
-    found: dict[str, Transition] = {}
+    transitions: dict[str, Transition] = {}
     for condition in new:
         if before.get(condition.type) == (condition.status, condition.reason) or condition.type in _SILENT:
             continue
         if condition.status is ConditionStatus.UNKNOWN or condition.is_pending:
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
-        found.setdefault(
+        transitions.setdefault(
             condition.reason,
             Transition(
                 condition.type,
@@ -58,7 +58,7 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
                 condition.last_transition_time,
             ),
         )
-    return list(found.values())
+    return list(transitions.values())
 
 
 def event_name(obj: Resource, transition: Transition) -> str:

@@ -39,8 +39,8 @@ class CopyReconciler:
         return Result()
 
     async def _launch(self, copy: Release) -> None:
-        hub, space = self._hub, copy.metadata.namespace
-        site = hub.cache.get(Site, space, space)
+        hub, namespace = self._hub, copy.metadata.namespace
+        site = hub.cache.get(Site, namespace, namespace)
         if site is None:
             return
         try:
@@ -74,8 +74,8 @@ class CopyReconciler:
             hub.clock.now(),
         )
         if measured is not None:
-            holds, found = measured
-            conditions.set(ConditionType.VALIDATED, holds, found.reason, found.message)
+            holds, finding = measured
+            conditions.set(ConditionType.VALIDATED, holds, finding.reason, finding.message)
         reply = answer(copy)
         if reply is not None:
             conditions.set(ConditionType.READY, reply.is_true, Reason(reply.reason), reply.message)
@@ -87,11 +87,11 @@ class CopyReconciler:
         await write_status(hub.cluster, copy, status, FIELD_MANAGER, COPY_CONDITIONS)
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool | None, Finding]:
-        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
-        ended = outcome(job)
-        if ended is None:
-            message = f"The evaluation Job runs: kubectl logs job/{name} -n {space}."
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        job_outcome = outcome(job)
+        if job_outcome is None:
+            message = f"The evaluation Job runs: kubectl logs job/{name} -n {namespace}."
             return None, Finding(Reason.VALIDATING, message)
-        if ended.completed is not None:
+        if job_outcome.completed is not None:
             return True, Finding(Reason.VALIDATED, "The evaluation Job measured the release.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))

@@ -78,8 +78,8 @@ def answer(copy: Release) -> Condition | None:
     """How the copy ended: the decision of the namespace's agent, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
     for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
-        if (found := find(conditions, decision)) is not None:
-            return found
+        if (condition := find(conditions, decision)) is not None:
+            return condition
     staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
     if staged is not None and staged.is_false:
         return staged
@@ -99,13 +99,13 @@ def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) 
 
 def rollout(copies: Sequence[Release]) -> Rollout:
     """What the sites decided; `copies` are the sites', not the evaluator's."""
-    answers = [found for copy in copies if (found := answer(copy)) is not None]
-    figures = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
-    falls = [figure.parent_ppm - figure.candidate_ppm for figure in figures]
+    answers = [condition for copy in copies if (condition := answer(copy)) is not None]
+    evaluations = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
+    regressions = [evaluation.parent_ppm - evaluation.candidate_ppm for evaluation in evaluations]
     return Rollout(
         offered=len(copies),
-        adopted=sum(found.type == ConditionType.ADOPTED and found.is_true for found in answers),
-        rejected=sum(found.is_false for found in answers),
-        worst_regression_ppm=max(falls, default=None),
-        mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,
+        adopted=sum(condition.type == ConditionType.ADOPTED and condition.is_true for condition in answers),
+        rejected=sum(condition.is_false for condition in answers),
+        worst_regression_ppm=max(regressions, default=None),
+        mean_quality_ppm=sum(f.candidate_ppm for f in evaluations) // len(evaluations) if evaluations else None,
     )

@@ -55,11 +55,11 @@ def select(
             "could not be judged. Install one with the concordat-site chart.",
         )
     fit = [site for site in sites if eligible(round_, site)]
-    held_out = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
-    found = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
-    if isinstance(found, Finding) and held_out:
-        return Finding(found.reason, f"{found.message} Quarantined: {names(held_out)}.")
-    return found
+    quarantined_sites = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
+    selection = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
+    if isinstance(selection, Finding) and quarantined_sites:
+        return Finding(selection.reason, f"{selection.message} Quarantined: {names(quarantined_sites)}.")
+    return selection
 
 
 def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Site]) -> Selection | Finding:

@@ -60,18 +60,18 @@ def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> t
 
 def counts(all_slots: Iterable[Slot]) -> Counts:
     """How far the sites are."""
-    found = tuple(all_slots)
+    known = tuple(all_slots)
 
     def having(condition: ConditionType) -> int:
-        return sum(slot.has(condition) for slot in found)
+        return sum(slot.has(condition) for slot in known)
 
     return Counts(
-        selected=len(found),
+        selected=len(known),
         consented=having(ConditionType.CONSENTED),
         trained=having(ConditionType.TRAINED),
         submitted=having(ConditionType.SUBMITTED),
         verified=having(ConditionType.VERIFIED),
-        out=sum(slot.out is not None for slot in found),
+        out=sum(slot.out is not None for slot in known),
     )
 
 

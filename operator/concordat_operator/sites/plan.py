@@ -11,17 +11,17 @@ from concordat.statements import PublicKey, StatementError
 from concordat_operator.rounds.select import Finding
 from concordat_operator.text import until
 
-SILENCE = timedelta(seconds=90)
+HEARTBEAT_TIMEOUT = timedelta(seconds=90)
 """How long an agent may be silent."""
-LOOK_SECONDS = 20.0
+REQUEUE_SECONDS = 20.0
 CONDITIONS = (ConditionType.ACCEPTED, ConditionType.READY, ConditionType.QUARANTINED)
 """The conditions of a Site; all are the operator's."""
 
 
-def status(site: Site, heard: datetime | None, held_out: str | None, now: datetime) -> SiteStatus:
+def status(site: Site, heard: datetime | None, quarantined: str | None, now: datetime) -> SiteStatus:
     """The operator's part of the status.
 
-    `heard` is when the agent last renewed its Lease, `held_out` why the site is quarantined and what ends it.
+    `heard` is when the agent last renewed its Lease, `quarantined` why the site is quarantined and what ends it.
     """
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
     key = accept(site)
@@ -41,8 +41,8 @@ def status(site: Site, heard: datetime | None, held_out: str | None, now: dateti
             ConditionType.READY, True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh."
         )
     conditions.drop(ConditionType.QUARANTINED)
-    if held_out is not None:
-        conditions.set(ConditionType.QUARANTINED, True, Reason.POISONING_ALERT, held_out)
+    if quarantined is not None:
+        conditions.set(ConditionType.QUARANTINED, True, Reason.POISONING_ALERT, quarantined)
     pinned = site.status.accepted_key if isinstance(key, Finding) else key
     return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
 
@@ -79,10 +79,10 @@ def silent(heard: datetime | None, now: datetime) -> Finding | None:
     """Whether the agent has not been heard from for too long."""
     if heard is None:
         return Finding(Reason.HEARTBEAT_LOST, f"The agent has not renewed its Lease {AGENT_LEASE} yet.")
-    if now - heard > SILENCE:
+    if now - heard > HEARTBEAT_TIMEOUT:
         return Finding(
             Reason.HEARTBEAT_LOST,
-            f"The agent was last heard from at {until(heard)}, more than {SILENCE.total_seconds():.0f} seconds ago: "
-            "see whether its pod runs.",
+            f"The agent was last heard from at {until(heard)}, "
+            f"more than {HEARTBEAT_TIMEOUT.total_seconds():.0f} seconds ago: see whether its pod runs.",
         )
     return None

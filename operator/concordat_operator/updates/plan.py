@@ -41,11 +41,11 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     trained = find(conditions, ConditionType.TRAINED)
     if trained is not None and not trained.is_pending:
         return Step.REST
-    ended = outcome(job)
-    if trained is not None and ended is None and _over(round_):
+    job_outcome = outcome(job)
+    if trained is not None and job_outcome is None and _over(round_):
         return Step.STOP
     if job is not None:
-        return Step.REPORT if ended is not None or trained is None else Step.REST
+        return Step.REPORT if job_outcome is not None or trained is None else Step.REST
     ready = is_true(conditions, ConditionType.STAGED) and is_true(conditions, ConditionType.ATTESTATION_VALID)
     held = round_.spec.suspend or _over(round_) or round_.metadata.deletion_timestamp is not None
     return Step.LAUNCH if ready and not held and now < update.spec.submission_deadline else Step.REST

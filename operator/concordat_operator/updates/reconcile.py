@@ -52,11 +52,11 @@ class UpdateReconciler:
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
-            stopped = "The round ended without this site while its training Job still ran; the Job was stopped."
+            stopped = "The round job_outcome without this site while its training Job still ran; the Job was stopped."
             await self._write(update, ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
         elif step is Step.REPORT and job is not None:
-            done, found = await self._progress(job)
-            await self._write(update, ConditionType.TRAINED, done, found)
+            done, finding = await self._progress(job)
+            await self._write(update, ConditionType.TRAINED, done, finding)
         return Result()
 
     async def _attest(self, update: Update, contract: Contract) -> Finding:
@@ -84,21 +84,21 @@ class UpdateReconciler:
             metrics.JOBS.labels("train").inc()
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
-        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
-        ended = outcome(job)
-        if ended is None:
-            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {space}.")
-        if ended.completed is not None:
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        job_outcome = outcome(job)
+        if job_outcome is None:
+            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {namespace}.")
+        if job_outcome.completed is not None:
             return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))
 
-    async def _write(self, update: Update, condition: ConditionType, holds: bool, found: Finding) -> None:
+    async def _write(self, update: Update, condition: ConditionType, holds: bool, finding: Finding) -> None:
         conditions = ConditionSet(
             (c for c in update.status.conditions if c.type in CONDITIONS),
             update.metadata.generation,
             self._hub.clock.now(),
         )
-        conditions.set(condition, holds, found.reason, found.message)
+        conditions.set(condition, holds, finding.reason, finding.message)
         status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
         await write_status(self._hub.cluster, update, status, FIELD_MANAGER, CONDITIONS)
 
@@ -109,12 +109,12 @@ def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:
     if site is None:
         return _unproved(f"the contract does not name {spec.site}")
     try:
-        said = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
+        summary = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
     except StatementError as error:
         return _unproved(str(error))
-    if not said.passed or said.subject != spec.contract_digest:
+    if not summary.passed or summary.subject != spec.contract_digest:
         return _unproved("the signed statement is no consent to this contract")
-    if said.site != spec.site or said.verifier != agent_id(spec.site):
+    if summary.site != spec.site or summary.verifier != agent_id(spec.site):
         return _unproved("the signed statement names another site")
     return Finding(
         Reason.KEY_POSSESSION_PROVED,

@@ -22,7 +22,7 @@ class Step(StrEnum):
     JUDGE = "judge"
     """Decide from what the Job measured, and sign the decision."""
     REPORT_FAILURE = "report-failure"
-    """The Job failed: there are no figures to decide from."""
+    """The Job failed: there are no metrics to decide from."""
     MARK = "mark"
     """Decided before; show whether it is the champion now."""
 

@@ -35,7 +35,7 @@ _HEADER_SLACK = 1 << 20
 
 @dataclass(frozen=True)
 class Answered:
-    """How a step ended: the condition it sets, and what goes beside it."""
+    """The end of a step: the condition it sets, and what goes beside it."""
 
     condition: ConditionType
     passed: bool
@@ -59,30 +59,32 @@ class UpdateReconciler:
         if update is None or site is None:
             return Result()
         job = agent.cache.get(JOB, *key)
-        ended = outcome(job)
-        step = next_step(update, ended, agent.clock.now())
+        job_outcome = outcome(job)
+        step = next_step(update, job_outcome, agent.clock.now())
         if step is Step.REST:
             return Result()
-        answered = await self._do(step, update, site, job or {}, ended)
+        answered = await self._do(step, update, site, job or {}, job_outcome)
         await self._write(update, answered)
         return Result()
 
-    async def _do(self, step: Step, update: Update, site: Site, job: dict[str, Any], ended: Outcome | None) -> Answered:
+    async def _do(
+        self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
+    ) -> Answered:
         if step is Step.CONSENT:
             return await self._consent(update, site)
         if step is Step.STAGE:
             return await self._stage(update)
-        if step is Step.SUBMIT and ended is not None:
-            return await self._submit(update, site, job, ended)
+        if step is Step.SUBMIT and job_outcome is not None:
+            return await self._submit(update, site, job, job_outcome)
         if step is Step.REPORT_LATE:
             return _not_submitted(
                 Reason.DEADLINE_EXCEEDED,
-                f"Training ended after the round's submission deadline {update.spec.submission_deadline.isoformat()}; "
-                "nothing was sent.",
+                "Training ended after the round's submission deadline "
+                f"{update.spec.submission_deadline.isoformat()}; nothing was sent.",
             )
         return _not_submitted(
             Reason.NO_CANDIDATE,
-            f"The training Job failed ({ended.message if ended else 'gone'}); see condition Trained.",
+            f"The training Job failed ({job_outcome.message if job_outcome else 'gone'}); see condition Trained.",
         )
 
     async def _contract(self, update: Update) -> SignedContract:
@@ -119,26 +121,26 @@ class UpdateReconciler:
         return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=consent)
 
     async def _stage(self, update: Update) -> Answered:
-        space, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
+        workspace, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
         try:
             signed = await self._contract(update)
             contract = signed.contract
-            space.prepare(name)
-            await registry.pull(contract.base, space.base(contract.base.digest))
-            await registry.pull(contract.parent, space.inputs(name) / PARENT_FOLDER)
+            workspace.prepare(name)
+            await registry.pull(contract.base, workspace.base(contract.base.digest))
+            await registry.pull(contract.parent, workspace.inputs(name) / PARENT_FOLDER)
         except ContractRefused as refused:
             return Answered(ConditionType.STAGED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         except PERMANENT_REGISTRY_ERRORS as error:
             return Answered(ConditionType.STAGED, False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        space.write_input(name, Contract.FILE, signed.document)
-        space.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
+        workspace.write_input(name, Contract.FILE, signed.document)
+        workspace.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
         return Answered(
             ConditionType.STAGED, True, Reason.STAGED, "Base package, parent and contract are verified and staged."
         )
 
-    async def _submit(self, update: Update, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
+    async def _submit(self, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome) -> Answered:
         agent = self._agent
-        if ended.completed is None:
+        if job_outcome.completed is None:
             raise ValueError("a Job that failed has nothing to submit")
         try:
             contract = (await self._contract(update)).contract
@@ -162,7 +164,7 @@ class UpdateReconciler:
                 parent=gates.adapter(parent, config),
                 training=training,
                 consent_id=consent_id,
-                finished=ended.completed,
+                finished=job_outcome.completed,
             )
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; nothing was sent.")
