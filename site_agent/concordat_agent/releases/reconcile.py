@@ -23,11 +23,12 @@ from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
 from concordat.statements.names import ADOPTED, EVALUATED
-from concordat_agent import policy
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
-from concordat_agent.policy import Answer
+from concordat_agent.policy import Answer, image_objection
+from concordat_agent.releases.adoption import Comparison, decide_adoption
 from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, is_champion, next_step
+from concordat_agent.releases.verdict import verdict
 from concordat_agent.signer import Verified
 from concordat_agent.workspace import ResultError
 
@@ -108,7 +109,7 @@ class ReleaseReconciler:
             return Answer.no(
                 Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
             )
-        if refused := policy.image(agent.policy, str(spec.image)):
+        if refused := image_objection(agent.policy, str(spec.image)):
             return Answer.no(Reason.POLICY_REJECTED, f"{refused}.")
         incumbent = agent.champions.incumbent(spec.federation, name) if role is Role.TRAINER else None
         try:
@@ -158,7 +159,7 @@ class ReleaseReconciler:
         metrics = _metrics(measured)
         _show(spec.federation, measured)
         if role is Role.EVALUATOR:
-            answer = policy.verdict(
+            answer = verdict(
                 parent_ppm=metrics.parent_ppm,
                 candidate_ppm=metrics.candidate_ppm,
                 high_ppm=metrics.candidate_high_ppm,
@@ -193,7 +194,7 @@ class ReleaseReconciler:
             )
         else:
             in_use, in_use_ppm = f"{incumbent.release}, in use now", self._quality(release, incumbent, measured)
-        return policy.adoption(agent.policy, quality_ppm=candidate_ppm, in_use_ppm=in_use_ppm, in_use=in_use)
+        return decide_adoption(agent.policy.adoption, Comparison(candidate_ppm, in_use_ppm, in_use))
 
     def _quality(self, release: Release, incumbent: Champion, measured: EvaluationEvidence) -> int:
         """Quality of what is in use: measured beside the candidate, or, if adopted since then, at its adoption."""

@@ -19,11 +19,11 @@ from concordat.protocol.locations import PARENT_FOLDER
 from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
-from concordat_agent import policy
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
 from concordat_agent.signer import ConsentMissing
 from concordat_agent.updates import gates
+from concordat_agent.updates.consent import consent
 from concordat_agent.updates.contract import ContractRefused, verify
 from concordat_agent.updates.plan import CONDITIONS, Step, next_step
 from concordat_agent.workspace import ResultError
@@ -116,9 +116,9 @@ class UpdateReconciler:
             return Answered(
                 ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
             )
-        answer = policy.consent(agent.policy, contract, site)
-        consent = await agent.signer.consent(update, answer)
-        return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=consent)
+        answer = consent(agent.policy, contract, site)
+        signed = await agent.signer.consent(update, answer)
+        return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
 
     async def _stage(self, update: Update) -> Answered:
         workspace, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
