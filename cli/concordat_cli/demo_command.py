@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from concordat.api import ConditionType
 from concordat_cli.demo import install, model, report, rounds
 from concordat_cli.demo.target import Target, embedded, existing
 from concordat_cli.errors import Exit, UserError
@@ -75,10 +76,10 @@ def demo(
         for number in range(first, first + rounds_):
             with steps.step(f"Round {number}: select, contract, train, verify, aggregate, evaluate, release", 100):
                 views.append(rounds.run_round(target.kube, number, seed, console))
-        figures = reference.result()
+        metrics = reference.result()
     last = views[-1]
     clip_norm = rounds.manifest(first, seed)["spec"]["screening"]["clipNorm"]
-    rows = report.quality(views, figures)
+    rows = report.quality(views, metrics)
     png = Path("build/demo.png").resolve()
     report.picture(png, views, rows, float(clip_norm))
     if output is Output.JSON:
@@ -93,5 +94,5 @@ def demo(
     again = f" --context {context} --registry {registry}" if context else ""
     stop = f"cluster down --name {target.cluster}" if target.cluster else ""
     report.next_commands(target.kube, last, console, again=again, stop=stop)
-    if last.steps["Succeeded"] != "True":
+    if last.steps[ConditionType.SUCCEEDED] != "True":
         raise UserError(f"round {last.name} failed: {last.message}")

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from concordat.api import FederationRound, Release, Site, Update
+from concordat.api import ConditionType, FederationRound, Release, Site, Update
 from concordat_cli.errors import Exit, UserError
 from concordat_cli.kube import Kube
 from concordat_cli.round_table import RoundTable, width
@@ -77,5 +77,5 @@ def show(
         Console(width=width(now)).print(RoundTable(now))
     elif not watch:
         Console().print(RoundTable(now))
-    if watch and now.steps["Succeeded"] != "True":
+    if watch and now.steps[ConditionType.SUCCEEDED] != "True":
         raise typer.Exit(Exit.FAILED)

@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from concordat.api import Condition, FederationRound, Reason, Release, Site, Update, find
+from concordat.api import Condition, ConditionType, FederationRound, Reason, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
 
-STEPS = ("Consented", "AttestationValid", "Trained", "Submitted", "Verified")
-ROUND_STEPS = (
-    "SitesSelected",
-    "ContractSigned",
-    "UpdatesCollected",
-    "Aggregated",
-    "Evaluated",
-    "Released",
+STEPS = (
+    ConditionType.CONSENTED,
+    ConditionType.ATTESTATION_VALID,
+    ConditionType.TRAINED,
+    ConditionType.SUBMITTED,
+    ConditionType.VERIFIED,
 )
-
-
-PENDING = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
+ROUND_STEPS = (
+    ConditionType.SITES_SELECTED,
+    ConditionType.CONTRACT_SIGNED,
+    ConditionType.UPDATES_COLLECTED,
+    ConditionType.AGGREGATED,
+    ConditionType.EVALUATED,
+    ConditionType.RELEASED,
+)
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,22 @@ class RoundView:
     @property
     def finished(self) -> bool:
         """Whether the round has reached its end, good or bad."""
-        return self.reason in {"Released"} or self.steps.get("Succeeded") in {"True", "False"}
+        return self.reason == Reason.RELEASED or self.steps.get(ConditionType.SUCCEEDED) in {"True", "False"}
 
 
-def _status(conditions: list[Condition], type_: str) -> str:
-    found = find(conditions, type_)
-    if found is None:
+def _status(conditions: list[Condition], type_: ConditionType) -> str:
+    condition = find(conditions, type_)
+    if condition is None:
         return ""
-    # False with such a reason means "not yet".
-    return "Unknown" if found.is_false and found.reason in PENDING else found.status.value
+    return "Unknown" if condition.is_pending else condition.status.value
 
 
 def _answer(copy: Release) -> Condition | None:
     """How the site's copy ended; None while it is open."""
     conditions = copy.status.conditions
-    adopted, staged, validated = (find(conditions, type_) for type_ in ("Adopted", "Staged", "Validated"))
+    adopted, staged, validated = (
+        find(conditions, type_) for type_ in (ConditionType.ADOPTED, ConditionType.STAGED, ConditionType.VALIDATED)
+    )
     if adopted is not None:
         return adopted
     if staged is not None and staged.is_false:
@@ -96,9 +100,9 @@ def _decision(copy: Release | None) -> str:
 
 def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
-    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and c.reason not in PENDING]
+    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and not c.is_pending]
     first_bad = failed[0] if failed else None
-    verified = find(conditions, "Verified")
+    verified = find(conditions, ConditionType.VERIFIED)
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None
     answer = _answer(copy) if copy is not None else None
@@ -133,11 +137,11 @@ def view(round_: FederationRound, updates: list[Update], releases: list[Release]
         if r.metadata.name == name and r.metadata.namespace in known and r.metadata.namespace
     }
     conditions = round_.status.conditions
-    ready = find(conditions, "Ready")
+    ready = find(conditions, ConditionType.READY)
     return RoundView(
         name=round_.metadata.name,
         phase=round_.status.phase or "",
-        steps={t: _status(conditions, t) for t in (*ROUND_STEPS, "Succeeded")},
+        steps={t: _status(conditions, t) for t in (*ROUND_STEPS, ConditionType.SUCCEEDED)},
         sites=tuple(_row(u, copies.get(u.metadata.namespace)) for u in sorted(mine, key=lambda u: u.spec.site)),
         ready=ready.status.value if ready else "Unknown",
         reason=ready.reason if ready else "",

@@ -1,6 +1,16 @@
 """The custom resources of Concordat, their conditions and their reasons. Pure: no I/O."""
 
-from concordat.api.conditions import Condition, ConditionSet, ConditionStatus, Reason, find, is_false, is_true
+from concordat.api.conditions import (
+    PENDING_REASONS,
+    Condition,
+    ConditionSet,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    find,
+    is_false,
+    is_true,
+)
 from concordat.api.release import Release, ReleaseChannel
 from concordat.api.resource import Resource
 from concordat.api.round import FederationRound
@@ -11,9 +21,11 @@ KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, Rel
 
 __all__ = [
     "KINDS",
+    "PENDING_REASONS",
     "Condition",
     "ConditionSet",
     "ConditionStatus",
+    "ConditionType",
     "FederationRound",
     "Reason",
     "Release",

@@ -105,6 +105,52 @@ class Reason(StrEnum):
     INVALID = "Invalid"
 
 
+PENDING_REASONS = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
+"""Reasons that say "not yet": a condition that is False for one of them is neither a failure nor news."""
+
+
+class ConditionType(StrEnum):
+    """Every condition that an object's status may show. Condition types are API: tools match on them."""
+
+    # A round
+    SITES_SELECTED = "SitesSelected"
+    CONTRACT_SIGNED = "ContractSigned"
+    UPDATES_COLLECTED = "UpdatesCollected"
+    AGGREGATED = "Aggregated"
+    RELEASED = "Released"
+    SUCCEEDED = "Succeeded"
+    """Unknown until the round has ended."""
+    SUSPENDED = "Suspended"
+    """Present only while true."""
+    POISONING_ALERT = "PoisoningAlert"
+    """Present only once true."""
+    # A site
+    ACCEPTED = "Accepted"
+    QUARANTINED = "Quarantined"
+    """Present only while true."""
+    # An update
+    CONSENTED = "Consented"
+    ATTESTATION_VALID = "AttestationValid"
+    TRAINED = "Trained"
+    SUBMITTED = "Submitted"
+    VERIFIED = "Verified"
+    # A release and its copies
+    APPROVED = "Approved"
+    VALIDATED = "Validated"
+    ADOPTED = "Adopted"
+    CHAMPION = "Champion"
+    # Several kinds
+    STAGED = "Staged"
+    """An update's and a release's: the Job's inputs are on the site's workspace."""
+    EVALUATED = "Evaluated"
+    """A round's and a release's: the evaluator's verdict."""
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    """Present only while true."""
+    STALLED = "Stalled"
+    """Present only while true."""
+
+
 class ConditionStatus(StrEnum):
     """Whether a condition holds."""
 
@@ -139,25 +185,30 @@ class Condition(Model):
         """Whether the observation is known not to hold."""
         return self.status is ConditionStatus.FALSE
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether the observation does not hold yet, because its step goes on."""
+        return self.is_false and self.reason in PENDING_REASONS
+
 
 Conditions = Annotated[list[Condition], Field(max_length=20, json_schema_extra=map_list("type"))]
 
 
-def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | None:
     """The condition of that type, or None."""
     return next((c for c in conditions if c.type == type_), None)
 
 
-def is_true(conditions: Iterable[Condition], type_: str) -> bool:
+def is_true(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     """Whether a condition of that type is True."""
-    found = find(conditions, type_)
-    return found is not None and found.is_true
+    condition = find(conditions, type_)
+    return condition is not None and condition.is_true
 
 
-def is_false(conditions: Iterable[Condition], type_: str) -> bool:
+def is_false(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     """Whether a condition of that type is False."""
-    found = find(conditions, type_)
-    return found is not None and found.is_false
+    condition = find(conditions, type_)
+    return condition is not None and condition.is_false
 
 
 class ConditionSet:
@@ -172,13 +223,13 @@ class ConditionSet:
         self._generation = generation
         self._now = now.replace(microsecond=0)
 
-    def set(self, type_: str, status: bool | None, reason: Reason, message: str) -> None:
+    def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
         """Record an observation; `status` None means Unknown."""
         value = ConditionStatus.UNKNOWN if status is None else ConditionStatus(str(status))
         old = self._by_type.get(type_)
         since = old.last_transition_time if old is not None and old.status is value else self._now
         self._by_type[type_] = Condition(
-            type=type_,
+            type=str(type_),
             status=value,
             observed_generation=self._generation,
             last_transition_time=since,
@@ -186,19 +237,19 @@ class ConditionSet:
             message=message[:1024],
         )
 
-    def drop(self, type_: str) -> None:
+    def drop(self, type_: ConditionType) -> None:
         """Remove an abnormal-true condition (Reconciling, Stalled) that no longer holds."""
         self._by_type.pop(type_, None)
 
-    def get(self, type_: str) -> Condition | None:
+    def get(self, type_: ConditionType) -> Condition | None:
         """The condition of that type, or None."""
         return self._by_type.get(type_)
 
-    def is_true(self, type_: str) -> bool:
+    def is_true(self, type_: ConditionType) -> bool:
         """Whether that condition is True."""
         return is_true(self._by_type.values(), type_)
 
-    def is_false(self, type_: str) -> bool:
+    def is_false(self, type_: ConditionType) -> bool:
         """Whether that condition is False."""
         return is_false(self._by_type.values(), type_)
 

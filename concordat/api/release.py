@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from concordat.api.conditions import Conditions
+from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import (
@@ -112,12 +112,12 @@ class Release(Resource):
         columns=(
             Column("Federation", ".spec.federation"),
             Column("Sequence", ".spec.sequence", type="integer"),
-            condition_column("Approved", "Approved", "status"),
-            condition_column("Adopted", "Adopted", "status"),
-            condition_column("Champion", "Champion", "status"),
-            condition_column("Ready", "Ready", "status"),
-            condition_column("Reason", "Ready", "reason"),
-            condition_column("Message", "Ready", "message", priority=1),
+            condition_column("Approved", ConditionType.APPROVED, "status"),
+            condition_column("Adopted", ConditionType.ADOPTED, "status"),
+            condition_column("Champion", ConditionType.CHAMPION, "status"),
+            condition_column("Ready", ConditionType.READY, "status"),
+            condition_column("Reason", ConditionType.READY, "reason"),
+            condition_column("Message", ConditionType.READY, "message", priority=1),
             AGE,
         ),
         rules=(
@@ -194,9 +194,9 @@ class ReleaseChannel(Resource):
             Column("Federation", ".spec.federation"),
             Column("Release", ".status.release.name"),
             Column("Sites", ".status.summary"),
-            condition_column("Ready", "Ready", "status"),
-            condition_column("Reason", "Ready", "reason"),
-            condition_column("Message", "Ready", "message", priority=1),
+            condition_column("Ready", ConditionType.READY, "status"),
+            condition_column("Reason", ConditionType.READY, "reason"),
+            condition_column("Message", ConditionType.READY, "message", priority=1),
             AGE,
         ),
         rules=(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from concordat.api.conditions import ConditionType
 from concordat.api.types import API_VERSION, Model, ObjectMeta
 
 
@@ -20,7 +21,7 @@ class Column:
     priority: int = 0
 
 
-def condition_column(name: str, type_: str, member: str, priority: int = 0) -> Column:
+def condition_column(name: str, type_: ConditionType, member: str, priority: int = 0) -> Column:
     """A column that prints one member of one condition."""
     return Column(name, f'.status.conditions[?(@.type=="{type_}")].{member}', priority=priority)
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from concordat.api.conditions import ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import FederationRoundStatus
 from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates_cel
@@ -297,9 +298,9 @@ class FederationRound(Resource):
             Column("Phase", ".status.phase"),
             Column("Updates", ".status.summary"),
             Column("Release", ".status.release.name"),
-            condition_column("Ready", "Ready", "status"),
-            condition_column("Reason", "Ready", "reason"),
-            condition_column("Message", "Ready", "message", priority=1),
+            condition_column("Ready", ConditionType.READY, "status"),
+            condition_column("Reason", ConditionType.READY, "reason"),
+            condition_column("Message", ConditionType.READY, "message", priority=1),
             AGE,
         ),
         rules=(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from concordat.api.conditions import Conditions
+from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.types import (
     ArtifactRef,
@@ -114,9 +114,9 @@ class Site(Resource):
             Column("Role", ".spec.role"),
             Column("Channel", ".spec.channel"),
             Column("Champion", ".status.champion.release"),
-            condition_column("Ready", "Ready", "status"),
-            condition_column("Reason", "Ready", "reason"),
-            condition_column("Message", "Ready", "message", priority=1),
+            condition_column("Ready", ConditionType.READY, "status"),
+            condition_column("Reason", ConditionType.READY, "reason"),
+            condition_column("Message", ConditionType.READY, "message", priority=1),
             AGE,
         ),
         rules=(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from concordat.api.conditions import Conditions
+from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.types import (
     SET,
@@ -114,12 +114,12 @@ class Update(Resource):
         columns=(
             Column("Round", ".spec.roundRef.name"),
             Column("Site", ".spec.site"),
-            condition_column("Consented", "Consented", "status"),
-            condition_column("Trained", "Trained", "reason"),
-            condition_column("Submitted", "Submitted", "status"),
-            condition_column("Verified", "Verified", "reason"),
+            condition_column("Consented", ConditionType.CONSENTED, "status"),
+            condition_column("Trained", ConditionType.TRAINED, "reason"),
+            condition_column("Submitted", ConditionType.SUBMITTED, "status"),
+            condition_column("Verified", ConditionType.VERIFIED, "reason"),
             Column("Norm", ".status.verdict.norm"),
-            condition_column("Message", "Verified", "message", priority=1),
+            condition_column("Message", ConditionType.VERIFIED, "message", priority=1),
             AGE,
         ),
         rules=(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api.conditions import Condition, ConditionStatus, Reason
+from concordat.api.conditions import Condition, ConditionStatus, ConditionType
 from concordat.api.resource import Resource
 from concordat.controller.client import Cluster
 from concordat.controller.errors import ApiError
@@ -16,19 +16,8 @@ from concordat.controller.logs import fields
 
 log = logging.getLogger(__name__)
 
-# False with one of these says "not yet", which is no news.
-_PENDING = frozenset(
-    reason.value
-    for reason in (
-        Reason.WAITING,
-        Reason.IN_PROGRESS,
-        Reason.TRAINING,
-        Reason.EVALUATING,
-        Reason.VALIDATING,
-    )
-)
-_BAD_IF_TRUE = frozenset({"Stalled", "PoisoningAlert", "Quarantined"})
-_SILENT = frozenset({"Reconciling"})
+_BAD_IF_TRUE = frozenset({ConditionType.STALLED, ConditionType.POISONING_ALERT, ConditionType.QUARANTINED})
+_SILENT = frozenset({ConditionType.RECONCILING})
 
 
 @dataclass(frozen=True)
@@ -51,14 +40,14 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
     event.
     """
     before = {c.type: (c.status, c.reason) for c in old}
-    found: dict[str, Transition] = {}
+    transitions: dict[str, Transition] = {}
     for condition in new:
         if before.get(condition.type) == (condition.status, condition.reason) or condition.type in _SILENT:
             continue
-        if condition.status is ConditionStatus.UNKNOWN or (condition.is_false and condition.reason in _PENDING):
+        if condition.status is ConditionStatus.UNKNOWN or condition.is_pending:
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
-        found.setdefault(
+        transitions.setdefault(
             condition.reason,
             Transition(
                 condition.type,
@@ -69,7 +58,7 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
                 condition.last_transition_time,
             ),
         )
-    return list(found.values())
+    return list(transitions.values())
 
 
 def event_name(obj: Resource, transition: Transition) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from concordat.api.conditions import Condition
+from concordat.api.conditions import Condition, ConditionType
 from concordat.api.resource import Resource
 from concordat.api.types import Model
 from concordat.controller.client import Cluster
@@ -17,7 +17,7 @@ async def write_status(
     obj: Resource,
     status: Model,
     manager: str,
-    owned_conditions: Collection[str] | None = None,
+    owned_conditions: Collection[ConditionType] | None = None,
 ) -> bool:
     """Make what is set in `status` the status of `obj`, as field manager `manager`. True if written.
 
@@ -61,7 +61,7 @@ def _check_ownership(obj: Resource, manager: str, observed: Model, status: Model
             raise ValueError(f"{where} is owned by another field manager than {manager}: leave it unset, not None")
 
 
-def _owned(status: Model, names: set[str], types: Collection[str] | None) -> dict[str, Any]:
+def _owned(status: Model, names: set[str], types: Collection[ConditionType] | None) -> dict[str, Any]:
     wire: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True, include=names)
     if "conditions" in wire:
         # By type: the order of a map list is the API server's affair.
@@ -73,5 +73,5 @@ def _conditions(status: Model) -> list[Condition]:
     return list(getattr(status, "conditions", []))
 
 
-def _mine(conditions: list[Condition], types: Collection[str] | None) -> list[Condition]:
+def _mine(conditions: list[Condition], types: Collection[ConditionType] | None) -> list[Condition]:
     return [c for c in conditions if types is None or c.type in types]

@@ -24,9 +24,9 @@ async def create_once(cluster: Cluster, resource: Resource) -> None:
     try:
         await cluster.create(manifest(resource))
     except AlreadyExists:
-        found = await cluster.get(type(resource), resource.metadata.namespace, resource.metadata.name)
+        existing = await cluster.get(type(resource), resource.metadata.namespace, resource.metadata.name)
         if cluster.on_write is not None:
-            cluster.on_write(found)
+            cluster.on_write(existing)
 
 
 async def create_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
@@ -38,13 +38,13 @@ async def create_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
     try:
         await cluster.create(dict(job))
     except AlreadyExists:
-        found = await cluster.get(JOB, metadata["namespace"], metadata["name"])
-        if _owners(found) != _owners(job):
+        existing = await cluster.get(JOB, metadata["namespace"], metadata["name"])
+        if _owners(existing) != _owners(job):
             raise Conflict(
-                f"Job {metadata['namespace']}/{metadata['name']} belongs to {_owners(found)}: delete it"
+                f"Job {metadata['namespace']}/{metadata['name']} belongs to {_owners(existing)}: delete it"
             ) from None
         if cluster.on_write is not None:
-            cluster.on_write(found)
+            cluster.on_write(existing)
 
 
 def labels(round_: FederationRound) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Keys:
     contract: SigningKey
     """Signs contracts and releases: what the hub asks and offers."""
     aggregation: SigningKey
-    """Signs verdicts, closures and aggregations: what the hub found."""
+    """Signs verdicts, closures and aggregations: what the hub ascertained."""
 
     def trust(self, evaluators: Mapping[str, PublicKey]) -> Trust:
         """The keys by which the hub's statements, and those of its evaluators, are verified."""
@@ -38,13 +38,13 @@ class Keys:
 async def load_or_create(cluster: Cluster, namespace: str) -> Keys:
     """The keys in the Secret; made when there is none. Replicas that start at once agree on one pair."""
     try:
-        found = await cluster.get(SECRET, namespace, SECRET_NAME)
+        secret = await cluster.get(SECRET, namespace, SECRET_NAME)
     except NotFound:
         try:
-            found = await cluster.create(_secret(namespace))
+            secret = await cluster.create(_secret(namespace))
         except AlreadyExists:
-            found = await cluster.get(SECRET, namespace, SECRET_NAME)
-    data = found.get("data") or {}
+            secret = await cluster.get(SECRET, namespace, SECRET_NAME)
+    data = secret.get("data") or {}
     return Keys(_key(data, _CONTRACT), _key(data, _AGGREGATION))
 
 

@@ -82,7 +82,7 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
 
 def controllers(hub: Hub) -> list[Controller]:
     """The reconcilers and what leads to them."""
-    space, cache = hub.settings.namespace, hub.cache
+    namespace, cache = hub.settings.namespace, hub.cache
 
     def itself(obj: Obj) -> list[Key]:
         return [obj.key]
@@ -92,14 +92,14 @@ def controllers(hub: Hub) -> list[Controller]:
 
     def labelled_round(job: Obj) -> list[Key]:
         name = (job["metadata"].get("labels") or {}).get(LABEL_ROUND)
-        return [(space, name)] if name else []
+        return [(namespace, name)] if name else []
 
     def release_round(release: Release) -> list[Key]:
-        made = [(space, release.spec.round_ref.name)] if release.spec.round_ref is not None else []
-        return made + uncontracted(release)
+        origin = [(namespace, release.spec.round_ref.name)] if release.spec.round_ref is not None else []
+        return origin + uncontracted(release)
 
     def uncontracted(_: Obj) -> list[Key]:
-        return [round_.key for round_ in cache.list(FederationRound, space) if round_.status.contract is None]
+        return [round_.key for round_ in cache.list(FederationRound, namespace) if round_.status.contract is None]
 
     def job_of(job: Obj) -> list[Key]:
         return [(job["metadata"]["namespace"], job["metadata"]["name"])]
@@ -108,13 +108,13 @@ def controllers(hub: Hub) -> list[Controller]:
         return [u.key for u in cache.list(Update) if u.spec.round_ref.uid == round_.metadata.uid]
 
     def release_and_original(release: Release) -> list[Key]:
-        return list(dict.fromkeys([release.key, (space, release.metadata.name)]))
+        return list(dict.fromkeys([release.key, (namespace, release.metadata.name)]))
 
     def undecided(_: Site) -> list[Key]:
-        return [r.key for r in cache.list(Release, space) if r.status.lineage is None]
+        return [r.key for r in cache.list(Release, namespace) if r.status.lineage is None]
 
     def channels(_: Obj) -> list[Key]:
-        return [channel.key for channel in cache.list(ReleaseChannel, space)]
+        return [channel.key for channel in cache.list(ReleaseChannel, namespace)]
 
     rounds: dict[KindLike, Callable[[Obj], list[Key]]] = {
         FederationRound: itself,

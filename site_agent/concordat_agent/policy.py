@@ -1,11 +1,10 @@
 """What the site itself allows. Its Helm release writes it; the hub cannot change it.
 
-Every rule is a pure function that returns an `Answer`: yes or no, one word why, one sentence with numbers.
+Whoever decides by it answers with an `Answer`: yes or no, one word why, one sentence with numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -13,10 +12,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from concordat.api import Reason, Site
+from concordat.api import Reason
 from concordat.api.types import Decimal6, ImageRef, Model, Ppm
 from concordat.protocol.canonical import canonical, sha256_digest
-from concordat.protocol.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -113,98 +111,14 @@ class SitePolicy(_Strict):
             ) from None
 
 
-def image(policy: SitePolicy, wanted: str) -> str | None:
-    """Why an image may not run on the site's data; None if it may."""
+def image_objection(policy: SitePolicy, wanted: str) -> str | None:
+    """Return why an image may not run on the site's data, without a full stop; None if it may."""
     allowed = policy.consent.allowed_images
     if not allowed or wanted in allowed:
         return None
     return f"image {wanted} is not among this site's {len(allowed)} allowedImages"
 
 
-Objection = Callable[[SitePolicy, Contract, Site], str | None]
-"""Why the site does not take part in the contract's round, without a full stop; None if there is nothing against it."""
-
-
-def _federation(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    if site.federation(contract.federation) is None:
-        return f"federation {contract.federation!r} is not among this site's federations"
-    return None
-
-
-def _steps(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    asked, most = contract.budget.max_steps, policy.consent.max_steps
-    return f"budget.maxSteps {asked} exceeds this site's {most}" if asked > most else None
-
-
-def _seconds(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    asked, most = contract.budget.max_wall_seconds, policy.consent.max_wall_seconds
-    return f"budget.maxWallSeconds {asked} exceeds this site's {most}" if asked > most else None
-
-
-def _image(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    return image(policy, contract.image)
-
-
-def _clip_norm(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    asked, most = contract.screening.clip_norm, policy.consent.max_clip_norm
-    if most is not None and Decimal(asked) > Decimal(most):
-        return f"screening.clipNorm {asked} exceeds this site's {most}"
-    return None
-
-
-CONSENT_CHECKS: tuple[Objection, ...] = (_federation, _steps, _seconds, _image, _clip_norm)
-"""All of them are asked, and the answer names every objection."""
-
-
-def consent(policy: SitePolicy, contract: Contract, site: Site) -> Answer:
-    """Return whether the site takes part in a round whose contract is known to be genuine."""
-    objections = [found for check in CONSENT_CHECKS if (found := check(policy, contract, site)) is not None]
-    if objections:
-        return Answer.no(Reason.POLICY_REFUSED, "; ".join(objections) + ".")
-    return Answer.yes(Reason.CONSENTED, "The contract is genuine and within this site's policy.")
-
-
-def adoption(policy: SitePolicy, *, quality_ppm: int, in_use_ppm: int, in_use: str) -> Answer:
-    """Whether the site puts a release into use.
-
-    `quality_ppm` is the release's quality and `in_use_ppm` that of what the site uses now, both measured on the
-    site's own validation data; `in_use` names the latter for the message.
-    """
-    rules = policy.adoption
-    fall = in_use_ppm - quality_ppm
-    figures = f"quality {percent(quality_ppm)} on this site's data, {percent(in_use_ppm)} with {in_use}"
-    if rules.mode is Mode.NEVER:
-        return Answer.no(Reason.POLICY_REJECTED, f"adoption.mode is Never; {figures}.")
-    if fall > rules.max_regression_ppm:
-        return Answer.no(
-            Reason.REGRESSION,
-            f"{figures}: the fall exceeds adoption.maxRegressionPpm {rules.max_regression_ppm}.",
-        )
-    if quality_ppm < rules.min_quality_ppm:
-        return Answer.no(Reason.POLICY_REJECTED, f"{figures}: below adoption.minQualityPpm {rules.min_quality_ppm}.")
-    return Answer.yes(Reason.ADOPTED, f"Adopted: {figures}.")
-
-
-def verdict(*, parent_ppm: int, candidate_ppm: int, high_ppm: int, min_improvement_ppm: int, examples: int) -> Answer:
-    """The evaluator's verdict on a candidate.
-
-    It passes when it gains at least `min_improvement_ppm` over the parent and the upper end of its confidence
-    interval is not below the parent: a tolerated fall must not be one the data prove.
-    """
-    gain = candidate_ppm - parent_ppm
-    figures = (
-        f"candidate {percent(candidate_ppm)}, parent {percent(parent_ppm)} on {examples} hold-out examples, "
-        f"gain {gain} ppm of {min_improvement_ppm} demanded"
-    )
-    if gain < min_improvement_ppm:
-        return Answer.no(Reason.REJECTED, f"Rejected: {figures}.")
-    if high_ppm < parent_ppm:
-        return Answer.no(
-            Reason.REJECTED, f"Rejected: {figures}; its interval ends at {percent(high_ppm)}, below the parent."
-        )
-    return Answer.yes(Reason.APPROVED, f"Approved: {figures}.")
-
-
 def percent(ppm: int) -> str:
-    """Parts per million as people read them: 987500 is 98.75 %."""
+    """Return parts per million as people read them: 987500 is 98.75 %."""
     return f"{Decimal(ppm) / 10_000:.2f} %"

@@ -106,12 +106,12 @@ class Signer:
             raise ConsentMissing("status.consent is empty")
         data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, MAX_STATEMENT)
         try:
-            said = read_summary(open_bundle(data, [self._key.public]))
+            summary = read_summary(open_bundle(data, [self._key.public]))
         except StatementError as error:
             raise ConsentMissing(f"status.consent names no statement of this site: {error}") from None
-        if not said.passed or said.subject != update.spec.contract_digest:
+        if not summary.passed or summary.subject != update.spec.contract_digest:
             raise ConsentMissing("status.consent names a statement that is no consent to this contract")
-        return said.id
+        return summary.id
 
     async def update(
         self,
@@ -133,7 +133,7 @@ class Signer:
         prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
         delta = await asyncio.to_thread(write_tensors, prepared.delta)
         norm = decimal(prepared.norm)
-        made = LocalUpdate(
+        local_update = LocalUpdate(
             sha256=sha256_digest(delta),
             consent_id=consent_id,
             steps=training.steps,
@@ -142,7 +142,7 @@ class Signer:
             clipped=prepared.clipped,
             finished=finished,
         )
-        statement = update_provenance(self._site, contract, update.spec.contract_digest, made).statement()
+        statement = update_provenance(self._site, contract, update.spec.contract_digest, local_update).statement()
         return Submission(
             artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
             statement=await self._push(self._slot(update), statement),
@@ -159,7 +159,7 @@ class Signer:
         verified: Verified,
         answer: Answer,
         *,
-        figures: EvaluationStatus,
+        metrics: EvaluationStatus,
         level: str,
         at: datetime,
     ) -> Decision:
@@ -175,10 +175,10 @@ class Signer:
             site=self._site,
             reason=answer.reason.value,
             at=at,
-            details={"figures": figures.wire()},
+            details={"figures": metrics.wire()},
         )
         repository = decisions_repository(release.spec.federation, self._site)
-        return Decision(statement=await self._push(repository, signed.statement()), evaluation=figures)
+        return Decision(statement=await self._push(repository, signed.statement()), evaluation=metrics)
 
     async def _push(self, repository: str, statement: dict[str, Any]) -> ArtifactRef:
         return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})

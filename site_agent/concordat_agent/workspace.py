@@ -130,13 +130,13 @@ def _read(folder: int, name: str, limit: int) -> bytes:
     except OSError as error:
         raise ResultError(f"result file {name} cannot be opened: {error.strerror}") from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        attributes = os.fstat(descriptor)
+        if not stat.S_ISREG(attributes.st_mode):
             raise ResultError(f"result file {name} is not a regular file")
-        if found.st_nlink != 1:
-            raise ResultError(f"result file {name} has {found.st_nlink} links, 1 is allowed")
-        if found.st_size > limit:
-            raise ResultError(f"result file {name} has {found.st_size} bytes, at most {limit} are allowed")
+        if attributes.st_nlink != 1:
+            raise ResultError(f"result file {name} has {attributes.st_nlink} links, 1 is allowed")
+        if attributes.st_size > limit:
+            raise ResultError(f"result file {name} has {attributes.st_size} bytes, at most {limit} are allowed")
         data = bytearray()
         while len(data) <= limit and (block := os.read(descriptor, min(_BLOCK, limit + 1 - len(data)))):
             data += block

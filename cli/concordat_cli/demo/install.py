@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from concordat.api import KINDS, Release, ReleaseChannel, Site, is_true
+from concordat.api import KINDS, ConditionType, Release, ReleaseChannel, Site, is_true
 from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS, Kube, documents
@@ -160,7 +160,7 @@ def wait_for_sites(kube: Kube, steps: Steps) -> None:
     """Until every site and the evaluator are Ready."""
 
     def ready() -> bool:
-        return sum(is_true(s.status.conditions, "Ready") for s in kube.list(Site)) == len(SITES) + 1
+        return sum(is_true(s.status.conditions, ConditionType.READY) for s in kube.list(Site)) == len(SITES) + 1
 
     kube.wait("all sites to be Ready", ready)
     steps.note(kube.run("kubectl", "get", "fsite", "-A").rstrip())

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from concordat.api import ConditionType, Reason
 from concordat_cli.demo.install import HOSTILE, HUB
 from concordat_cli.kube import Kube
 from concordat_cli.round_view import RoundView, own_quality, percent
@@ -33,7 +34,7 @@ def sites_table(v: RoundView) -> Table:
         out.add_row(
             r.site + (" (hostile)" if r.site == HOSTILE else ""),
             "–" if r.examples is None else str(r.examples),
-            {"True": "yes", "False": "no"}.get(r.steps["Consented"], "–"),
+            {"True": "yes", "False": "no"}.get(r.steps[ConditionType.CONSENTED], "–"),
             r.norm or "–",
             r.measurements.get("centreCosine", "–"),
             r.measurements.get("triggerGain", "–"),
@@ -79,7 +80,7 @@ def picture(path: Path, views: list[RoundView], rows: list[tuple[str, int]], cli
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     names = [r.site for r in last.sites]
     norms = [float(r.norm or 0) for r in last.sites]
-    colours = ["tab:green" if r.verdict == "Verified" else "tab:red" for r in last.sites]
+    colours = ["tab:green" if r.verdict == Reason.VERIFIED else "tab:red" for r in last.sites]
     bars = left.bar(names, norms, color=colours)
     left.bar_label(bars, [r.verdict for r in last.sites], fontsize=8)
     left.axhline(clip_norm, color="black", linestyle="--", linewidth=1, label=f"the contract's norm, {clip_norm:g}")
@@ -105,7 +106,7 @@ def hostile_sentence(v: RoundView, clip_norm: str) -> str:
     row = next((r for r in v.sites if r.site == HOSTILE), None)
     if row is None:
         return ""
-    if row.verdict == "Verified":
+    if row.verdict == Reason.VERIFIED:
         return f"{HOSTILE} (hostile) passed with norm {row.norm}; the trimmed mean bounds what it can do."
     return (
         f"{HOSTILE} (hostile) sent a sign-flipped update scaled by 20, norm {row.norm}; the contract allows "

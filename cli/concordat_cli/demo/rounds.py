@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from concordat.api import FederationRound
+from concordat.api import ConditionType, FederationRound
 from concordat_cli.demo.install import EXAMPLES, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube, documents
@@ -33,10 +33,10 @@ def next_number(kube: Kube) -> int:
 
 def settled(v: RoundView) -> bool:
     """Whether the round ended and every site that was offered its release has decided."""
-    if v.steps["Succeeded"] == "False":
+    if v.steps[ConditionType.SUCCEEDED] == "False":
         return True
     decided = [r for r in v.sites if r.decision and r.decision != "pending"]
-    return v.steps["Succeeded"] == "True" and len(decided) == len(SITES)
+    return v.steps[ConditionType.SUCCEEDED] == "True" and len(decided) == len(SITES)
 
 
 FOLLOW_SECONDS = 9000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from concordat.api import ConditionSet, Reason, Release, ReleaseChannel, Role, Site, is_true
+from concordat.api import ConditionSet, ConditionType, Reason, Release, ReleaseChannel, Role, Site, is_true
 from concordat.api.release import ReleaseChannelStatus
 from concordat.api.types import NameRef
 from concordat_operator.releases.plan import answer, rollout
@@ -41,9 +41,9 @@ def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequenc
     hub = channel.metadata.namespace
     target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
     subscribers = tuple(sorted((s for s in sites if follows(s, channel)), key=lambda s: s.metadata.name))
-    spaces = {s.metadata.namespace for s in subscribers}
+    namespaces = {s.metadata.namespace for s in subscribers}
     name = None if isinstance(target, Finding) else target.metadata.name
-    copies = tuple(r for r in releases if r.metadata.namespace in spaces and r.metadata.name == name)
+    copies = tuple(r for r in releases if r.metadata.namespace in namespaces and r.metadata.name == name)
     ahead = _use_later(target, releases)
     later = tuple(s for s in subscribers if s.metadata.namespace in ahead)
     return Observed(channel, target, subscribers, copies, later)
@@ -61,15 +61,15 @@ def follows(site: Site, channel: ReleaseChannel) -> bool:
 
 def reachable(site: Site) -> bool:
     """Whether the site's key is accepted, so that its answer can be believed."""
-    return is_true(site.status.conditions, "Accepted")
+    return is_true(site.status.conditions, ConditionType.ACCEPTED)
 
 
-def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
+def describe(observed: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
     """The channel's status; `now` holds its present conditions."""
-    target = seen.target
-    now.drop("Reconciling")
+    target = observed.target
+    now.drop(ConditionType.RECONCILING)
     if isinstance(target, Finding):
-        now.set("Ready", False, target.reason, target.message)
+        now.set(ConditionType.READY, False, target.reason, target.message)
         return ReleaseChannelStatus(
             observed_generation=generation,
             conditions=now.list(),
@@ -78,28 +78,33 @@ def describe(seen: Observed, now: ConditionSet, generation: int) -> ReleaseChann
             rollout=None,
             summary=None,
         )
-    in_use = sum(is_true(copy.status.conditions, "Champion") for copy in seen.copies)
-    done = rollout(seen.copies).model_copy(update={"adopted": in_use})
+    in_use = sum(is_true(copy.status.conditions, ConditionType.CHAMPION) for copy in observed.copies)
+    done = rollout(observed.copies).model_copy(update={"adopted": in_use})
     name = target.metadata.name
-    decided = {c.metadata.namespace for c in seen.copies if answer(c) is not None}
-    undecided = [s.metadata.name for s in seen.subscribers if s.metadata.namespace not in decided]
-    if seen.later:
-        now.set("Ready", False, Reason.CANNOT_ROLL_BACK, _why_not_back(target, seen.later))
+    decided = {c.metadata.namespace for c in observed.copies if answer(c) is not None}
+    undecided = [s.metadata.name for s in observed.subscribers if s.metadata.namespace not in decided]
+    if observed.later:
+        now.set(ConditionType.READY, False, Reason.CANNOT_ROLL_BACK, _why_not_back(target, observed.later))
     elif target.spec.sequence == 0:
-        now.set("Ready", True, Reason.GENESIS, f"{name} is the start of the federation; it is not offered to sites.")
+        now.set(
+            ConditionType.READY,
+            True,
+            Reason.GENESIS,
+            f"{name} is the start of the federation; it is not offered to sites.",
+        )
     elif undecided:
         message = f"{name}: waiting for {names(undecided)} to decide."
-        now.set("Ready", False, Reason.IN_PROGRESS, message)
-        now.set("Reconciling", True, Reason.IN_PROGRESS, message)
+        now.set(ConditionType.READY, False, Reason.IN_PROGRESS, message)
+        now.set(ConditionType.RECONCILING, True, Reason.IN_PROGRESS, message)
     else:
-        now.set("Ready", True, Reason.ROLLED_OUT, f"{name}: {in_use} use it, {done.rejected} rejected it.")
+        now.set(ConditionType.READY, True, Reason.ROLLED_OUT, f"{name}: {in_use} use it, {done.rejected} rejected it.")
     return ReleaseChannelStatus(
         observed_generation=generation,
         conditions=now.list(),
         release=NameRef(name=name),
         sequence=target.spec.sequence,
         rollout=done,
-        summary=f"{in_use} use it, {done.rejected} rejected, of {len(seen.subscribers)}",
+        summary=f"{in_use} use it, {done.rejected} rejected, of {len(observed.subscribers)}",
     )
 
 
@@ -112,7 +117,7 @@ def _use_later(target: Release | Finding, releases: Sequence[Release]) -> set[st
         for release in releases
         if release.spec.federation == target.spec.federation
         and release.spec.sequence > target.spec.sequence
-        and is_true(release.status.conditions, "Champion")
+        and is_true(release.status.conditions, ConditionType.CHAMPION)
     }
 
 
@@ -129,18 +134,18 @@ def _target(channel: ReleaseChannel, releases: Sequence[Release]) -> Release | F
     spec = channel.spec
     mine = [r for r in releases if r.spec.federation == spec.federation and r.metadata.deletion_timestamp is None]
     if spec.release is not None:
-        found = next((r for r in mine if r.metadata.name == spec.release), None)
-        if found is None:
+        pinned = next((r for r in mine if r.metadata.name == spec.release), None)
+        if pinned is None:
             return Finding(
                 Reason.NO_RELEASE,
                 f"spec.release: Release {spec.release!r} of federation {spec.federation!r} does not exist here.",
             )
-        if not is_true(found.status.conditions, "Approved"):
+        if not is_true(pinned.status.conditions, ConditionType.APPROVED):
             return Finding(
                 Reason.RELEASE_NOT_APPROVED, f"spec.release: Release {spec.release!r} is not approved; pin another."
             )
-        return found
-    approved = [r for r in mine if is_true(r.status.conditions, "Approved")]
+        return pinned
+    approved = [r for r in mine if is_true(r.status.conditions, ConditionType.APPROVED)]
     newest = max(approved, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
     return newest or Finding(
         Reason.NO_RELEASE,

@@ -15,7 +15,7 @@ from concordat_operator.releases.plan import copy_spec
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 30.0
+REQUEUE_SECONDS = 30.0
 
 
 class ChannelReconciler:
@@ -30,14 +30,14 @@ class ChannelReconciler:
         channel = hub.cache.get(ReleaseChannel, *key)
         if channel is None or key[0] != hub.settings.namespace or channel.metadata.deletion_timestamp is not None:
             return Result()
-        seen = self._observe(channel)
-        if isinstance(seen.target, Release):
-            for site in seen.lacking:
-                await self._offer(seen.target, site)
-            seen = self._observe(channel)
+        observed = self._observe(channel)
+        if isinstance(observed.target, Release):
+            for site in observed.lacking:
+                await self._offer(observed.target, site)
+            observed = self._observe(channel)
         now = ConditionSet(channel.status.conditions, channel.metadata.generation, hub.clock.now())
-        await write_status(hub.cluster, channel, describe(seen, now, channel.metadata.generation), FIELD_MANAGER)
-        return Result(LOOK_SECONDS if seen.lacking else None)
+        await write_status(hub.cluster, channel, describe(observed, now, channel.metadata.generation), FIELD_MANAGER)
+        return Result(REQUEUE_SECONDS if observed.lacking else None)
 
     def _observe(self, channel: ReleaseChannel) -> Observed:
         return observe(channel, self._hub.cache.list(Release), self._hub.cache.list(Site))

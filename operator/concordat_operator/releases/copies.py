@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.controller import JOB, Forbidden, Invalid, Result, write_status
 from concordat.jobs import JobError, evaluation_job, failure, outcome
@@ -39,8 +39,8 @@ class CopyReconciler:
         return Result()
 
     async def _launch(self, copy: Release) -> None:
-        hub, space = self._hub, copy.metadata.namespace
-        site = hub.cache.get(Site, space, space)
+        hub, namespace = self._hub, copy.metadata.namespace
+        site = hub.cache.get(Site, namespace, namespace)
         if site is None:
             return
         try:
@@ -74,24 +74,24 @@ class CopyReconciler:
             hub.clock.now(),
         )
         if measured is not None:
-            holds, found = measured
-            conditions.set("Validated", holds, found.reason, found.message)
+            holds, finding = measured
+            conditions.set(ConditionType.VALIDATED, holds, finding.reason, finding.message)
         reply = answer(copy)
         if reply is not None:
-            conditions.set("Ready", reply.is_true, Reason(reply.reason), reply.message)
+            conditions.set(ConditionType.READY, reply.is_true, Reason(reply.reason), reply.message)
         elif measured is not None and measured[0] is False:
-            conditions.set("Ready", False, measured[1].reason, measured[1].message)
+            conditions.set(ConditionType.READY, False, measured[1].reason, measured[1].message)
         else:
-            conditions.set("Ready", False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
+            conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
         status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())
         await write_status(hub.cluster, copy, status, FIELD_MANAGER, COPY_CONDITIONS)
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool | None, Finding]:
-        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
-        ended = outcome(job)
-        if ended is None:
-            message = f"The evaluation Job runs: kubectl logs job/{name} -n {space}."
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        job_outcome = outcome(job)
+        if job_outcome is None:
+            message = f"The evaluation Job runs: kubectl logs job/{name} -n {namespace}."
             return None, Finding(Reason.VALIDATING, message)
-        if ended.completed is not None:
+        if job_outcome.completed is not None:
             return True, Finding(Reason.VALIDATED, "The evaluation Job measured the release.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))

@@ -7,14 +7,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import Condition, Reason, Release, Role, Site, find, is_true
+from concordat.api import PENDING_REASONS, Condition, ConditionType, Reason, Release, Role, Site, find, is_true
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
 
-UNDECIDED = (Reason.EVALUATING, Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE)
-"""Reasons of Approved that a later pass replaces."""
+UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE}
+"""Reasons of Approved that a later pass replaces: the pending ones, and failures that people or time put right."""
 
-COPY_CONDITIONS = ("Validated", "Ready")
+COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
 """The conditions of a copy that the operator owns."""
 
 
@@ -59,7 +59,7 @@ def next_step(release: Release, copy: Release | None, evaluator: Site | None, no
 
 def decided(release: Release) -> bool:
     """Whether the hub has approved or rejected the release for good."""
-    approved = find(release.status.conditions, "Approved")
+    approved = find(release.status.conditions, ConditionType.APPROVED)
     return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in UNDECIDED))
 
 
@@ -68,8 +68,8 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
     conditions = copy.status.conditions
     if copy.metadata.deletion_timestamp is not None:
         return CopyStep.REST
-    validated = find(conditions, "Validated")
-    if is_true(conditions, "Staged") and job is None and validated is None and answer(copy) is None:
+    validated = find(conditions, ConditionType.VALIDATED)
+    if is_true(conditions, ConditionType.STAGED) and job is None and validated is None and answer(copy) is None:
         return CopyStep.LAUNCH
     return CopyStep.REPORT
 
@@ -77,10 +77,10 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
 def answer(copy: Release) -> Condition | None:
     """How the copy ended: the decision of the namespace's agent, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
-    for decision in ("Evaluated", "Adopted"):
-        if (found := find(conditions, decision)) is not None:
-            return found
-    staged, validated = find(conditions, "Staged"), find(conditions, "Validated")
+    for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
+        if (condition := find(conditions, decision)) is not None:
+            return condition
+    staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
     if staged is not None and staged.is_false:
         return staged
     return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
@@ -99,13 +99,13 @@ def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) 
 
 def rollout(copies: Sequence[Release]) -> Rollout:
     """What the sites decided; `copies` are the sites', not the evaluator's."""
-    answers = [found for copy in copies if (found := answer(copy)) is not None]
-    figures = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
-    falls = [figure.parent_ppm - figure.candidate_ppm for figure in figures]
+    answers = [condition for copy in copies if (condition := answer(copy)) is not None]
+    evaluations = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
+    regressions = [evaluation.parent_ppm - evaluation.candidate_ppm for evaluation in evaluations]
     return Rollout(
         offered=len(copies),
-        adopted=sum(found.type == "Adopted" and found.is_true for found in answers),
-        rejected=sum(found.is_false for found in answers),
-        worst_regression_ppm=max(falls, default=None),
-        mean_quality_ppm=sum(f.candidate_ppm for f in figures) // len(figures) if figures else None,
+        adopted=sum(condition.type == ConditionType.ADOPTED and condition.is_true for condition in answers),
+        rejected=sum(condition.is_false for condition in answers),
+        worst_regression_ppm=max(regressions, default=None),
+        mean_quality_ppm=sum(f.candidate_ppm for f in evaluations) // len(evaluations) if evaluations else None,
     )

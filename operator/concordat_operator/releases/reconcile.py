@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from concordat.api import ConditionSet, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
@@ -32,7 +32,7 @@ from concordat_operator.rounds.select import Finding, evaluator
 from concordat_operator.signing import publish_release
 from concordat_operator.text import until
 
-LOOK_SECONDS = 15.0
+REQUEUE_SECONDS = 15.0
 
 
 class ReleaseReconciler:
@@ -59,21 +59,21 @@ class ReleaseReconciler:
         judged = evaluators_copy(release, copies, sites)
         judge = evaluator(release.spec.federation, sites)
         step = next_step(release, judged, judge, now)
-        lineage, figures = release.status.lineage, release.status.evaluation
-        found: Finding | None = None
+        lineage, evaluation = release.status.lineage, release.status.evaluation
+        finding: Finding | None = None
         if step is Step.CHECK:
-            found = await self._check(release)
+            finding = await self._check(release)
         elif step is Step.ASK and judge is not None:
             await self._ask(release, judge)
-            found = Finding(Reason.EVALUATING, f"{judge.metadata.name} is judging the candidate.")
+            finding = Finding(Reason.EVALUATING, f"{judge.metadata.name} is judging the candidate.")
         elif step is Step.SIGN and judged is not None:
-            found, lineage, figures = await self._sign(release, judged, sites)
+            finding, lineage, evaluation = await self._sign(release, judged, sites)
         elif step is Step.EXPIRE:
-            found = _expired(release, judged)
+            finding = _expired(release, judged)
         elif not decided(release) and judged is None and judge is None:
-            found = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
-        await self._write(release, found, lineage, figures, [c for c in copies if c is not judged])
-        return Result(_look_again(release, found))
+            finding = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
+        await self._write(release, finding, lineage, evaluation, [c for c in copies if c is not judged])
+        return Result(_requeue_after(release, finding))
 
     async def _check(self, release: Release) -> Finding:
         """Whether the artifacts of the start of a federation are there."""
@@ -83,7 +83,7 @@ class ReleaseReconciler:
         except PERMANENT_REGISTRY_ERRORS as error:
             return Finding(
                 Reason.ARTIFACT_UNREADABLE,
-                f"{error}: push it; the registry is looked at again every {LOOK_SECONDS:.0f} s.",
+                f"{error}: push it; the registry is looked at again every {REQUEUE_SECONDS:.0f} s.",
             )
         return Finding(Reason.GENESIS, "The start of the federation, made by people; its artifacts are there.")
 
@@ -100,22 +100,22 @@ class ReleaseReconciler:
         self, release: Release, judged: Release, sites: list[Site]
     ) -> tuple[Finding, ArtifactRef | None, EvaluationStatus | None]:
         """Verify the evaluator's signed verdict, and if it passed sign the release that rests on it."""
-        hub, spec, said = self._hub, release.spec, judged.status.decision
+        hub, spec, decision = self._hub, release.spec, judged.status.decision
         name = judged.metadata.namespace
         key = next((s.status.accepted_key for s in sites if s.key == (name, name)), None)
         reply = answer(judged)
-        if said is None or reply is None or key is None or spec.lineage is None or spec.contract_digest is None:
+        if decision is None or reply is None or key is None or spec.lineage is None or spec.contract_digest is None:
             why = reply.message if reply is not None else "it signed nothing"
             return Finding(Reason.REJECTED, f"{name} gave no signed verdict: {why}"), None, None
         try:
-            verdict = await hub.registry.read(said.statement, STATEMENT_FILE)
+            verdict = await hub.registry.read(decision.statement, STATEMENT_FILE)
             open_bundle(verdict, [PublicKey.from_pem(key.public_key)])
             if not reply.is_true:
-                return Finding(Reason.REJECTED, reply.message), None, said.evaluation
+                return Finding(Reason.REJECTED, reply.message), None, decision.evaluation
             lineage = await self._publish(release, verdict, {name: PublicKey.from_pem(key.public_key)})
         except (StatementError, LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
             return Finding(Reason.REJECTED, f"{name}'s verdict cannot be relied on: {error}."), None, None
-        return Finding(Reason.APPROVED, reply.message), lineage, said.evaluation
+        return Finding(Reason.APPROVED, reply.message), lineage, decision.evaluation
 
     async def _publish(self, release: Release, verdict: bytes, judges: dict[str, PublicKey]) -> ArtifactRef:
         """Sign the release, and see with a site's eyes that the whole chain holds before anybody else looks."""
@@ -125,7 +125,7 @@ class ReleaseReconciler:
             raise LineageError("spec.lineage and spec.contractDigest must be set")
         candidate = await hub.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
         adapter = (await hub.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
-        found: Lineage = await asyncio.to_thread(
+        verified: Lineage = await asyncio.to_thread(
             verify_candidate, candidate, trust, adapter_sha256=adapter, contract_digest=spec.contract_digest
         )
         statement = ReleaseStatement(
@@ -134,7 +134,7 @@ class ReleaseReconciler:
             sequence=spec.sequence,
             supersedes=spec.parent.digest if spec.parent is not None else None,
             contract=spec.contract_digest,
-            provenance=found.aggregation_id,
+            provenance=verified.aggregation_id,
             evaluation=unverified(verdict).id,
         )
         lines, ref = await publish_release(hub.registry, hub.keys, statement, candidate, verdict)
@@ -151,30 +151,31 @@ class ReleaseReconciler:
     async def _write(
         self,
         release: Release,
-        found: Finding | None,
+        finding: Finding | None,
         lineage: ArtifactRef | None,
-        figures: EvaluationStatus | None,
+        evaluation: EvaluationStatus | None,
         copies: list[Release],
     ) -> None:
         hub = self._hub
         conditions = ConditionSet(release.status.conditions, release.metadata.generation, hub.clock.now())
-        if found is not None:
-            holds = {Reason.APPROVED: True, Reason.GENESIS: True, Reason.EVALUATING: None, Reason.NO_EVALUATOR: None}
-            conditions.set("Approved", holds.get(found.reason, False), found.reason, found.message)
+        if finding is not None:
+            meanings = {Reason.APPROVED: True, Reason.GENESIS: True, Reason.EVALUATING: None, Reason.NO_EVALUATOR: None}
+            holds = meanings.get(finding.reason, False)
+            conditions.set(ConditionType.APPROVED, holds, finding.reason, finding.message)
             if release.spec.sequence > 0:
-                conditions.set("Evaluated", holds.get(found.reason, False), found.reason, found.message)
-            good = conditions.is_true("Approved")
-            conditions.set("Ready", good, found.reason, found.message)
+                conditions.set(ConditionType.EVALUATED, holds, finding.reason, finding.message)
+            good = conditions.is_true(ConditionType.APPROVED)
+            conditions.set(ConditionType.READY, good, finding.reason, finding.message)
         status = ReleaseStatus(
             observed_generation=release.metadata.generation,
             conditions=conditions.list(),
             lineage=lineage,
-            evaluation=figures,
+            evaluation=evaluation,
             rollout=rollout(copies) if copies else None,
         )
         written = await write_status(hub.cluster, release, status, FIELD_MANAGER)
-        if written and found is not None and found.reason not in UNDECIDED:
-            metrics.RELEASES.labels(found.reason.value).inc()
+        if written and finding is not None and finding.reason not in UNDECIDED:
+            metrics.RELEASES.labels(finding.reason.value).inc()
 
 
 def _expired(release: Release, judged: Release | None) -> Finding:
@@ -183,7 +184,7 @@ def _expired(release: Release, judged: Release | None) -> Finding:
     return Finding(Reason.EVALUATION_DEADLINE_EXCEEDED, f"{who} by {deadline}.")
 
 
-def _look_again(release: Release, found: Finding | None) -> float | None:
-    if found is not None and found.reason is Reason.ARTIFACT_UNREADABLE:
-        return LOOK_SECONDS
-    return LOOK_SECONDS if not decided(release) and release.spec.deadline is not None else None
+def _requeue_after(release: Release, finding: Finding | None) -> float | None:
+    if finding is not None and finding.reason is Reason.ARTIFACT_UNREADABLE:
+        return REQUEUE_SECONDS
+    return REQUEUE_SECONDS if not decided(release) and release.spec.deadline is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import ConditionSet, Reason, Release, Update
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Update
 from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
@@ -22,7 +22,7 @@ from concordat_operator.signing import publish_judgement, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until
 
-CONDITIONS = ("Verified",)
+CONDITIONS = (ConditionType.VERIFIED,)
 _HISTORY = 20
 
 
@@ -32,56 +32,68 @@ class Aggregation:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def start(self, seen: Observed, signed: ContractStatus) -> None:
+    async def start(self, observed: Observed, signed: ContractStatus) -> None:
         """Push the request and create the Job. The Job fixes what was asked: a later submission is not in it."""
-        hub, contract = self._hub, _contract(seen)
+        hub, contract = self._hub, _contract(observed)
         request = AggregationRequest(
             contract=signed.artifact,
             contract_digest=signed.sha256,
             contract_key=hub.keys.contract.public.to_pem(),
             submissions=[
                 SubmittedUpdate(site=slot.site, artifact=sent.artifact, statement=sent.statement)
-                for slot in seen.slots
+                for slot in observed.slots
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
             previous=self._previous(contract),
             history={
                 slot.site: past
-                for slot in seen.slots
+                for slot in observed.slots
                 if slot.update is not None and (past := self._history(slot.update))
             },
         )
         files = {request.FILE: request.to_bytes()}
         ref = await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files)
         job = aggregation_job(
-            seen.round, contract, request=ref, image=hub.settings.operator_image, registry_url=hub.settings.registry_url
+            observed.round,
+            contract,
+            request=ref,
+            image=hub.settings.operator_image,
+            registry_url=hub.settings.registry_url,
         )
         await create_job(hub.cluster, job)
 
-    async def judge(self, seen: Observed, signed: ContractStatus) -> AggregateStatus | None:
+    async def judge(self, observed: Observed, signed: ContractStatus) -> AggregateStatus | None:
         """Confirm the report, sign it, show the verdicts. None: the Job has to run again, its result is gone.
 
         Raises Terminal if the report is not what was asked for, RegistryUnavailable.
         """
-        hub, contract, job = self._hub, _contract(seen), seen.job
-        ended = outcome(job)
-        if job is None or ended is None or ended.completed is None:
+        hub, contract, job = self._hub, _contract(observed), observed.job
+        job_outcome = outcome(job)
+        if job is None or job_outcome is None or job_outcome.completed is None:
             raise ValueError("the aggregator has not ended")
-        space, name = job["metadata"]["namespace"], job["metadata"]["name"]
-        found = result(await hub.cluster.list_pods(space, name))
-        if found is None:
+        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+        job_result = result(await hub.cluster.list_pods(namespace, name))
+        if job_result is None:
             # The pod went before its result was read. The same request gives the same result.
-            await hub.cluster.delete(JOB, space, name, job["metadata"]["uid"])
+            await hub.cluster.delete(JOB, namespace, name, job["metadata"]["uid"])
             return None
-        report = await confirm(hub.registry, found, request_of(job), signed.sha256)
+        report = await confirm(hub.registry, job_result, request_of(job), signed.sha256)
         judgement = await publish_judgement(
-            hub.registry, hub.keys, contract, signed, report, consents=_consents(seen, report), at=ended.completed
+            hub.registry,
+            hub.keys,
+            contract,
+            signed,
+            report,
+            consents=_consents(observed, report),
+            at=job_outcome.completed,
         )
-        await self._show(seen, report, judgement.verdicts)
+        await self._show(observed, report, judgement.verdicts)
         for site in report.quarantined:
-            await quarantine(hub.cluster, hub.settings.namespace, site, _why(seen, report, site, ended.completed))
+            await quarantine(
+                hub.cluster, hub.settings.namespace, site, _why(observed, report, site, job_outcome.completed)
+            )
         return AggregateStatus(
-            report=found.report,
+            report=job_result.report,
             adapter=report.adapter,
             lineage=judgement.lineage,
             reason=report.reason,
@@ -92,13 +104,13 @@ class Aggregation:
 
     def _previous(self, contract: Contract) -> ArtifactRef | None:
         """The adapter that the parent was made from."""
-        space, name = contract.round.namespace, contract.parent_release.name
-        release = self._hub.cache.get(Release, space, name)
+        namespace, name = contract.round.namespace, contract.parent_release.name
+        release = self._hub.cache.get(Release, namespace, name)
         return release.spec.parent if release is not None else None
 
     def _history(self, update: Update) -> list[str]:
         """The relative norms of the site's verified updates in earlier rounds of the federation, oldest first."""
-        spec, made = update.spec, update.metadata.creation_timestamp
+        spec, created = update.spec, update.metadata.creation_timestamp
         past = [
             (other.metadata.creation_timestamp, other.metadata.name, other.status.verdict.measurements["relativeNorm"])
             for other in self._hub.cache.list(Update, update.metadata.namespace)
@@ -106,14 +118,14 @@ class Aggregation:
             and other.status.verdict is not None
             and other.status.verdict.reason == Reason.VERIFIED
             and "relativeNorm" in other.status.verdict.measurements
-            and made is not None
+            and created is not None
             and other.metadata.creation_timestamp is not None
-            and other.metadata.creation_timestamp < made
+            and other.metadata.creation_timestamp < created
         ]
         return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
-    async def _show(self, seen: Observed, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
-        updates = {slot.site: slot.update for slot in seen.slots}
+    async def _show(self, observed: Observed, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
+        updates = {slot.site: slot.update for slot in observed.slots}
         for judged in report.verdicts:
             update = updates.get(judged.site)
             if update is None:
@@ -124,7 +136,7 @@ class Aggregation:
                 self._hub.clock.now(),
             )
             message = f"{judged.message[:1000]}."
-            conditions.set("Verified", judged.passed, Reason(judged.reason), message)
+            conditions.set(ConditionType.VERIFIED, judged.passed, Reason(judged.reason), message)
             verdict = Verdict(
                 reason=judged.reason,
                 norm=judged.norm,
@@ -141,20 +153,22 @@ class Aggregation:
                     metrics.QUARANTINES.inc()
 
 
-def _why(seen: Observed, report: AggregationReport, site: str, at: datetime) -> str:
+def _why(observed: Observed, report: AggregationReport, site: str, at: datetime) -> str:
     judged = next(judged for judged in report.verdicts if judged.site == site)
     alerts = ", ".join(judged.alerts)
-    return f"Quarantined at {until(at)} in round {seen.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
+    return (
+        f"Quarantined at {until(at)} in round {observed.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
+    )
 
 
-def _contract(seen: Observed) -> Contract:
-    if seen.contract is None:
+def _contract(observed: Observed) -> Contract:
+    if observed.contract is None:
         raise ValueError("aggregation needs a contract")
-    return seen.contract
+    return observed.contract
 
 
-def _consents(seen: Observed, report: AggregationReport) -> list[ArtifactRef]:
+def _consents(observed: Observed, report: AggregationReport) -> list[ArtifactRef]:
     """The consents of the sites whose updates were accepted."""
     accepted = {judged.site for judged in report.verdicts if judged.passed}
-    updates: list[Update] = [s.update for s in seen.slots if s.site in accepted and s.update is not None]
+    updates: list[Update] = [s.update for s in observed.slots if s.site in accepted and s.update is not None]
     return [update.status.consent.statement for update in updates if update.status.consent is not None]

@@ -22,11 +22,11 @@ def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
     """The Job's result; None if no pod that ended well is there any more. Raises Terminal if it cannot be read."""
     for pod in reversed(pods):
         for status in (pod.get("status") or {}).get("containerStatuses") or []:
-            ended = (status.get("state") or {}).get("terminated") or {}
-            if ended.get("exitCode") != 0:
+            terminated = (status.get("state") or {}).get("terminated") or {}
+            if terminated.get("exitCode") != 0:
                 continue
             try:
-                return AggregationResult.model_validate_json(ended.get("message") or "")
+                return AggregationResult.model_validate_json(terminated.get("message") or "")
             except ValidationError as error:
                 raise _unusable(f"its termination message is not valid: {error.errors()[0]['msg']}") from None
     return None
@@ -44,11 +44,11 @@ def request_of(job: Mapping[str, Any]) -> ArtifactRef:
 
 
 async def confirm(
-    registry: RegistryStore, found: AggregationResult, request: ArtifactRef, contract_digest: str
+    registry: RegistryStore, job_result: AggregationResult, request: ArtifactRef, contract_digest: str
 ) -> AggregationReport:
     """The report, if it answers exactly the request and names an adapter that is there. Raises Terminal otherwise."""
     try:
-        report = await _read(registry, found.report, AggregationReport)
+        report = await _read(registry, job_result.report, AggregationReport)
         asked = (await _read(registry, request, AggregationRequest)).submissions
         digests = await registry.file_digests(report.adapter) if report.adapter is not None else {}
     except (ArtifactNotFound, ArtifactTooLarge, DocumentError) as error:
@@ -60,7 +60,7 @@ async def confirm(
     _demand(all(v.statement_id for v in report.verdicts if v.passed), "an accepted update has no statement")
     judged = {v.site for v in report.verdicts}
     _demand(set(report.quarantined) <= judged - set(accepted), "it quarantines a site whose update it accepted")
-    _demand(report.adapter == found.adapter, "its report names another adapter than its result")
+    _demand(report.adapter == job_result.adapter, "its report names another adapter than its result")
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")
         _demand(digests.get(ADAPTER_FILE) == report.adapter_sha256, "its adapter is not the file it names")

@@ -14,7 +14,7 @@ from concordat_operator.rounds.plan import approved
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+REQUEUE_SECONDS = 1.0
 
 
 async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
@@ -27,16 +27,18 @@ async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
     for update in hub.cache.list(Update, labels=mine):
         left += await _delete(hub, Update, update.key, update.metadata.uid)
     releases = hub.cache.list(Release, labels=mine)
-    kept = {r.metadata.name for r in releases if r.metadata.namespace == round_.metadata.namespace and approved(r)}
+    approved_names = {
+        r.metadata.name for r in releases if r.metadata.namespace == round_.metadata.namespace and approved(r)
+    }
     for release in releases:
-        if release.metadata.name not in kept:
+        if release.metadata.name not in approved_names:
             left += await _delete(hub, Release, release.key, release.metadata.uid)
     for job in hub.cache.list(JOB, labels=mine):
-        if _owner(job) not in kept:
+        if _owner(job) not in approved_names:
             metadata = job["metadata"]
             left += await _delete(hub, JOB, (metadata["namespace"], metadata["name"]), metadata["uid"])
     if left:
-        return LOOK_SECONDS
+        return REQUEUE_SECONDS
     others = [name for name in round_.metadata.finalizers if name != FINALIZER]
     await hub.cluster.set_finalizers(FederationRound, *round_.key, others, round_.metadata.resource_version)
     log.info("round cleaned up", extra=fields(round=round_.metadata.name))

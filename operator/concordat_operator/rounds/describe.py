@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import ConditionSet, FederationRound, Reason, find
+from concordat.api import PENDING_REASONS, ConditionSet, ConditionType, FederationRound, Reason, find
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
@@ -15,198 +15,231 @@ from concordat_operator.rounds.slots import counts, next_deadline
 from concordat_operator.text import count, names, until
 
 CONDITIONS = (
-    "Ready",
-    "Succeeded",
-    "Suspended",
-    "Reconciling",
-    "Stalled",
-    "SitesSelected",
-    "ContractSigned",
-    "UpdatesCollected",
-    "Aggregated",
-    "PoisoningAlert",
-    "Evaluated",
-    "Released",
+    ConditionType.READY,
+    ConditionType.SUCCEEDED,
+    ConditionType.SUSPENDED,
+    ConditionType.RECONCILING,
+    ConditionType.STALLED,
+    ConditionType.SITES_SELECTED,
+    ConditionType.CONTRACT_SIGNED,
+    ConditionType.UPDATES_COLLECTED,
+    ConditionType.AGGREGATED,
+    ConditionType.POISONING_ALERT,
+    ConditionType.EVALUATED,
+    ConditionType.RELEASED,
 )
 _MOST_DROPPED = 20
+# Not PENDING_REASONS: something is wrong, but it heals without anybody's help, so the round is not stalled.
 _PASSING = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
-def describe(seen: Observed, contract: ContractStatus | None, now: datetime) -> FederationRoundStatus:
+def describe(observed: Observed, contract: ContractStatus | None, now: datetime) -> FederationRoundStatus:
     """The status of what is observed; `contract` names the signed contract."""
-    round_ = seen.round
+    round_ = observed.round
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
-    _selected(conditions, seen)
-    _signed(conditions, seen, contract)
-    _collected(conditions, seen, now)
-    _aggregated(conditions, seen)
-    _evaluated(conditions, seen)
-    phase = _summary(conditions, seen, now)
-    gone = [slot.out for slot in seen.slots if slot.out is not None]
+    _selected(conditions, observed)
+    _signed(conditions, observed, contract)
+    _collected(conditions, observed, now)
+    _aggregated(conditions, observed)
+    _evaluated(conditions, observed)
+    phase = _summary(conditions, observed, now)
+    gone = [slot.out for slot in observed.slots if slot.out is not None]
     return FederationRoundStatus(
         observed_generation=round_.metadata.generation,
         conditions=conditions.list(),
         phase=phase,
-        summary=_progress(seen),
+        summary=_progress(observed),
         contract=contract,
-        counts=counts(seen.slots) if seen.slots else None,
+        counts=counts(observed.slots) if observed.slots else None,
         dropped_sites=gone[:_MOST_DROPPED],
-        aggregate=seen.aggregate,
-        release=NameRef(name=seen.release.metadata.name) if seen.release is not None else None,
-        evaluation=seen.release.status.evaluation if seen.release is not None else None,
+        aggregate=observed.aggregate,
+        release=NameRef(name=observed.release.metadata.name) if observed.release is not None else None,
+        evaluation=observed.release.status.evaluation if observed.release is not None else None,
     )
 
 
 def stalled(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
     """The status as it was, but for what stands in the way: for when nothing else can be observed."""
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
-    conditions.drop("Reconciling")
-    for type_, holds in (("Stalled", True), ("Ready", False)):
+    conditions.drop(ConditionType.RECONCILING)
+    for type_, holds in ((ConditionType.STALLED, True), (ConditionType.READY, False)):
         conditions.set(type_, holds, why.reason, why.message)
     known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
     return FederationRoundStatus(**{**known, "conditions": conditions.list(), "phase": "Stalled"})
 
 
-def _selected(conditions: ConditionSet, seen: Observed) -> None:
-    if seen.contract is not None:
-        chosen = [site.name for site in seen.contract.sites]
+def _selected(conditions: ConditionSet, observed: Observed) -> None:
+    if observed.contract is not None:
+        chosen = [site.name for site in observed.contract.sites]
         conditions.set(
-            "SitesSelected", True, Reason.SELECTED, f"{count(len(chosen), 'site')} selected: {names(chosen)}."
+            ConditionType.SITES_SELECTED,
+            True,
+            Reason.SELECTED,
+            f"{count(len(chosen), 'site')} selected: {names(chosen)}.",
         )
-    elif isinstance(seen.selection, Finding):
-        conditions.set("SitesSelected", False, seen.selection.reason, seen.selection.message)
+    elif isinstance(observed.selection, Finding):
+        conditions.set(ConditionType.SITES_SELECTED, False, observed.selection.reason, observed.selection.message)
     else:
-        conditions.set("SitesSelected", None, Reason.WAITING, "The sites are chosen when the contract is made.")
+        conditions.set(
+            ConditionType.SITES_SELECTED, None, Reason.WAITING, "The sites are chosen when the contract is aggregate."
+        )
 
 
-def _signed(conditions: ConditionSet, seen: Observed, contract: ContractStatus | None) -> None:
+def _signed(conditions: ConditionSet, observed: Observed, contract: ContractStatus | None) -> None:
     if contract is not None:
         at = until(contract.contracted_time)
-        conditions.set("ContractSigned", True, Reason.SIGNED, f"Contract {contract.sha256} was signed at {at}.")
-    elif seen.problem is not None:
-        conditions.set("ContractSigned", False, seen.problem.reason, seen.problem.message)
+        conditions.set(
+            ConditionType.CONTRACT_SIGNED, True, Reason.SIGNED, f"Contract {contract.sha256} was signed at {at}."
+        )
+    elif observed.problem is not None:
+        conditions.set(ConditionType.CONTRACT_SIGNED, False, observed.problem.reason, observed.problem.message)
     else:
-        conditions.set("ContractSigned", None, Reason.WAITING, "The contract follows the selection of sites.")
+        conditions.set(
+            ConditionType.CONTRACT_SIGNED, None, Reason.WAITING, "The contract follows the selection of sites."
+        )
 
 
-def _collected(conditions: ConditionSet, seen: Observed, now: datetime) -> None:
-    if seen.contract is None:
-        conditions.set("UpdatesCollected", None, Reason.WAITING, "Sites are asked once the contract is signed.")
+def _collected(conditions: ConditionSet, observed: Observed, now: datetime) -> None:
+    if observed.contract is None:
+        conditions.set(
+            ConditionType.UPDATES_COLLECTED, None, Reason.WAITING, "Sites are asked once the contract is signed."
+        )
         return
-    ended = over(seen)
-    if not collected(seen):
-        conditions.set("UpdatesCollected", False, Reason.IN_PROGRESS, waiting(seen, seen.contract, now))
-    elif ended is not None and seen.job is None and seen.aggregate is None:
-        conditions.set("UpdatesCollected", False, ended.reason, ended.message)
+    conclusion = over(observed)
+    if not collected(observed):
+        conditions.set(
+            ConditionType.UPDATES_COLLECTED, False, Reason.IN_PROGRESS, waiting(observed, observed.contract, now)
+        )
+    elif conclusion is not None and observed.job is None and observed.aggregate is None:
+        conditions.set(ConditionType.UPDATES_COLLECTED, False, conclusion.reason, conclusion.message)
     else:
-        total, handed_in = len(seen.slots), sum(slot.has("Submitted") for slot in seen.slots)
-        conditions.set("UpdatesCollected", True, Reason.COLLECTED, f"{handed_in} of {total} sites submitted an update.")
+        total, handed_in = len(observed.slots), sum(slot.has(ConditionType.SUBMITTED) for slot in observed.slots)
+        conditions.set(
+            ConditionType.UPDATES_COLLECTED,
+            True,
+            Reason.COLLECTED,
+            f"{handed_in} of {total} sites submitted an update.",
+        )
 
 
-def waiting(seen: Observed, contract: Contract, now: datetime) -> str:
+def waiting(observed: Observed, contract: Contract, now: datetime) -> str:
     """Who is waited for, and until when."""
-    done = sum(slot.submitted for slot in seen.slots)
-    awaited = [slot.site for slot in seen.slots if slot.waited_for]
-    deadline = next_deadline(contract, seen.slots, now)
+    done = sum(slot.submitted for slot in observed.slots)
+    awaited = [slot.site for slot in observed.slots if slot.waited_for]
+    deadline = next_deadline(contract, observed.slots, now)
     limit = f" until {until(deadline)}" if deadline is not None else ""
-    gone = [slot.site for slot in seen.slots if slot.out is not None]
+    gone = [slot.site for slot in observed.slots if slot.out is not None]
     out = f"; out: {names(gone)}" if gone else ""
-    return f"{done} of {len(seen.slots)} updates submitted; waiting for {names(awaited)}{limit}{out}."
+    return f"{done} of {len(observed.slots)} updates submitted; waiting for {names(awaited)}{limit}{out}."
 
 
-def _aggregated(conditions: ConditionSet, seen: Observed) -> None:
-    made = seen.aggregate
-    if made is not None and made.quarantined:
-        alarm = f"Quarantined: {names(made.quarantined)}. See the Updates' verdicts, and on the Sites what ends it."
-        conditions.set("PoisoningAlert", True, Reason.POISONING_ALERT, alarm)
-    if made is not None and (waits := held(seen)) is not None:
-        conditions.set("Aggregated", False, Reason.HELD_FOR_APPROVAL, waits)
-    elif made is not None and made.adapter is not None and seen.contract is not None:
-        policy = seen.contract.aggregation
+def _aggregated(conditions: ConditionSet, observed: Observed) -> None:
+    aggregate = observed.aggregate
+    if aggregate is not None and aggregate.quarantined:
+        alarm = (
+            f"Quarantined: {names(aggregate.quarantined)}. See the Updates' verdicts, and on the Sites what ends it."
+        )
+        conditions.set(ConditionType.POISONING_ALERT, True, Reason.POISONING_ALERT, alarm)
+    if aggregate is not None and (waits := held(observed)) is not None:
+        conditions.set(ConditionType.AGGREGATED, False, Reason.HELD_FOR_APPROVAL, waits)
+    elif aggregate is not None and aggregate.adapter is not None and observed.contract is not None:
+        policy = observed.contract.aggregation
         before = "" if policy.pre_aggregation is PreAggregation.NONE else f"{policy.pre_aggregation.value} and "
-        rejected = [slot.site for slot in seen.slots if slot.rejected]
+        rejected = [slot.site for slot in observed.slots if slot.rejected]
         out = f"; rejected: {names(rejected)}" if rejected else ""
-        verified = f"{seen.verified} of {len(seen.slots)} updates verified"
-        left = max(policy.max_faulty_sites - made.rejected, 0)
+        verified = f"{observed.verified} of {len(observed.slots)} updates verified"
+        left = max(policy.max_faulty_sites - aggregate.rejected, 0)
         text = f"{verified} and combined by {before}{policy.rule.value} against {count(left, 'more fault')}{out}."
-        conditions.set("Aggregated", True, Reason.AGGREGATED, text)
-    elif made is not None:
-        conditions.set("Aggregated", False, Reason(made.reason), f"{made.message}.")
-    elif seen.job is not None and seen.problem is not None:
-        conditions.set("Aggregated", False, seen.problem.reason, seen.problem.message)
-    elif seen.job is not None:
-        conditions.set("Aggregated", False, Reason.IN_PROGRESS, "The aggregator Job judges and combines the updates.")
+        conditions.set(ConditionType.AGGREGATED, True, Reason.AGGREGATED, text)
+    elif aggregate is not None:
+        conditions.set(ConditionType.AGGREGATED, False, Reason(aggregate.reason), f"{aggregate.message}.")
+    elif observed.job is not None and observed.problem is not None:
+        conditions.set(ConditionType.AGGREGATED, False, observed.problem.reason, observed.problem.message)
+    elif observed.job is not None:
+        conditions.set(
+            ConditionType.AGGREGATED, False, Reason.IN_PROGRESS, "The aggregator Job judges and combines the updates."
+        )
     else:
-        conditions.set("Aggregated", None, Reason.WAITING, "Updates are aggregated once they are collected.")
+        conditions.set(
+            ConditionType.AGGREGATED, None, Reason.WAITING, "Updates are aggregated once they are collected."
+        )
 
 
-def _evaluated(conditions: ConditionSet, seen: Observed) -> None:
-    found = find(seen.release.status.conditions, "Approved") if seen.release is not None else None
-    if found is None:
-        conditions.set("Evaluated", None, Reason.WAITING, "The evaluator judges the candidate once there is one.")
-        conditions.set("Released", None, Reason.WAITING, "A candidate is released once the evaluator approved it.")
+def _evaluated(conditions: ConditionSet, observed: Observed) -> None:
+    approved = (
+        find(observed.release.status.conditions, ConditionType.APPROVED) if observed.release is not None else None
+    )
+    if approved is None:
+        conditions.set(
+            ConditionType.EVALUATED, None, Reason.WAITING, "The evaluator judges the candidate once there is one."
+        )
+        conditions.set(
+            ConditionType.RELEASED, None, Reason.WAITING, "A candidate is released once the evaluator approved it."
+        )
         return
-    judged = None if found.reason == Reason.EVALUATING else found.is_true
-    conditions.set("Evaluated", judged, Reason(found.reason), found.message)
-    if found.is_true and seen.release is not None:
-        conditions.set("Released", True, Reason.RELEASED, f"{seen.release.metadata.name} is released.")
+    judged = None if approved.reason in PENDING_REASONS else approved.is_true
+    conditions.set(ConditionType.EVALUATED, judged, Reason(approved.reason), approved.message)
+    if approved.is_true and observed.release is not None:
+        conditions.set(ConditionType.RELEASED, True, Reason.RELEASED, f"{observed.release.metadata.name} is released.")
     elif judged is False:
-        conditions.set("Released", False, Reason.NOT_APPROVED, "The candidate is not released.")
+        conditions.set(ConditionType.RELEASED, False, Reason.NOT_APPROVED, "The candidate is not released.")
 
 
-def _summary(conditions: ConditionSet, seen: Observed, now: datetime) -> str:
+def _summary(conditions: ConditionSet, observed: Observed, now: datetime) -> str:
     """Ready and its kin; returns the phase, for printing."""
-    for passing in ("Suspended", "Reconciling", "Stalled"):
+    for passing in (ConditionType.SUSPENDED, ConditionType.RECONCILING, ConditionType.STALLED):
         conditions.drop(passing)
-    ended = over(seen)
-    if ended is not None:
-        good = ended.reason is Reason.RELEASED
-        conditions.set("Succeeded", good, ended.reason, ended.message)
-        conditions.set("Ready", good, ended.reason, ended.message)
+    conclusion = over(observed)
+    if conclusion is not None:
+        good = conclusion.reason is Reason.RELEASED
+        conditions.set(ConditionType.SUCCEEDED, good, conclusion.reason, conclusion.message)
+        conditions.set(ConditionType.READY, good, conclusion.reason, conclusion.message)
         if not good:
-            conditions.set("Stalled", True, ended.reason, ended.message)
+            conditions.set(ConditionType.STALLED, True, conclusion.reason, conclusion.message)
         return "Succeeded" if good else "Failed"
-    hindrance = seen.problem or (seen.selection if isinstance(seen.selection, Finding) else None)
-    phase, message = _doing(seen, now)
-    conditions.set("Succeeded", None, Reason.IN_PROGRESS, message)
-    if seen.round.spec.suspend:
+    hindrance = observed.problem or (observed.selection if isinstance(observed.selection, Finding) else None)
+    phase, message = _doing(observed, now)
+    conditions.set(ConditionType.SUCCEEDED, None, Reason.IN_PROGRESS, message)
+    if observed.round.spec.suspend:
         paused = f"spec.suspend is true; nothing new is started. {message}"
-        conditions.set("Suspended", True, Reason.SUSPENDED, paused)
-        conditions.set("Ready", False, Reason.SUSPENDED, paused)
+        conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, paused)
+        conditions.set(ConditionType.READY, False, Reason.SUSPENDED, paused)
         return "Suspended"
-    if (waits := held(seen)) is not None:
-        conditions.set("Stalled", True, Reason.HELD_FOR_APPROVAL, waits)
-        conditions.set("Ready", False, Reason.HELD_FOR_APPROVAL, waits)
+    if (waits := held(observed)) is not None:
+        conditions.set(ConditionType.STALLED, True, Reason.HELD_FOR_APPROVAL, waits)
+        conditions.set(ConditionType.READY, False, Reason.HELD_FOR_APPROVAL, waits)
         return "Held"
     if hindrance is not None and hindrance.reason not in _PASSING:
-        conditions.set("Stalled", True, hindrance.reason, hindrance.message)
-        conditions.set("Ready", False, hindrance.reason, hindrance.message)
+        conditions.set(ConditionType.STALLED, True, hindrance.reason, hindrance.message)
+        conditions.set(ConditionType.READY, False, hindrance.reason, hindrance.message)
         return "Stalled"
     if hindrance is not None:
         message = hindrance.message
-    conditions.set("Reconciling", True, Reason.IN_PROGRESS, message)
-    conditions.set("Ready", False, hindrance.reason if hindrance is not None else Reason.IN_PROGRESS, message)
+    conditions.set(ConditionType.RECONCILING, True, Reason.IN_PROGRESS, message)
+    conditions.set(
+        ConditionType.READY, False, hindrance.reason if hindrance is not None else Reason.IN_PROGRESS, message
+    )
     return phase
 
 
-def _doing(seen: Observed, now: datetime) -> tuple[str, str]:
+def _doing(observed: Observed, now: datetime) -> tuple[str, str]:
     """What is going on: one word, and one sentence."""
-    if seen.contract is None:
-        chosen = isinstance(seen.selection, Selection)
+    if observed.contract is None:
+        chosen = isinstance(observed.selection, Selection)
         return "Selecting", "The contract is being signed." if chosen else "Sites are being selected."
-    if not collected(seen):
-        return "Training", waiting(seen, seen.contract, now)
-    if seen.aggregate is None:
+    if not collected(observed):
+        return "Training", waiting(observed, observed.contract, now)
+    if observed.aggregate is None:
         return "Aggregating", "The updates are being verified and aggregated."
-    if (waits := held(seen)) is not None:
+    if (waits := held(observed)) is not None:
         return "Held", waits
-    name = seen.release.metadata.name if seen.release is not None else "the candidate"
+    name = observed.release.metadata.name if observed.release is not None else "the candidate"
     return "Evaluating", f"The evaluator is judging {name}."
 
 
-def _progress(seen: Observed) -> str | None:
-    if not seen.slots:
+def _progress(observed: Observed) -> str | None:
+    if not observed.slots:
         return None
-    if seen.aggregate is not None:
-        return f"{seen.verified}/{len(seen.slots)} verified"
-    return f"{sum(slot.has('Submitted') for slot in seen.slots)}/{len(seen.slots)} submitted"
+    if observed.aggregate is not None:
+        return f"{observed.verified}/{len(observed.slots)} verified"
+    return f"{sum(slot.has(ConditionType.SUBMITTED) for slot in observed.slots)}/{len(observed.slots)} submitted"

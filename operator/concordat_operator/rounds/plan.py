@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import FederationRound, Reason, Release, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_false, is_true
 from concordat.api.round_status import AggregateStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
@@ -21,7 +21,7 @@ from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import Slot, next_deadline
 from concordat_operator.text import count, names
 
-LOOK_AGAIN_SECONDS = 30.0
+REQUEUE_SECONDS = 30.0
 NO_CHAMPION_TOUCHED = "No champion was touched."
 
 
@@ -60,7 +60,7 @@ class Observed:
     job: Mapping[str, Any] | None = None
     """The aggregator Job."""
     aggregate: AggregateStatus | None = None
-    """What the aggregator made, once the operator has confirmed and signed it."""
+    """The result of the aggregator, once the operator has confirmed and signed it."""
     release: Release | None = None
     """The candidate Release."""
     problem: Finding | None = None
@@ -69,136 +69,138 @@ class Observed:
     @property
     def verified(self) -> int:
         """How many updates passed verification."""
-        return sum(slot.has("Verified") for slot in self.slots)
+        return sum(slot.has(ConditionType.VERIFIED) for slot in self.slots)
 
 
-def next_step(seen: Observed) -> Step:
+def next_step(observed: Observed) -> Step:
     """The step that is due."""
-    round_, metadata = seen.round, seen.round.metadata
+    round_, metadata = observed.round, observed.round.metadata
     if metadata.deletion_timestamp is not None:
         return Step.CLEAN_UP if FINALIZER in metadata.finalizers else Step.REST
-    if over(seen) is not None or round_.spec.suspend:
+    if over(observed) is not None or round_.spec.suspend:
         return Step.REST
     if FINALIZER not in metadata.finalizers:
         return Step.FINALIZE
-    if seen.contract is None:
-        return Step.CONTRACT if isinstance(seen.selection, Selection) else Step.REST
-    if seen.aggregate is None:
-        return _collect(seen)
-    return Step.PROPOSE if seen.release is None and held(seen) is None else Step.REST
+    if observed.contract is None:
+        return Step.CONTRACT if isinstance(observed.selection, Selection) else Step.REST
+    if observed.aggregate is None:
+        return _collect(observed)
+    return Step.PROPOSE if observed.release is None and held(observed) is None else Step.REST
 
 
-def held(seen: Observed) -> str | None:
+def held(observed: Observed) -> str | None:
     """Why the candidate is not proposed until somebody approves it; None: it is."""
-    made = seen.aggregate
-    if made is None or made.reason != Reason.HELD_FOR_APPROVAL or made.adapter is None:
+    aggregate = observed.aggregate
+    if aggregate is None or aggregate.reason != Reason.HELD_FOR_APPROVAL or aggregate.adapter is None:
         return None
-    if seen.round.spec.approve_held or seen.release is not None:
+    if observed.round.spec.approve_held or observed.release is not None:
         return None
-    return f"{made.message} Set spec.approveHeld to true to propose the candidate all the same."
+    return f"{aggregate.message} Set spec.approveHeld to true to propose the candidate all the same."
 
 
 def ended(round_: FederationRound) -> bool:
     """Whether the round has ended and its status says all there is to say; then nothing is observed any more."""
     conditions, metadata = round_.status.conditions, round_.metadata
-    settled = is_true(conditions, "Succeeded") or is_false(conditions, "Succeeded")
+    settled = is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)
     current = round_.status.observed_generation == metadata.generation
     return settled and current and metadata.deletion_timestamp is None
 
 
-def over(seen: Observed) -> Finding | None:
+def over(observed: Observed) -> Finding | None:
     """Why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
-    succeeded = find(seen.round.status.conditions, "Succeeded")
+    succeeded = find(observed.round.status.conditions, ConditionType.SUCCEEDED)
     if succeeded is not None and (succeeded.is_true or succeeded.is_false):
         return Finding(Reason(succeeded.reason), succeeded.message)
-    if seen.contract is None:
+    if observed.contract is None:
         return None
-    if seen.problem is not None and seen.problem.reason is Reason.AGGREGATION_FAILED:
-        return Finding(Reason.AGGREGATION_FAILED, f"{seen.problem.message} {NO_CHAMPION_TOUCHED}")
-    if seen.aggregate is None:
-        return _uncollectable(seen, seen.contract)
-    if seen.aggregate.adapter is None:
-        return _unaggregated(seen, seen.aggregate)
-    return _judged(seen.release) if seen.release is not None else None
+    if observed.problem is not None and observed.problem.reason is Reason.AGGREGATION_FAILED:
+        return Finding(Reason.AGGREGATION_FAILED, f"{observed.problem.message} {NO_CHAMPION_TOUCHED}")
+    if observed.aggregate is None:
+        return _uncollectable(observed, observed.contract)
+    if observed.aggregate.adapter is None:
+        return _unaggregated(observed, observed.aggregate)
+    return _judged(observed.release) if observed.release is not None else None
 
 
-def wake(seen: Observed, now: datetime) -> float | None:
+def wake(observed: Observed, now: datetime) -> float | None:
     """Seconds until the round has to be looked at again though nothing happens; None: never."""
-    if seen.round.metadata.deletion_timestamp is not None or over(seen) is not None:
+    if observed.round.metadata.deletion_timestamp is not None or over(observed) is not None:
         return None
-    if seen.problem is not None or isinstance(seen.selection, Finding):
-        return LOOK_AGAIN_SECONDS
-    if seen.contract is None or seen.aggregate is not None:
+    if observed.problem is not None or isinstance(observed.selection, Finding):
+        return REQUEUE_SECONDS
+    if observed.contract is None or observed.aggregate is not None:
         return None
-    if any(slot.update is None and slot.out is None for slot in seen.slots):
-        return LOOK_AGAIN_SECONDS
-    deadline = next_deadline(seen.contract, seen.slots, now)
+    if any(slot.update is None and slot.out is None for slot in observed.slots):
+        return REQUEUE_SECONDS
+    deadline = next_deadline(observed.contract, observed.slots, now)
     return None if deadline is None else (deadline - now).total_seconds()
 
 
-def collected(seen: Observed) -> bool:
+def collected(observed: Observed) -> bool:
     """Whether nobody is waited for any more."""
-    return seen.contract is not None and (seen.job is not None or not any(slot.waited_for for slot in seen.slots))
+    return observed.contract is not None and (
+        observed.job is not None or not any(slot.waited_for for slot in observed.slots)
+    )
 
 
-def _collect(seen: Observed) -> Step:
-    if seen.job is not None:
-        ended = outcome(seen.job)
+def _collect(observed: Observed) -> Step:
+    if observed.job is not None:
+        ended = outcome(observed.job)
         return Step.JUDGE if ended is not None and ended.completed is not None else Step.REST
-    if any(slot.update is None and slot.out is None for slot in seen.slots):
+    if any(slot.update is None and slot.out is None for slot in observed.slots):
         return Step.REQUEST
-    return Step.AGGREGATE if collected(seen) else Step.REST
+    return Step.AGGREGATE if collected(observed) else Step.REST
 
 
-def _uncollectable(seen: Observed, contract: Contract) -> Finding | None:
+def _uncollectable(observed: Observed, contract: Contract) -> Finding | None:
     """Whether the aggregator failed, or the quorum cannot be met any more."""
-    if seen.job is not None:
-        ended = outcome(seen.job)
+    if observed.job is not None:
+        ended = outcome(observed.job)
         if ended is None or ended.completed is not None:
             return None
-        where = f"job/{seen.job['metadata']['name']} -n {seen.job['metadata']['namespace']}"
+        where = f"job/{observed.job['metadata']['name']} -n {observed.job['metadata']['namespace']}"
         return Finding(
             Reason.AGGREGATION_FAILED,
             f"The aggregator Job failed ({ended.message}): see kubectl logs {where}. {NO_CHAMPION_TOUCHED}",
         )
-    left = [slot.site for slot in seen.slots if slot.out is None]
+    left = [slot.site for slot in observed.slots if slot.out is None]
     if len(left) >= contract.quorum:
         return None
     who = f" ({names(left)})" if left else ""
     return Finding(
         Reason.QUORUM_NOT_REACHED,
-        f"{len(left)} of {count(len(seen.slots), 'site')} left{who}, quorum is {contract.quorum}: {_losses(seen)}. "
-        f"{NO_CHAMPION_TOUCHED}",
+        f"{len(left)} of {count(len(observed.slots), 'site')} left{who}, quorum is {contract.quorum}: "
+        f"{_losses(observed)}. {NO_CHAMPION_TOUCHED}",
     )
 
 
-def _unaggregated(seen: Observed, made: AggregateStatus) -> Finding:
-    """Why the aggregator made no candidate."""
-    losses = _losses(seen)
+def _unaggregated(observed: Observed, aggregate: AggregateStatus) -> Finding:
+    """Return why the aggregator made no candidate."""
+    losses = _losses(observed)
     return Finding(
-        Reason(made.reason), f"{made.message}{f': {losses}' if losses else ''}. {NO_CHAMPION_TOUCHED}"[:1024]
+        Reason(aggregate.reason), f"{aggregate.message}{f': {losses}' if losses else ''}. {NO_CHAMPION_TOUCHED}"[:1024]
     )
 
 
 def _judged(release: Release) -> Finding | None:
-    approved = find(release.status.conditions, "Approved")
+    approved = find(release.status.conditions, ConditionType.APPROVED)
     if approved is None:
         return None
     if approved.is_true:
         return Finding(Reason.RELEASED, f"Release {release.metadata.name} is approved. {approved.message}")
-    if approved.is_false and approved.reason != Reason.EVALUATING:
+    if approved.is_false and not approved.is_pending:
         known = (Reason.EVALUATION_DEADLINE_EXCEEDED, Reason.NO_EVALUATOR)
         reason = Reason(approved.reason) if approved.reason in known else Reason.NOT_APPROVED
         return Finding(reason, f"{approved.message} {NO_CHAMPION_TOUCHED}")
     return None
 
 
-def _losses(seen: Observed) -> str:
-    gone = [slot.out for slot in seen.slots if slot.out is not None]
+def _losses(observed: Observed) -> str:
+    gone = [slot.out for slot in observed.slots if slot.out is not None]
     more = f" and {len(gone) - 20} more" if len(gone) > 20 else ""
     return ", ".join(f"{out.site} ({out.step}: {out.reason})" for out in gone[:20]) + more
 
 
 def approved(release: Release) -> bool:
     """Whether a release was approved, or is the start of a federation."""
-    return is_true(release.status.conditions, "Approved")
+    return is_true(release.status.conditions, ConditionType.APPROVED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
+from concordat.api import ConditionType, FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
 from concordat.api.rules import shortage
 from concordat_operator.text import count, names
 
@@ -55,11 +55,11 @@ def select(
             "could not be judged. Install one with the concordat-site chart.",
         )
     fit = [site for site in sites if eligible(round_, site)]
-    held_out = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
-    found = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
-    if isinstance(found, Finding) and held_out:
-        return Finding(found.reason, f"{found.message} Quarantined: {names(held_out)}.")
-    return found
+    quarantined_sites = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
+    selection = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
+    if isinstance(selection, Finding) and quarantined_sites:
+        return Finding(selection.reason, f"{selection.message} Quarantined: {names(quarantined_sites)}.")
+    return selection
 
 
 def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Site]) -> Selection | Finding:
@@ -107,8 +107,8 @@ def present(site: Site) -> bool:
     return (
         site.metadata.deletion_timestamp is None
         and site.status.accepted_key is not None
-        and is_true(conditions, "Accepted")
-        and is_true(conditions, "Ready")
+        and is_true(conditions, ConditionType.ACCEPTED)
+        and is_true(conditions, ConditionType.READY)
     )
 
 
@@ -144,7 +144,7 @@ def _parent(
             f"{where}: Release {name!r} belongs to federation {release.spec.federation!r}, "
             f"the round to {spec.federation!r}.",
         )
-    approved = find(release.status.conditions, "Approved")
+    approved = find(release.status.conditions, ConditionType.APPROVED)
     if approved is None or not approved.is_true:
         why = approved.message if approved is not None else "it has not been looked at yet."
         unreadable = approved is not None and approved.reason == Reason.ARTIFACT_UNREADABLE

@@ -6,15 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api import Reason, Update, find, is_true
+from concordat.api import ConditionType, Reason, Update, find, is_true
 from concordat.api.round_status import Counts, DroppedOut
 from concordat.protocol.contract import Contract
 from concordat_operator.text import until
 
-STEPS = ("Consented", "AttestationValid", "Staged", "Trained", "Submitted", "Verified")
+STEPS = (
+    ConditionType.CONSENTED,
+    ConditionType.ATTESTATION_VALID,
+    ConditionType.STAGED,
+    ConditionType.TRAINED,
+    ConditionType.SUBMITTED,
+    ConditionType.VERIFIED,
+)
 """What a site passes through; False in one of them puts it out, unless the step is still going on."""
-
-_PENDING = frozenset({Reason.TRAINING, Reason.WAITING, Reason.IN_PROGRESS})
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,19 @@ class Slot:
     @property
     def submitted(self) -> bool:
         """Whether the site handed in an update that nothing speaks against yet."""
-        return self.out is None and self.has("Submitted")
+        return self.out is None and self.has(ConditionType.SUBMITTED)
 
     @property
     def waited_for(self) -> bool:
         """Whether something may still come of the site."""
-        return self.out is None and not self.has("Submitted")
+        return self.out is None and not self.has(ConditionType.SUBMITTED)
 
     @property
     def rejected(self) -> bool:
         """Whether the hub judged the update and rejected it."""
-        return self.out is not None and self.out.step == "Verified"
+        return self.out is not None and self.out.step == ConditionType.VERIFIED
 
-    def has(self, condition: str) -> bool:
+    def has(self, condition: ConditionType) -> bool:
         """Whether that step is done."""
         return self.update is not None and is_true(self.update.status.conditions, condition)
 
@@ -55,18 +60,18 @@ def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> t
 
 def counts(all_slots: Iterable[Slot]) -> Counts:
     """How far the sites are."""
-    found = tuple(all_slots)
+    known = tuple(all_slots)
 
-    def having(condition: str) -> int:
-        return sum(slot.has(condition) for slot in found)
+    def having(condition: ConditionType) -> int:
+        return sum(slot.has(condition) for slot in known)
 
     return Counts(
-        selected=len(found),
-        consented=having("Consented"),
-        trained=having("Trained"),
-        submitted=having("Submitted"),
-        verified=having("Verified"),
-        out=sum(slot.out is not None for slot in found),
+        selected=len(known),
+        consented=having(ConditionType.CONSENTED),
+        trained=having(ConditionType.TRAINED),
+        submitted=having(ConditionType.SUBMITTED),
+        verified=having(ConditionType.VERIFIED),
+        out=sum(slot.out is not None for slot in known),
     )
 
 
@@ -74,7 +79,7 @@ def next_deadline(contract: Contract, all_slots: Iterable[Slot], now: datetime) 
     """When waiting ends for somebody; None when nobody is waited for."""
     waiting = [slot for slot in all_slots if slot.waited_for]
     deadlines = [contract.submission_deadline] if waiting else []
-    if any(not slot.has("Consented") for slot in waiting):
+    if any(not slot.has(ConditionType.CONSENTED) for slot in waiting):
         deadlines.append(contract.consent_deadline)
     return min((deadline for deadline in deadlines if deadline > now), default=None)
 
@@ -83,15 +88,18 @@ def _out(site: str, update: Update | None, contract: Contract, now: datetime) ->
     conditions = update.status.conditions if update is not None else []
     failed = [c for step in STEPS if (c := find(conditions, step)) is not None and c.is_false]
     for condition in failed:
-        if condition.reason not in _PENDING:
+        if not condition.is_pending:
             return DroppedOut(site=site, step=condition.type, reason=condition.reason, message=condition.message)
-    if is_true(conditions, "Submitted"):
+    if is_true(conditions, ConditionType.SUBMITTED):
         return None
-    for step, deadline in (("Consented", contract.consent_deadline), ("Submitted", contract.submission_deadline)):
+    for step, deadline in (
+        (ConditionType.CONSENTED, contract.consent_deadline),
+        (ConditionType.SUBMITTED, contract.submission_deadline),
+    ):
         if not is_true(conditions, step) and now >= deadline:
             return DroppedOut(
                 site=site,
-                step=step,
+                step=step.value,
                 reason=Reason.DEADLINE_EXCEEDED,
                 message=f"No answer by {until(deadline)}; the site's {step} condition was awaited.",
             )

@@ -4,41 +4,45 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from concordat.api import ConditionSet, Reason, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Site
 from concordat.api.site import AcceptedKey, SiteStatus
 from concordat.protocol.locations import AGENT_LEASE
 from concordat.statements import PublicKey, StatementError
 from concordat_operator.rounds.select import Finding
 from concordat_operator.text import until
 
-SILENCE = timedelta(seconds=90)
+HEARTBEAT_TIMEOUT = timedelta(seconds=90)
 """How long an agent may be silent."""
-LOOK_SECONDS = 20.0
-CONDITIONS = ("Accepted", "Ready", "Quarantined")
+REQUEUE_SECONDS = 20.0
+CONDITIONS = (ConditionType.ACCEPTED, ConditionType.READY, ConditionType.QUARANTINED)
 """The conditions of a Site; all are the operator's."""
 
 
-def status(site: Site, heard: datetime | None, held_out: str | None, now: datetime) -> SiteStatus:
+def status(site: Site, heard: datetime | None, quarantined: str | None, now: datetime) -> SiteStatus:
     """The operator's part of the status.
 
-    `heard` is when the agent last renewed its Lease, `held_out` why the site is quarantined and what ends it.
+    `heard` is when the agent last renewed its Lease, `quarantined` why the site is quarantined and what ends it.
     """
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
     key = accept(site)
     if isinstance(key, Finding):
-        conditions.set("Accepted", False, key.reason, key.message)
+        conditions.set(ConditionType.ACCEPTED, False, key.reason, key.message)
     else:
-        conditions.set("Accepted", True, Reason.ACCEPTED, f"The hub accepts statements signed by {key.thumbprint}.")
+        conditions.set(
+            ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"The hub accepts statements signed by {key.thumbprint}."
+        )
     gone = silent(heard, now)
     if isinstance(key, Finding):
-        conditions.set("Ready", False, key.reason, key.message)
+        conditions.set(ConditionType.READY, False, key.reason, key.message)
     elif gone is not None:
-        conditions.set("Ready", False, gone.reason, gone.message)
+        conditions.set(ConditionType.READY, False, gone.reason, gone.message)
     else:
-        conditions.set("Ready", True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh.")
-    conditions.drop("Quarantined")
-    if held_out is not None:
-        conditions.set("Quarantined", True, Reason.POISONING_ALERT, held_out)
+        conditions.set(
+            ConditionType.READY, True, Reason.HEARTBEAT, "The agent's key is accepted and its heartbeat is fresh."
+        )
+    conditions.drop(ConditionType.QUARANTINED)
+    if quarantined is not None:
+        conditions.set(ConditionType.QUARANTINED, True, Reason.POISONING_ALERT, quarantined)
     pinned = site.status.accepted_key if isinstance(key, Finding) else key
     return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
 
@@ -75,10 +79,10 @@ def silent(heard: datetime | None, now: datetime) -> Finding | None:
     """Whether the agent has not been heard from for too long."""
     if heard is None:
         return Finding(Reason.HEARTBEAT_LOST, f"The agent has not renewed its Lease {AGENT_LEASE} yet.")
-    if now - heard > SILENCE:
+    if now - heard > HEARTBEAT_TIMEOUT:
         return Finding(
             Reason.HEARTBEAT_LOST,
-            f"The agent was last heard from at {until(heard)}, more than {SILENCE.total_seconds():.0f} seconds ago: "
-            "see whether its pod runs.",
+            f"The agent was last heard from at {until(heard)}, "
+            f"more than {HEARTBEAT_TIMEOUT.total_seconds():.0f} seconds ago: see whether its pod runs.",
         )
     return None

@@ -1,6 +1,6 @@
 """Which sites are not asked: a ConfigMap of the hub, so that no site can take itself out, and any hub admin can.
 
-One key a site, with a sentence why. Removing the key ends the quarantine.
+One key per site, with a sentence why. Removing the key ends the quarantine.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ QUARANTINE_NAME = "concordat-quarantine"
 async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
     """Site to the reason it is not asked."""
     try:
-        found = await cluster.get(CONFIGMAP, namespace, QUARANTINE_NAME)
+        configmap = await cluster.get(CONFIGMAP, namespace, QUARANTINE_NAME)
     except NotFound:
         return {}
-    return dict(found.get("data") or {})
+    return dict(configmap.get("data") or {})
 
 
 async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> None:

@@ -26,10 +26,10 @@ class SiteReconciler:
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            status = plan.status(site, await self._heard(key[0]), await self._held_out(site), hub.clock.now())
+            status = plan.status(site, await self._heard(key[0]), await self._quarantined(site), hub.clock.now())
             await write_status(hub.cluster, site, status, FIELD_MANAGER, plan.CONDITIONS)
         await self.publish_trust()
-        return Result() if site is None else Result(requeue_after=plan.LOOK_SECONDS)
+        return Result() if site is None else Result(requeue_after=plan.REQUEUE_SECONDS)
 
     async def publish_trust(self) -> None:
         """Publish the hub's keys and those of the accepted evaluators, when they changed."""
@@ -45,12 +45,12 @@ class SiteReconciler:
             await hub.cluster.apply(wanted, FIELD_MANAGER)
             self._published = text
 
-    async def _held_out(self, site: Site) -> str | None:
-        space, name = self._hub.settings.namespace, site.metadata.name
-        why = (await quarantined(self._hub.cluster, space)).get(name)
+    async def _quarantined(self, site: Site) -> str | None:
+        namespace, name = self._hub.settings.namespace, site.metadata.name
+        why = (await quarantined(self._hub.cluster, namespace)).get(name)
         if why is None:
             return None
-        return f"{why} The site is not asked until a hub admin runs: {remedy(space, name)}"[:1024]
+        return f"{why} The site is not asked until a hub admin runs: {remedy(namespace, name)}"[:1024]
 
     async def _heard(self, namespace: str) -> datetime | None:
         """When the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""

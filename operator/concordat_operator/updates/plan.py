@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import FederationRound, Reason, Update, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Update, find, is_false, is_true
 from concordat.jobs import outcome
 
-CONDITIONS = ("AttestationValid", "Trained")
+CONDITIONS = (ConditionType.ATTESTATION_VALID, ConditionType.TRAINED)
 """The conditions this part of the operator owns."""
 
 
@@ -34,23 +34,23 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     conditions = update.status.conditions
     if update.metadata.deletion_timestamp is not None or round_ is None:
         return Step.REST
-    if not is_true(conditions, "Consented"):
+    if not is_true(conditions, ConditionType.CONSENTED):
         return Step.REST
-    if find(conditions, "AttestationValid") is None:
+    if find(conditions, ConditionType.ATTESTATION_VALID) is None:
         return Step.ATTEST
-    trained = find(conditions, "Trained")
-    if trained is not None and (trained.is_true or trained.reason != Reason.TRAINING):
+    trained = find(conditions, ConditionType.TRAINED)
+    if trained is not None and not trained.is_pending:
         return Step.REST
-    ended = outcome(job)
-    if trained is not None and ended is None and _over(round_):
+    job_outcome = outcome(job)
+    if trained is not None and job_outcome is None and _over(round_):
         return Step.STOP
     if job is not None:
-        return Step.REPORT if ended is not None or trained is None else Step.REST
-    ready = is_true(conditions, "Staged") and is_true(conditions, "AttestationValid")
+        return Step.REPORT if job_outcome is not None or trained is None else Step.REST
+    ready = is_true(conditions, ConditionType.STAGED) and is_true(conditions, ConditionType.ATTESTATION_VALID)
     held = round_.spec.suspend or _over(round_) or round_.metadata.deletion_timestamp is not None
     return Step.LAUNCH if ready and not held and now < update.spec.submission_deadline else Step.REST
 
 
 def _over(round_: FederationRound) -> bool:
     conditions = round_.status.conditions
-    return is_true(conditions, "Succeeded") or is_false(conditions, "Succeeded")
+    return is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from concordat.api import ConditionSet, FederationRound, Reason, Site, Update
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update
 from concordat.api.update import UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Forbidden, Invalid, Key, Result, write_status
@@ -44,17 +44,19 @@ class UpdateReconciler:
         if step is Step.ATTEST:
             proved = await self._attest(update, await hub.contract(update.spec.contract))
             metrics.ATTESTATIONS.labels(proved.reason.value).inc()
-            await self._write(update, "AttestationValid", proved.reason is Reason.KEY_POSSESSION_PROVED, proved)
+            await self._write(
+                update, ConditionType.ATTESTATION_VALID, proved.reason is Reason.KEY_POSSESSION_PROVED, proved
+            )
         elif step is Step.LAUNCH:
             await self._launch(update, await hub.contract(update.spec.contract))
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
-            stopped = "The round ended without this site while its training Job still ran; the Job was stopped."
-            await self._write(update, "Trained", False, Finding(Reason.STOPPED, stopped))
+            stopped = "The round job_outcome without this site while its training Job still ran; the Job was stopped."
+            await self._write(update, ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
         elif step is Step.REPORT and job is not None:
-            done, found = await self._progress(job)
-            await self._write(update, "Trained", done, found)
+            done, finding = await self._progress(job)
+            await self._write(update, ConditionType.TRAINED, done, finding)
         return Result()
 
     async def _attest(self, update: Update, contract: Contract) -> Finding:
@@ -77,26 +79,26 @@ class UpdateReconciler:
             await create_job(hub.cluster, training_job(contract, update, site))
         except (JobError, Forbidden, Invalid) as error:
             why = Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
-            await self._write(update, "Trained", False, why)
+            await self._write(update, ConditionType.TRAINED, False, why)
         else:
             metrics.JOBS.labels("train").inc()
 
     async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
-        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
-        ended = outcome(job)
-        if ended is None:
-            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {space}.")
-        if ended.completed is not None:
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        job_outcome = outcome(job)
+        if job_outcome is None:
+            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {namespace}.")
+        if job_outcome.completed is not None:
             return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(space, name)))
+        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))
 
-    async def _write(self, update: Update, condition: str, holds: bool, found: Finding) -> None:
+    async def _write(self, update: Update, condition: ConditionType, holds: bool, finding: Finding) -> None:
         conditions = ConditionSet(
             (c for c in update.status.conditions if c.type in CONDITIONS),
             update.metadata.generation,
             self._hub.clock.now(),
         )
-        conditions.set(condition, holds, found.reason, found.message)
+        conditions.set(condition, holds, finding.reason, finding.message)
         status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
         await write_status(self._hub.cluster, update, status, FIELD_MANAGER, CONDITIONS)
 
@@ -107,12 +109,12 @@ def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:
     if site is None:
         return _unproved(f"the contract does not name {spec.site}")
     try:
-        said = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
+        summary = read_summary(open_bundle(consent, [PublicKey.from_pem(site.public_key)]))
     except StatementError as error:
         return _unproved(str(error))
-    if not said.passed or said.subject != spec.contract_digest:
+    if not summary.passed or summary.subject != spec.contract_digest:
         return _unproved("the signed statement is no consent to this contract")
-    if said.site != spec.site or said.verifier != agent_id(spec.site):
+    if summary.site != spec.site or summary.verifier != agent_id(spec.site):
         return _unproved("the signed statement names another site")
     return Finding(
         Reason.KEY_POSSESSION_PROVED,

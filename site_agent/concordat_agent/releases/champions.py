@@ -56,7 +56,7 @@ class Champions:
         """The release in use, by federation."""
         return {name: line.current for name, line in self._record.federations.items()}
 
-    def rival(self, federation: str, release: str) -> Champion | None:
+    def incumbent(self, federation: str, release: str) -> Champion | None:
         """What that release is compared with: the champion, or the one before it if that release is the champion.
 
         So a decision repeated after a crash has the outcome it had.

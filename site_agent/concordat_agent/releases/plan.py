@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from concordat.api import Release, Role, find, is_true
+from concordat.api import ConditionType, Release, Role, find, is_true
 from concordat.api.site import Champion
 from concordat.jobs import Outcome
 
-CONDITIONS = ("Staged", "Evaluated", "Adopted", "Champion")
+CONDITIONS = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED, ConditionType.CHAMPION)
 """The conditions the agent owns."""
 
 
@@ -22,14 +22,14 @@ class Step(StrEnum):
     JUDGE = "judge"
     """Decide from what the Job measured, and sign the decision."""
     REPORT_FAILURE = "report-failure"
-    """The Job failed: there are no figures to decide from."""
+    """The Job failed: there are no metrics to decide from."""
     MARK = "mark"
     """Decided before; show whether it is the champion now."""
 
 
-def answer_condition(role: Role) -> str:
+def answer_condition(role: Role) -> ConditionType:
     """The condition in which the agent's decision is shown."""
-    return "Evaluated" if role is Role.EVALUATOR else "Adopted"
+    return ConditionType.EVALUATED if role is Role.EVALUATOR else ConditionType.ADOPTED
 
 
 def next_step(release: Release, role: Role, job: Outcome | None, champion: Champion | None) -> Step:
@@ -38,11 +38,11 @@ def next_step(release: Release, role: Role, job: Outcome | None, champion: Champ
     if release.metadata.deletion_timestamp is not None:
         return Step.REST
     if find(conditions, answer_condition(role)) is not None:
-        shown = is_true(conditions, "Champion")
+        shown = is_true(conditions, ConditionType.CHAMPION)
         return Step.REST if shown is is_champion(release, champion) else Step.MARK
-    if find(conditions, "Staged") is None:
+    if find(conditions, ConditionType.STAGED) is None:
         return Step.STAGE
-    if not is_true(conditions, "Staged") or job is None:
+    if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST
     return Step.REPORT_FAILURE if job.completed is None else Step.JUDGE
 

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Release, Role, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Role, Site
 from concordat.api.release import Decision, ReleaseStatus
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
@@ -23,11 +23,12 @@ from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
 from concordat.statements.names import ADOPTED, EVALUATED
-from concordat_agent import policy
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
-from concordat_agent.policy import Answer
+from concordat_agent.policy import Answer, image_objection
+from concordat_agent.releases.adoption import Comparison, decide_adoption
 from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, is_champion, next_step
+from concordat_agent.releases.verdict import verdict
 from concordat_agent.signer import Verified
 from concordat_agent.workspace import ResultError
 
@@ -36,9 +37,9 @@ _DEFAULT_CONFIDENCE_PPM = 950_000
 
 @dataclass(frozen=True)
 class Answered:
-    """How a step ended: the condition it sets, and what goes beside it."""
+    """The end of a step: the condition it sets, and what goes beside it."""
 
-    condition: str
+    condition: ConditionType
     answer: Answer
     decision: Decision | None = None
 
@@ -57,18 +58,18 @@ class ReleaseReconciler:
         if release is None or site is None:
             return Result()
         job = agent.cache.get(JOB, *key)
-        ended = outcome(job)
+        job_outcome = outcome(job)
         role = site.spec.role
-        step = next_step(release, role, ended, agent.champions.current(release.spec.federation))
+        step = next_step(release, role, job_outcome, agent.champions.current(release.spec.federation))
         if step is Step.REST:
             return Result()
         answered: Answered | None = None
         if step is Step.STAGE:
-            answered = Answered("Staged", await self._stage(release, site))
-        elif step is Step.JUDGE and ended is not None:
-            answered = await self._judge(release, site, job or {}, ended)
-        elif step is Step.REPORT_FAILURE and ended is not None:
-            message = f"The evaluation Job failed ({ended.message}); see condition Validated."
+            answered = Answered(ConditionType.STAGED, await self._stage(release, site))
+        elif step is Step.JUDGE and job_outcome is not None:
+            answered = await self._judge(release, site, job or {}, job_outcome)
+        elif step is Step.REPORT_FAILURE and job_outcome is not None:
+            message = f"The evaluation Job failed ({job_outcome.message}); see condition Validated."
             answered = Answered(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
         await self._write(release, role, answered)
         return Result()
@@ -103,44 +104,44 @@ class ReleaseReconciler:
 
     async def _stage(self, release: Release, site: Site) -> Answer:
         agent, spec, name = self._agent, release.spec, release.metadata.name
-        space, registry, role = agent.workspace, agent.registry, site.spec.role
+        workspace, registry, role = agent.workspace, agent.registry, site.spec.role
         if site.federation(spec.federation) is None:
             return Answer.no(
                 Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
             )
-        if refused := policy.image(agent.policy, str(spec.image)):
+        if refused := image_objection(agent.policy, str(spec.image)):
             return Answer.no(Reason.POLICY_REJECTED, f"{refused}.")
-        rival = agent.champions.rival(spec.federation, name) if role is Role.TRAINER else None
+        incumbent = agent.champions.incumbent(spec.federation, name) if role is Role.TRAINER else None
         try:
             verified = await self._verify(release, role)
-            if rival is not None and spec.sequence <= rival.sequence:
+            if incumbent is not None and spec.sequence <= incumbent.sequence:
                 raise LineageError(
-                    f"sequence {spec.sequence} is not higher than {rival.sequence}, which this site adopted as "
-                    f"{rival.release}; a way back is a new release with a higher sequence"
+                    f"sequence {spec.sequence} is not higher than {incumbent.sequence}, which this site adopted as "
+                    f"{incumbent.release}; a way back is a new release with a higher sequence"
                 )
             parent = verified.contract.parent
             compared: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
-            if rival is not None and rival.artifact != parent:
-                compared["champion"] = rival.artifact
-            space.prepare(name)
-            await registry.pull(spec.base, space.base(spec.base.digest))
+            if incumbent is not None and incumbent.artifact != parent:
+                compared["champion"] = incumbent.artifact
+            workspace.prepare(name)
+            await registry.pull(spec.base, workspace.base(spec.base.digest))
             for model, ref in compared.items():
-                await registry.pull(ref, space.inputs(name) / model)
+                await registry.pull(ref, workspace.inputs(name) / model)
         except LineageError as error:
             return Answer.no(Reason.LINEAGE_INVALID, f"{error}.")
         except PERMANENT_REGISTRY_ERRORS as error:
             return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
-        in_use = rival.release if rival is not None else None
-        space.write_note(name, {"champion": in_use, "models": list(compared)})
-        space.write_input(name, task.FILE, task.to_bytes())
+        in_use = incumbent.release if incumbent is not None else None
+        workspace.write_note(name, {"champion": in_use, "models": list(compared)})
+        workspace.write_input(name, task.FILE, task.to_bytes())
         return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
 
-    async def _judge(self, release: Release, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
+    async def _judge(self, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome) -> Answered:
         agent, spec, role = self._agent, release.spec, site.spec.role
         condition = answer_condition(role)
-        if ended.completed is None:
-            raise ValueError("a Job that failed has no figures to judge")
+        if job_outcome.completed is None:
+            raise ValueError("a Job that failed has no metrics to judge")
         try:
             verified = await self._verify(release, role)
             expected = evaluation_job(release, site, runtime_class=verified.contract.runtime_class_name)
@@ -155,25 +156,25 @@ class ReleaseReconciler:
         except (ResultError, DocumentError) as error:
             message = f"The Job left no usable result: {error}."
             return Answered(condition, Answer.no(Reason.VALIDATION_FAILED, message))
-        figures = _figures(measured)
+        metrics = _metrics(measured)
         _show(spec.federation, measured)
         if role is Role.EVALUATOR:
-            answer = policy.verdict(
-                parent_ppm=figures.parent_ppm,
-                candidate_ppm=figures.candidate_ppm,
-                high_ppm=figures.candidate_high_ppm,
+            answer = verdict(
+                parent_ppm=metrics.parent_ppm,
+                candidate_ppm=metrics.candidate_ppm,
+                high_ppm=metrics.candidate_high_ppm,
                 min_improvement_ppm=verified.contract.evaluation.min_improvement_ppm,
-                examples=figures.examples,
+                examples=metrics.examples,
             )
             decision = await agent.signer.answer(
-                release, verified, answer, figures=figures, level=EVALUATED, at=ended.completed
+                release, verified, answer, metrics=metrics, level=EVALUATED, at=job_outcome.completed
             )
             return Answered(condition, answer, decision)
         answer = self._decide(release, measured)
         decision = await agent.signer.answer(
-            release, verified, answer, figures=figures, level=ADOPTED, at=ended.completed
+            release, verified, answer, metrics=metrics, level=ADOPTED, at=job_outcome.completed
         )
-        if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, figures)):
+        if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, metrics)):
             # Another release was adopted while this one was signed: judge again, against that one.
             raise Conflict(f"release {release.metadata.name} was overtaken by a newer one")
         return Answered(condition, answer, decision)
@@ -182,29 +183,30 @@ class ReleaseReconciler:
         """The site's decision, compared with what it uses now."""
         agent, spec = self._agent, release.spec
         candidate_ppm = measured.models.candidate.ppm
-        rival = agent.champions.rival(spec.federation, release.metadata.name)
-        if rival is None:
+        incumbent = agent.champions.incumbent(spec.federation, release.metadata.name)
+        if incumbent is None:
             in_use, in_use_ppm = "the parent", measured.models.parent.ppm
-        elif spec.sequence <= rival.sequence:
+        elif spec.sequence <= incumbent.sequence:
             return Answer.no(
                 Reason.SUPERSEDED,
-                f"Sequence {spec.sequence} is not higher than {rival.sequence}, adopted meanwhile as {rival.release}.",
+                f"Sequence {spec.sequence} is not higher than {incumbent.sequence}, "
+                f"adopted meanwhile as {incumbent.release}.",
             )
         else:
-            in_use, in_use_ppm = f"{rival.release}, in use now", self._quality(release, rival, measured)
-        return policy.adoption(agent.policy, quality_ppm=candidate_ppm, in_use_ppm=in_use_ppm, in_use=in_use)
+            in_use, in_use_ppm = f"{incumbent.release}, in use now", self._quality(release, incumbent, measured)
+        return decide_adoption(agent.policy.adoption, Comparison(candidate_ppm, in_use_ppm, in_use))
 
-    def _quality(self, release: Release, rival: Champion, measured: EvaluationEvidence) -> int:
+    def _quality(self, release: Release, incumbent: Champion, measured: EvaluationEvidence) -> int:
         """Quality of what is in use: measured beside the candidate, or, if adopted since then, at its adoption."""
-        if self._agent.workspace.note(release.metadata.name).get("champion") != rival.release:
-            return rival.quality_ppm
+        if self._agent.workspace.note(release.metadata.name).get("champion") != incumbent.release:
+            return incumbent.quality_ppm
         return (measured.models.champion or measured.models.parent).ppm
 
     def _left(self, job: str) -> EvaluationEvidence:
-        space = self._agent.workspace
-        files = space.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
+        workspace = self._agent.workspace
+        files = workspace.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
         measured = EvaluationEvidence.from_bytes(files[EvaluationEvidence.FILE])
-        for model in space.note(job).get("models", []):
+        for model in workspace.note(job).get("models", []):
             if getattr(measured.models, model) is None:
                 raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
@@ -220,16 +222,16 @@ class ReleaseReconciler:
             answer = answered.answer
             conditions.set(answered.condition, answer.passed, answer.reason, answer.message)
         champion = agent.champions.current(release.spec.federation)
-        if role is Role.TRAINER and conditions.is_true("Adopted"):
+        if role is Role.TRAINER and conditions.is_true(ConditionType.ADOPTED):
             if is_champion(release, champion):
-                conditions.set("Champion", True, Reason.ADOPTED, "This site uses this release.")
+                conditions.set(ConditionType.CHAMPION, True, Reason.ADOPTED, "This site uses this release.")
             else:
                 in_use = champion.release if champion is not None else "the base package"
-                conditions.set("Champion", False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
+                conditions.set(ConditionType.CHAMPION, False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
         decision = answered.decision if answered is not None else None
         status = ReleaseStatus(conditions=conditions.list(), decision=decision or release.status.decision)
         written = await write_status(agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
-        if written and answered is not None and answered.condition != "Staged":
+        if written and answered is not None and answered.condition != ConditionType.STAGED:
             DECISIONS.labels(answered.answer.reason.value).inc()
 
 
@@ -244,27 +246,27 @@ def _statement_id(lineage: Lineage, role: Role) -> str:
 def _compare(release: Release, contract: Contract) -> None:
     """Refuse a copy that says something else than the contract of its lineage."""
     spec = release.spec
-    for field, said, signed in (
+    for field, shown, signed in (
         ("federation", spec.federation, contract.federation),
         ("base", spec.base.digest, contract.base.digest),
         ("parent", spec.parent.digest if spec.parent else None, contract.parent.digest),
         ("roundRef.uid", spec.round_ref.uid if spec.round_ref else None, contract.round.uid),
         ("image", spec.image, contract.image),
     ):
-        if said != signed:
-            raise LineageError(f"spec.{field} is {said}, the round's contract says {signed}")
+        if shown != signed:
+            raise LineageError(f"spec.{field} is {shown}, the round's contract says {signed}")
 
 
-def _champion(release: Release, figures: EvaluationStatus) -> Champion:
+def _champion(release: Release, metrics: EvaluationStatus) -> Champion:
     return Champion(
         release=release.metadata.name,
         sequence=release.spec.sequence,
         artifact=release.spec.adapter,
-        quality_ppm=figures.candidate_ppm,
+        quality_ppm=metrics.candidate_ppm,
     )
 
 
-def _figures(measured: EvaluationEvidence) -> EvaluationStatus:
+def _metrics(measured: EvaluationEvidence) -> EvaluationStatus:
     candidate = measured.models.candidate
     return EvaluationStatus(
         examples=measured.examples,

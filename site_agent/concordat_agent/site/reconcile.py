@@ -34,13 +34,15 @@ class SiteReconciler:
         if site is None or site.metadata.name != agent.site:
             return Result()
         await agent.cluster.apply(lease(agent.site, agent.clock), FIELD_MANAGER)
-        said = AgentStatus(
+        agent_status = AgentStatus(
             public_key=agent.signer.public_key.to_pem(),
             policy_digest=agent.policy.digest,
             version=concordat_agent.VERSION,
         )
         champions = agent.champions.in_use()
-        await write_status(agent.cluster, site, plan.status(site, said, champions), FIELD_MANAGER, owned_conditions=())
+        await write_status(
+            agent.cluster, site, plan.status(site, agent_status, champions), FIELD_MANAGER, owned_conditions=()
+        )
         for federation, champion in champions.items():
             CHAMPION_SEQUENCE.labels(federation).set(champion.sequence)
         await self._tidy(key[0])

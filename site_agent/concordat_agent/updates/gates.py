@@ -26,7 +26,7 @@ def _no_regression(contract: Contract, policy: SitePolicy, training: TrainingEvi
     most = min(contract.gates.max_regression_ppm, policy.gates.max_regression_ppm)
     regression = training.parent_ppm - training.candidate_ppm
     if regression > most:
-        return f"{_quality(training)}: the fall of {regression} ppm exceeds gates.maxRegressionPpm {most}"
+        return f"{_quality(training)}: the regression of {regression} ppm exceeds gates.maxRegressionPpm {most}"
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from concordat.api import Update, find, is_true
+from concordat.api import ConditionType, Update, find, is_true
 from concordat.jobs import Outcome
 
-CONDITIONS = ("Consented", "Staged", "Submitted")
+CONDITIONS = (ConditionType.CONSENTED, ConditionType.STAGED, ConditionType.SUBMITTED)
 """The conditions the agent owns."""
 
 
@@ -32,15 +32,15 @@ class Step(StrEnum):
 def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
     """The step due, given how the Job of that name ended (None: it has not)."""
     conditions = update.status.conditions
-    if update.metadata.deletion_timestamp is not None or find(conditions, "Submitted") is not None:
+    if update.metadata.deletion_timestamp is not None or find(conditions, ConditionType.SUBMITTED) is not None:
         return Step.REST
-    if find(conditions, "Consented") is None:
+    if find(conditions, ConditionType.CONSENTED) is None:
         return Step.CONSENT
-    if not is_true(conditions, "Consented"):
+    if not is_true(conditions, ConditionType.CONSENTED):
         return Step.REST
-    if find(conditions, "Staged") is None:
+    if find(conditions, ConditionType.STAGED) is None:
         return Step.STAGE if now < update.spec.submission_deadline else Step.REST
-    if not is_true(conditions, "Staged") or job is None:
+    if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST
     if job.completed is None:
         return Step.REPORT_FAILURE

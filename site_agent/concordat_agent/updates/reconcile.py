@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, Reason, Site, Update
+from concordat.api import ConditionSet, ConditionType, Reason, Site, Update
 from concordat.api.update import Consent, Submission, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Key, Result, write_status
@@ -19,11 +19,11 @@ from concordat.protocol.locations import PARENT_FOLDER
 from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
-from concordat_agent import policy
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
 from concordat_agent.signer import ConsentMissing
 from concordat_agent.updates import gates
+from concordat_agent.updates.consent import consent
 from concordat_agent.updates.contract import ContractRefused, verify
 from concordat_agent.updates.plan import CONDITIONS, Step, next_step
 from concordat_agent.workspace import ResultError
@@ -35,9 +35,9 @@ _HEADER_SLACK = 1 << 20
 
 @dataclass(frozen=True)
 class Answered:
-    """How a step ended: the condition it sets, and what goes beside it."""
+    """The end of a step: the condition it sets, and what goes beside it."""
 
-    condition: str
+    condition: ConditionType
     passed: bool
     reason: Reason
     message: str
@@ -59,30 +59,32 @@ class UpdateReconciler:
         if update is None or site is None:
             return Result()
         job = agent.cache.get(JOB, *key)
-        ended = outcome(job)
-        step = next_step(update, ended, agent.clock.now())
+        job_outcome = outcome(job)
+        step = next_step(update, job_outcome, agent.clock.now())
         if step is Step.REST:
             return Result()
-        answered = await self._do(step, update, site, job or {}, ended)
+        answered = await self._do(step, update, site, job or {}, job_outcome)
         await self._write(update, answered)
         return Result()
 
-    async def _do(self, step: Step, update: Update, site: Site, job: dict[str, Any], ended: Outcome | None) -> Answered:
+    async def _do(
+        self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
+    ) -> Answered:
         if step is Step.CONSENT:
             return await self._consent(update, site)
         if step is Step.STAGE:
             return await self._stage(update)
-        if step is Step.SUBMIT and ended is not None:
-            return await self._submit(update, site, job, ended)
+        if step is Step.SUBMIT and job_outcome is not None:
+            return await self._submit(update, site, job, job_outcome)
         if step is Step.REPORT_LATE:
             return _not_submitted(
                 Reason.DEADLINE_EXCEEDED,
-                f"Training ended after the round's submission deadline {update.spec.submission_deadline.isoformat()}; "
-                "nothing was sent.",
+                "Training ended after the round's submission deadline "
+                f"{update.spec.submission_deadline.isoformat()}; nothing was sent.",
             )
         return _not_submitted(
             Reason.NO_CANDIDATE,
-            f"The training Job failed ({ended.message if ended else 'gone'}); see condition Trained.",
+            f"The training Job failed ({job_outcome.message if job_outcome else 'gone'}); see condition Trained.",
         )
 
     async def _contract(self, update: Update) -> SignedContract:
@@ -108,33 +110,37 @@ class UpdateReconciler:
             contract = (await self._contract(update)).contract
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
-            return Answered("Consented", False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return Answered(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         if agent.clock.now() >= contract.consent_deadline:
             deadline = contract.consent_deadline.isoformat()
-            return Answered("Consented", False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed.")
-        answer = policy.consent(agent.policy, contract, site)
-        consent = await agent.signer.consent(update, answer)
-        return Answered("Consented", answer.passed, answer.reason, answer.message, consent=consent)
+            return Answered(
+                ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
+            )
+        answer = consent(agent.policy, contract, site)
+        signed = await agent.signer.consent(update, answer)
+        return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
 
     async def _stage(self, update: Update) -> Answered:
-        space, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
+        workspace, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
         try:
             signed = await self._contract(update)
             contract = signed.contract
-            space.prepare(name)
-            await registry.pull(contract.base, space.base(contract.base.digest))
-            await registry.pull(contract.parent, space.inputs(name) / PARENT_FOLDER)
+            workspace.prepare(name)
+            await registry.pull(contract.base, workspace.base(contract.base.digest))
+            await registry.pull(contract.parent, workspace.inputs(name) / PARENT_FOLDER)
         except ContractRefused as refused:
-            return Answered("Staged", False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return Answered(ConditionType.STAGED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         except PERMANENT_REGISTRY_ERRORS as error:
-            return Answered("Staged", False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        space.write_input(name, Contract.FILE, signed.document)
-        space.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
-        return Answered("Staged", True, Reason.STAGED, "Base package, parent and contract are verified and staged.")
+            return Answered(ConditionType.STAGED, False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
+        workspace.write_input(name, Contract.FILE, signed.document)
+        workspace.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
+        return Answered(
+            ConditionType.STAGED, True, Reason.STAGED, "Base package, parent and contract are verified and staged."
+        )
 
-    async def _submit(self, update: Update, site: Site, job: dict[str, Any], ended: Outcome) -> Answered:
+    async def _submit(self, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome) -> Answered:
         agent = self._agent
-        if ended.completed is None:
+        if job_outcome.completed is None:
             raise ValueError("a Job that failed has nothing to submit")
         try:
             contract = (await self._contract(update)).contract
@@ -158,7 +164,7 @@ class UpdateReconciler:
                 parent=gates.adapter(parent, config),
                 training=training,
                 consent_id=consent_id,
-                finished=ended.completed,
+                finished=job_outcome.completed,
             )
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; nothing was sent.")
@@ -174,7 +180,7 @@ class UpdateReconciler:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
         cut = f", clipped to {contract.screening.clip_norm}" if submission.clipped else ""
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."
-        return Answered("Submitted", True, Reason.SUBMITTED, message, submission=submission)
+        return Answered(ConditionType.SUBMITTED, True, Reason.SUBMITTED, message, submission=submission)
 
     def _left(self, job: str, parent_size: int) -> tuple[TrainingEvidence, bytes]:
         limits = {TrainingEvidence.FILE: TrainingEvidence.LIMIT, ADAPTER_FILE: parent_size + _HEADER_SLACK}
@@ -194,14 +200,14 @@ class UpdateReconciler:
             submission=answered.submission or update.status.submission,
         )
         if await write_status(self._agent.cluster, update, status, FIELD_MANAGER, CONDITIONS):
-            if answered.condition == "Consented":
+            if answered.condition == ConditionType.CONSENTED:
                 CONSENTS.labels(answered.reason.value).inc()
-            elif answered.condition == "Submitted":
+            elif answered.condition == ConditionType.SUBMITTED:
                 SUBMISSIONS.labels(answered.reason.value).inc()
 
 
 def _not_submitted(reason: Reason, message: str) -> Answered:
-    return Answered("Submitted", False, reason, message)
+    return Answered(ConditionType.SUBMITTED, False, reason, message)
 
 
 def _show(federation: str, training: TrainingEvidence) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,3 +91,20 @@ def test_long_messages_are_cut_to_what_the_api_takes() -> None:
 def test_times_have_whole_seconds_as_the_api_keeps_them() -> None:
     (condition,) = after([], [("Ready", True, Reason.RELEASED, "")], 0)
     assert condition.wire()["lastTransitionTime"] == "2026-11-24T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "pending"),
+    [
+        (False, Reason.TRAINING, True),
+        (False, Reason.VALIDATING, True),
+        (False, Reason.TRAINING_FAILED, False),
+        (True, Reason.TRAINING, False),
+        (None, Reason.TRAINING, False),
+    ],
+)
+def test_only_false_with_a_reason_that_says_not_yet_is_pending(
+    status: bool | None, reason: Reason, pending: bool
+) -> None:
+    (condition,) = after([], [("Trained", status, reason, "")], 0)
+    assert condition.is_pending is pending

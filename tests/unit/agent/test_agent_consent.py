@@ -1,0 +1,67 @@
+"""Consent to a contract: each refusal names field, value and limit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from concordat.api import Reason, Site
+from concordat.protocol.contract import Contract
+from concordat_agent.policy import SitePolicy
+from concordat_agent.updates.consent import consent
+from tests.support.contracts import contract
+
+IMAGE = "registry/learning@sha256:" + "1" * 64
+OTHER = "registry/learning@sha256:" + "2" * 64
+
+
+def _contract(**changes: Any) -> Contract:
+    rules = {"budget": {"maxSteps": 200, "maxWallSeconds": 1800}, "screening": {"clipNorm": "10"}}
+    return contract(**{**rules, **changes})
+
+
+def _site(*federations: str) -> Site:
+    claims = [{"name": name, "dataClaim": "data"} for name in federations]
+    return Site.model_validate(
+        {
+            "metadata": {"name": "site-a", "namespace": "site-a"},
+            "spec": {"federations": claims, "workspaceClaim": "workspace"},
+        }
+    )
+
+
+def _policy(**changes: Any) -> SitePolicy:
+    fields = {"consent": {"maxSteps": 200, "maxWallSeconds": 1800}}
+    return SitePolicy.from_json(json.dumps({**fields, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        ({"maxSteps": 200, "maxWallSeconds": 1800}, None),
+        ({"maxSteps": 199, "maxWallSeconds": 1800}, "budget.maxSteps 200 exceeds this site's 199"),
+        ({"maxSteps": 200, "maxWallSeconds": 1799}, "budget.maxWallSeconds 1800 exceeds this site's 1799"),
+        ({"maxSteps": 200, "maxWallSeconds": 1800, "allowedImages": [IMAGE]}, None),
+        ({"maxSteps": 200, "maxWallSeconds": 1800, "allowedImages": [OTHER]}, "not among this site's 1 allowedImages"),
+        ({"maxSteps": 200, "maxWallSeconds": 1800, "maxClipNorm": "10.0"}, None),
+        ({"maxSteps": 200, "maxWallSeconds": 1800, "maxClipNorm": "9.999999"}, "screening.clipNorm 10 exceeds"),
+    ],
+)
+def test_consent(limits: dict[str, Any], refusal: str | None) -> None:
+    answer = consent(_policy(consent=limits), _contract(), _site("digits"))
+    assert answer.passed is (refusal is None)
+    assert answer.reason is (Reason.CONSENTED if refusal is None else Reason.POLICY_REFUSED)
+    assert refusal is None or refusal in answer.message
+
+
+def test_a_foreign_federation_is_refused() -> None:
+    answer = consent(_policy(), _contract(), _site("letters"))
+    assert not answer.passed
+    assert "federation 'digits' is not among" in answer.message
+
+
+def test_all_objections_are_told_at_once() -> None:
+    answer = consent(_policy(consent={"maxSteps": 1, "maxWallSeconds": 1}), _contract(), _site("letters"))
+    assert answer.message.count(";") == 2
