@@ -15,18 +15,18 @@ from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors
-from concordat_aggregator.inputs import InputError, Parent
+from concordat_aggregator.inputs import Parent, RequestError
 from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdates, step_back, without_last
 
 
 def method_of(contract: Contract, parent: Parent, work: Path) -> Method:
-    """The method of a contract. Raises InputError if training its factor cannot change anything."""
+    """The method of a contract. Raises RequestError if training its factor cannot change anything."""
     try:
         if contract.recipe.train_factor is Factor.BOTH:
             return BothFactors(contract, parent, work)
         return OneFactor(contract, parent, work)
     except LoraError as error:
-        raise InputError(f"parent {contract.parent.digest}: {error}") from error
+        raise RequestError(f"parent {contract.parent.digest}: {error}") from error
 
 
 class BothFactors:

@@ -18,7 +18,7 @@ from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
 from concordat.screening import Functional, FunctionalLimits, signed
 from concordat.tensors import factor_names, map_tensors, pad, write_tensors
-from concordat_aggregator.inputs import InputError, Parent
+from concordat_aggregator.inputs import Parent, RequestError
 from concordat_aggregator.method import Combined
 from concordat_aggregator.verify import UpdateVerdict
 
@@ -53,7 +53,7 @@ def prepare_gate(parent: Parent, combined: Combined | None, work: Path) -> None:
 
 
 def refusal(work: Path, canary: Canary) -> str | None:
-    """Why the candidate is refused, in words; None: it is not. Raises InputError."""
+    """Why the candidate is refused, in words; None: it is not. Raises RequestError."""
     found, most = read(work / GATE, [CANDIDATE])[CANDIDATE], canary.max_candidate_trigger_gain_ppm / 1e6
     if found.trigger_gain <= most:
         return None
@@ -64,12 +64,12 @@ def refusal(work: Path, canary: Canary) -> str | None:
 
 
 def read(work: Path, sites: Sequence[str]) -> dict[str, Functional]:
-    """What the check found of each of these sites. Raises InputError if the result is not there or not whole."""
+    """What the check found of each of these sites. Raises RequestError if the result is not there or not whole."""
     try:
         found = CanaryReport.from_bytes((work / CanaryReport.FILE).read_bytes()).sites
         return {site: _functional(found[site]) for site in sites}
     except (OSError, DocumentError, KeyError) as error:
-        raise InputError(f"the functional check left no usable {CanaryReport.FILE}: {error!r}") from error
+        raise RequestError(f"the functional check left no usable {CanaryReport.FILE}: {error!r}") from error
 
 
 def limits(canary: Canary) -> FunctionalLimits:

@@ -24,7 +24,7 @@ from concordat.tensors import FLOATS, TensorError, Tensors, read_tensors
 MAX_ADAPTER = 1 << 30
 
 
-class InputError(Exception):
+class RequestError(Exception):
     """The request, the contract or the parent cannot be used: the hub made a mistake, no site did."""
 
 
@@ -44,65 +44,65 @@ class Parent:
 
 
 async def load_request(store: RegistryStore, ref: ArtifactRef) -> AggregationRequest:
-    """Return the request. Raises InputError, ArtifactError."""
+    """Return the request. Raises RequestError, ArtifactError."""
     try:
         request = AggregationRequest.from_bytes(
             await store.read(ref, AggregationRequest.FILE, AggregationRequest.LIMIT)
         )
     except DocumentError as error:
-        raise InputError(str(error)) from error
+        raise RequestError(str(error)) from error
     names = [submission.site for submission in request.submissions]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"{request.FILE}: submissions names a site twice: {', '.join(twice)}")
+        raise RequestError(f"{request.FILE}: submissions names a site twice: {', '.join(twice)}")
     return request
 
 
 async def load_contract(store: RegistryStore, request: AggregationRequest) -> SignedContract:
-    """Return the contract, verified by signature and digest. Raises InputError, ArtifactError."""
+    """Return the contract, verified by signature and digest. Raises RequestError, ArtifactError."""
     document = await store.read(request.contract, Contract.FILE, Contract.LIMIT)
     statement = await store.read(request.contract, Contract.STATEMENT_FILE, Contract.LIMIT)
     try:
         hub_key = PublicKey.from_pem(request.contract_key)
         signed = open_contract(statement, [hub_key], digest=request.contract_digest, document=document)
     except StatementError as error:
-        raise InputError(f"the contract cannot be trusted: {error}") from error
+        raise RequestError(f"the contract cannot be trusted: {error}") from error
     foreign = sorted({submission.site for submission in request.submissions} - set(signed.keys))
     if foreign:
-        raise InputError(f"{request.FILE}: submissions names sites that are not in the contract: {', '.join(foreign)}")
+        raise RequestError(f"{request.FILE}: submissions names sites that are not in the contract: {', '.join(foreign)}")
     return signed
 
 
 async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
-    """The parent adapter. Raises InputError, ArtifactError."""
+    """The parent adapter. Raises RequestError, ArtifactError."""
     data = await store.read(contract.parent, ADAPTER_FILE, MAX_ADAPTER)
     config = await store.read(contract.parent, ADAPTER_CONFIG_FILE)
     try:
         tensors = read_tensors(data, MAX_ADAPTER, FLOATS)
     except TensorError as error:
-        raise InputError(f"parent {contract.parent.digest}: {ADAPTER_FILE}: {error}") from error
+        raise RequestError(f"parent {contract.parent.digest}: {ADAPTER_FILE}: {error}") from error
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise InputError(f"parent {contract.parent.digest}: {ADAPTER_FILE} has a value that is not finite")
+        raise RequestError(f"parent {contract.parent.digest}: {ADAPTER_FILE} has a value that is not finite")
     try:
         return Parent(tensors, config, read_adapter(tensors, config))
     except LoraError as error:
-        raise InputError(f"parent {contract.parent.digest}: {error}") from error
+        raise RequestError(f"parent {contract.parent.digest}: {error}") from error
 
 
 async def load_previous(store: RegistryStore, request: AggregationRequest) -> Tensors | None:
-    """The parent's own parent, if the request names it. Raises InputError, ArtifactError."""
+    """The parent's own parent, if the request names it. Raises RequestError, ArtifactError."""
     if request.previous is None:
         return None
     try:
         return read_tensors(await store.read(request.previous, ADAPTER_FILE, MAX_ADAPTER), MAX_ADAPTER, FLOATS)
     except TensorError as error:
-        raise InputError(f"previous {request.previous.digest}: {ADAPTER_FILE}: {error}") from error
+        raise RequestError(f"previous {request.previous.digest}: {ADAPTER_FILE}: {error}") from error
 
 
 def parse_ref(text: str) -> ArtifactRef:
-    """`<repository>@<digest>`. Raises InputError."""
+    """`<repository>@<digest>`. Raises RequestError."""
     repository, _, digest = text.partition("@")
     try:
         return ArtifactRef(repository=repository, digest=digest)
     except ValidationError as error:
-        raise InputError(f"{text!r} is not <repository>@sha256:<64 hex digits>") from error
+        raise RequestError(f"{text!r} is not <repository>@sha256:<64 hex digits>") from error

@@ -39,7 +39,7 @@ from concordat.tensors import write_tensors
 from concordat_aggregator import functional
 from concordat_aggregator.both_factors import method_of
 from concordat_aggregator.inputs import (
-    InputError,
+    RequestError,
     load_contract,
     load_parent,
     load_previous,
@@ -74,7 +74,7 @@ async def run(
     """Verifier, aggregate and push; return the references of report and adapter, and None before the END.
 
     Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
-    InputError, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
+    RequestError, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
     request = await load_request(store, request_ref)
     signed = await load_contract(store, request)
@@ -152,7 +152,7 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method) 
     except LoraError as error:
         return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
     if not all(np.isfinite(tensor).all() for tensor in combined.candidate.values()):
-        raise InputError("parent and aggregate add up to a value that is not finite: the parent's values are too large")
+        raise RequestError("parent and aggregate add up to a value that is not finite: the parent's values are too large")
     return combined
 
 
@@ -212,7 +212,7 @@ def main(argv: Sequence[str]) -> int:
     except RegistryUnavailable as error:
         _LOG.error("%s", error)
         return EXIT_TRANSIENT
-    except (InputError, ArtifactError) as error:
+    except (RequestError, ArtifactError) as error:
         _LOG.error("%s", error)
         return EXIT_INVALID
     except Exception:

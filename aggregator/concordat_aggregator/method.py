@@ -20,7 +20,7 @@ from concordat.api.round import Factor
 from concordat.lora import Whitening
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors, map_tensors, write_tensors
-from concordat_aggregator.inputs import InputError, Parent
+from concordat_aggregator.inputs import Parent, RequestError
 
 _LOG = logging.getLogger(__name__)
 
@@ -130,9 +130,9 @@ class OneFactor:
 
 
 def step_back(parent: Named, previous: Named) -> Tensors:
-    """What leads from the parent to the adapter before it. Raises InputError if that has another shape."""
+    """What leads from the parent to the adapter before it. Raises RequestError if that has another shape."""
     if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
-        raise InputError("previous is an adapter of another shape than the parent")
+        raise RequestError("previous is an adapter of another shape than the parent")
     return {name: tensor - parent[name] for name, tensor in previous.items()}
 
 

@@ -44,7 +44,7 @@ def screen_round(
     history: Mapping[str, Sequence[str]],
     work: Path,
 ) -> RoundScreening:
-    """Verifier the round. Raises InputError if the contract asks for a functional check that left no result."""
+    """Verifier the round. Raises RequestError if the contract asks for a functional check that left no result."""
     entered = [verdict for verdict in verdicts if verdict.passed]
     sites = [verdict.site for verdict in entered]
     products, repeated = method.compare(sites, previous)

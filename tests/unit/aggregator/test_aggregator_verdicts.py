@@ -15,7 +15,7 @@ from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import SubmittedUpdate
 from concordat.tensors import write_tensors
-from concordat_aggregator.inputs import InputError, parse_ref
+from concordat_aggregator.inputs import RequestError, parse_ref
 from concordat_aggregator.verify import UpdateVerdict, reject_copies
 
 REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
@@ -59,7 +59,7 @@ def test_every_verdict_can_be_written(message: str, norm: float) -> None:
     ["", "@", "digits", f"@{REF.digest}", "digits@sha256:00", f"digits@{REF.digest}\n", f"../x@{REF.digest}", "a:b@c"],
 )
 def test_a_reference_names_repository_and_digest(text: str) -> None:
-    with pytest.raises(InputError, match="is not <repository>@sha256"):
+    with pytest.raises(RequestError, match="is not <repository>@sha256"):
         parse_ref(text)
 
 
