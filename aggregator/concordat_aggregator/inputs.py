@@ -69,7 +69,8 @@ async def load_contract(store: RegistryStore, request: AggregationRequest) -> Si
         raise RequestError(f"the contract cannot be trusted: {error}") from error
     foreign = sorted({submission.site for submission in request.submissions} - set(signed.keys))
     if foreign:
-        raise RequestError(f"{request.FILE}: submissions names sites that are not in the contract: {', '.join(foreign)}")
+        names = ", ".join(foreign)
+        raise RequestError(f"{request.FILE}: submissions names sites that are not in the contract: {names}")
     return signed
 
 

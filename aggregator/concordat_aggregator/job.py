@@ -152,7 +152,7 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method) 
     except LoraError as error:
         return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
     if not all(np.isfinite(tensor).all() for tensor in combined.candidate.values()):
-        raise RequestError("parent and aggregate add up to a value that is not finite: the parent's values are too large")
+        raise RequestError("parent and aggregate add up to a value that is not finite: the parent is too large")
     return combined
 
 
