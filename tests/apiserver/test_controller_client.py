@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from concordat.api import ConditionSet, Reason, ReleaseChannel, Update
+from concordat.api import ConditionSet, ConditionType, Reason, ReleaseChannel, Update
 from concordat.api.release import ReleaseChannelStatus
 from concordat.api.types import NameRef
 from concordat.api.update import UpdateStatus, Verdict
@@ -174,7 +174,7 @@ async def test_a_job_has_its_pods(cluster: Cluster, namespace: str) -> None:
 def conditions(obj: Update | ReleaseChannel, *values: tuple[str, bool | None, Reason]) -> Any:
     made = ConditionSet(obj.status.conditions, obj.metadata.generation, NOON)
     for type_, status, reason in values:
-        made.set(type_, status, reason, f"{type_} is {reason}")
+        made.set(ConditionType(type_), status, reason, f"{type_} is {reason}")
     return made.list()
 
 
@@ -186,17 +186,17 @@ async def test_two_writers_keep_their_conditions_and_fields(cluster: Cluster, na
     await cluster.create(update(namespace))
     seen = await read(cluster, namespace)
     agent = UpdateStatus(conditions=conditions(seen, ("Consented", True, Reason.CONSENTED)))
-    assert await write_status(cluster, seen, agent, "concordat-agent", {"Consented"})
+    assert await write_status(cluster, seen, agent, "concordat-agent", {ConditionType.CONSENTED})
 
     seen = await read(cluster, namespace)
     judged = conditions(seen, ("Verified", False, Reason.NORM_EXCEEDED))
     operator = UpdateStatus(observed_generation=1, conditions=judged, verdict=Verdict(reason="NormExceeded"))
-    assert await write_status(cluster, seen, operator, "concordat-operator-status", {"Verified"})
+    assert await write_status(cluster, seen, operator, "concordat-operator-status", {ConditionType.VERIFIED})
 
     seen = await read(cluster, namespace)
     assert {c.type for c in seen.status.conditions} == {"Consented", "Verified"}
     withdrawn = UpdateStatus(conditions=conditions(seen, ("Consented", False, Reason.POLICY_REFUSED)))
-    assert await write_status(cluster, seen, withdrawn, "concordat-agent", {"Consented"})
+    assert await write_status(cluster, seen, withdrawn, "concordat-agent", {ConditionType.CONSENTED})
     seen = await read(cluster, namespace)
     assert {c.type: c.status.value for c in seen.status.conditions} == {"Consented": "False", "Verified": "False"}
     assert seen.status.verdict == Verdict(reason="NormExceeded")
@@ -209,10 +209,10 @@ async def test_an_equal_status_is_not_written_again(cluster: Cluster, namespace:
     def wanted(obj: Update) -> UpdateStatus:
         return UpdateStatus(observed_generation=1, conditions=conditions(obj, ("Trained", None, Reason.TRAINING)))
 
-    assert await write_status(cluster, seen, wanted(seen), "concordat-operator-status", {"Trained"})
+    assert await write_status(cluster, seen, wanted(seen), "concordat-operator-status", {ConditionType.TRAINED})
     seen = await read(cluster, namespace)
     version = seen.metadata.resource_version
-    assert not await write_status(cluster, seen, wanted(seen), "concordat-operator-status", {"Trained"})
+    assert not await write_status(cluster, seen, wanted(seen), "concordat-operator-status", {ConditionType.TRAINED})
     assert (await read(cluster, namespace)).metadata.resource_version == version
 
 
@@ -242,7 +242,7 @@ async def test_clearing_a_field_of_another_writer_is_a_bug(cluster: Cluster, nam
     seen = await read(cluster, namespace)
     greedy = UpdateStatus(conditions=[], verdict=None)
     with pytest.raises(ValueError, match=r"Update\.status\.verdict is owned by another field manager"):
-        await write_status(cluster, seen, greedy, "concordat-agent", {"Consented"})
+        await write_status(cluster, seen, greedy, "concordat-agent", {ConditionType.CONSENTED})
 
 
 async def test_leaving_out_an_own_field_is_a_bug(cluster: Cluster, namespace: str) -> None:
@@ -269,7 +269,7 @@ async def test_a_transition_is_one_event_about_the_object(
     seen = await read(cluster, namespace)
     status = UpdateStatus(conditions=conditions(seen, ("Verified", False, Reason.NORM_EXCEEDED)))
     for _ in range(2):  # The second pass saw the old status, as after a crash between the write and the store.
-        await write_status(cluster, seen, status, "concordat-operator-status", {"Verified"})
+        await write_status(cluster, seen, status, "concordat-operator-status", {ConditionType.VERIFIED})
     (event,) = await cluster.list(EVENT, namespace)
     assert (event["type"], event["reason"], event["note"]) == ("Warning", "NormExceeded", "Verified is NormExceeded")
     assert event["reportingController"] == "concordat-operator"

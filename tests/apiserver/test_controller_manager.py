@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from concordat.api import ConditionSet, Reason, ReleaseChannel
+from concordat.api import ConditionSet, ConditionType, Reason, ReleaseChannel
 from concordat.api.release import ReleaseChannelStatus
 from concordat.controller import (
     JOB,
@@ -110,7 +110,7 @@ class Program:
             raise self.failing.pop()
         if seen is not None:
             made = ConditionSet(seen.status.conditions, seen.metadata.generation, NOON)
-            made.set("Ready", True, Reason.ROLLED_OUT, "done")
+            made.set(ConditionType.READY, True, Reason.ROLLED_OUT, "done")
             await write_status(self.cluster, seen, ReleaseChannelStatus(conditions=made.list()), "test-status")
         return Result()
 

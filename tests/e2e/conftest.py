@@ -17,7 +17,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from concordat.api import FederationRound, Release, Site, Update, find
+from concordat.api import ConditionType, FederationRound, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
 from concordat_cli.demo import rounds
 from concordat_cli.demo.install import HUB
@@ -82,7 +82,7 @@ class Federation:
         """Wait until `check` is true; fail at once when the round has ended and it is not."""
 
         def reached() -> bool:
-            ended = find(self.round(name).status.conditions, "Succeeded")
+            ended = find(self.round(name).status.conditions, ConditionType.SUCCEEDED)
             if check():
                 return True
             assert ended is None or not (ended.is_true or ended.is_false), (

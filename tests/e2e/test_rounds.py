@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from concordat.api import find, is_true
+from concordat.api import ConditionType, find, is_true
 from concordat_cli.demo.install import HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS
@@ -38,10 +38,10 @@ def test_a_round_survives_three_kills_of_the_operator(federation: Federation) ->
         return federation.round("killed").status.contract is not None
 
     def training() -> bool:
-        return any(find(u.status.conditions, "Trained") for u in federation.updates("killed").values())
+        return any(find(u.status.conditions, ConditionType.TRAINED) for u in federation.updates("killed").values())
 
     def collected() -> bool:
-        return is_true(federation.round("killed").status.conditions, "UpdatesCollected")
+        return is_true(federation.round("killed").status.conditions, ConditionType.UPDATES_COLLECTED)
 
     for what, reached in (("the contract", contracted), ("training", training), ("all updates", collected)):
         federation.until("killed", what, reached)
@@ -104,7 +104,7 @@ def test_a_stalled_round_recovers_and_then_fails_below_quorum_without_touching_a
     federation.apply("stalled", quorum=9, budget={"maxSteps": 600})
 
     def stalled() -> bool:
-        found = find(federation.round("stalled").status.conditions, "Stalled")
+        found = find(federation.round("stalled").status.conditions, ConditionType.STALLED)
         return found is not None and found.reason == "QuorumUnreachable"
 
     federation.until("stalled", "QuorumUnreachable", stalled)
@@ -129,7 +129,7 @@ def test_an_unknown_parent_stalls_the_round(federation: Federation) -> None:
     federation.apply("orphan", parent={"channelRef": None, "releaseRef": {"name": "nothing"}})
 
     def stalled() -> bool:
-        found = find(federation.round("orphan").status.conditions, "Stalled")
+        found = find(federation.round("orphan").status.conditions, ConditionType.STALLED)
         return found is not None and found.reason == "ParentNotFound" and "nothing" in found.message
 
     federation.until("orphan", "ParentNotFound", stalled)
@@ -142,7 +142,7 @@ def test_a_training_pod_out_of_memory_is_told_apart(federation: Federation) -> N
     assert view.steps["Succeeded"] == "False"
 
     def reasons() -> list[str]:
-        found = [find(u.status.conditions, "Trained") for u in federation.updates("starved").values()]
+        found = [find(u.status.conditions, ConditionType.TRAINED) for u in federation.updates("starved").values()]
         return [trained.reason for trained in found if trained is not None]
 
     # The third failure ends the round, which then stops the Jobs that still run.
@@ -158,14 +158,14 @@ def test_the_whole_cluster_goes_down_and_up_in_the_middle_of_a_suspended_and_res
     federation.apply("rebooted", suspend=True, evaluation={"minImprovementPpm": -50_000})
 
     def suspended() -> bool:
-        return is_true(federation.round("rebooted").status.conditions, "Suspended")
+        return is_true(federation.round("rebooted").status.conditions, ConditionType.SUSPENDED)
 
     federation.until("rebooted", "Suspended", suspended)
     assert federation.round("rebooted").status.contract is None
     federation.patch("rebooted", suspend=False)
 
     def training() -> bool:
-        return any(find(u.status.conditions, "Trained") for u in federation.updates("rebooted").values())
+        return any(find(u.status.conditions, ConditionType.TRAINED) for u in federation.updates("rebooted").values())
 
     federation.until("rebooted", "training", training)
     federation.target.restart()
@@ -187,7 +187,9 @@ def test_deleting_a_round_removes_what_it_made(federation: Federation) -> None:
 
 def test_no_site_declined_for_another_reason_than_its_policy(federation: Federation) -> None:
     def answers() -> list[Any]:
-        return [find(update.status.conditions, "Consented") for update in federation.updates("stalled").values()]
+        return [
+            find(update.status.conditions, ConditionType.CONSENTED) for update in federation.updates("stalled").values()
+        ]
 
     federation.kube.wait("the answers of sites that had not given them when the round ended", lambda: all(answers()))
     assert {(answer.is_false, answer.reason) for answer in answers()} == {(True, "PolicyRefused")}

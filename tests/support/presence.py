@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from concordat.api import find
-from concordat.api.conditions import Condition
+from concordat.api import ConditionType, find
+from concordat.api.conditions import Condition, ConditionType
 
 T = TypeVar("T")
 
@@ -20,6 +20,6 @@ def present(value: T | None) -> T:
 def condition(conditions: Iterable[Condition], type_: str) -> Condition:
     """Return the condition of that type, which must be there."""
     conditions = list(conditions)
-    found = find(conditions, type_)
+    found = find(conditions, ConditionType(type_))
     assert found is not None, f"no condition {type_} among {[c.type for c in conditions]}"
     return found

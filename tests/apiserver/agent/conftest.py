@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.api import Condition, Release, Resource, Site, Update, find
+from concordat.api import Condition, ConditionType, Release, Resource, Site, Update, find
 from concordat.api.round import LoraMode
 from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
@@ -301,7 +301,7 @@ class World:
     def condition(self, kind: type[Resource], name: str, type_: str) -> Condition | None:
         """A condition as the store shows it."""
         obj: Any = self.cache.get(kind, self.site, name)
-        return find(obj.status.conditions, type_)
+        return find(obj.status.conditions, ConditionType(type_))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concordat.api import ConditionSet, Reason, find
+from concordat.api import ConditionSet, ConditionType, Reason, find
 from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, UpdateStatus
 from concordat.controller import write_status
@@ -18,9 +18,9 @@ async def consents(federation: Federation, short: str, statement: ArtifactRef) -
     """Write a site's answer, as whoever has the rights of its agent can."""
     update = federation.updates("r1")[short]
     conditions = ConditionSet([], update.metadata.generation, federation.clock.now())
-    conditions.set("Consented", True, Reason.CONSENTED, "Yes.")
+    conditions.set(ConditionType.CONSENTED, True, Reason.CONSENTED, "Yes.")
     status = UpdateStatus(conditions=conditions.list(), consent=Consent(statement=statement))
-    await write_status(federation.admin, update, status, FIELD_MANAGER, {"Consented"})
+    await write_status(federation.admin, update, status, FIELD_MANAGER, {ConditionType.CONSENTED})
 
 
 async def test_a_consent_that_does_not_hold_is_no_consent(federation: Federation) -> None:
@@ -46,7 +46,7 @@ async def test_a_consent_that_does_not_hold_is_no_consent(federation: Federation
 
     updates = federation.updates("r1")
     for short, says in (("site-c", "not signed by an accepted key"), ("site-d", lost.digest)):
-        attested = find(updates[short].status.conditions, "AttestationValid")
+        attested = find(updates[short].status.conditions, ConditionType.ATTESTATION_VALID)
         assert attested is not None
         assert (attested.status, attested.reason) == ("False", "KeyPossessionNotProved")
         assert says in attested.message
@@ -55,6 +55,6 @@ async def test_a_consent_that_does_not_hold_is_no_consent(federation: Federation
     assert out == {federation.name("site-c"): reason, federation.name("site-d"): reason}
     trained = {namespace for namespace, _ in federation.launched if namespace != federation.hub_space}
     assert not trained & {federation.name("site-c"), federation.name("site-d")}
-    succeeded = find(federation.found("r1").status.conditions, "Succeeded")
+    succeeded = find(federation.found("r1").status.conditions, ConditionType.SUCCEEDED)
     assert succeeded is not None
     assert succeeded.reason == "Released"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concordat.api import is_true
+from concordat.api import ConditionType, is_true
 from tests.apiserver.operator.federation import Federation
 from tests.support.presence import condition
 
@@ -12,7 +12,7 @@ async def released(federation: Federation, name: str) -> str:
     await federation.round(name, parent={"releaseRef": {"name": "digits-0"}})
     await federation.settle()
     release = federation.released(name)
-    assert is_true(federation.copies(release)["hub"].status.conditions, "Approved")
+    assert is_true(federation.copies(release)["hub"].status.conditions, ConditionType.APPROVED)
     return release
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from concordat.api import FederationRound, Release, Site, Update, find, is_true
+from concordat.api import ConditionType, FederationRound, Release, Site, Update, find, is_true
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
 from concordat.tensors import Tensors
@@ -37,7 +37,7 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
         "Released",
         "Ready",
     ):
-        assert is_true(round_.status.conditions, type_), type_
+        assert is_true(round_.status.conditions, ConditionType(type_)), type_
     assert round_.status.observed_generation == round_.metadata.generation
     assert round_.status.summary == "4/4 verified"
     assert present(round_.status.evaluation).candidate_ppm == 900_000
@@ -48,7 +48,7 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
     assert present(copies["hub"].status.rollout).adopted == 4
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert await federation.champion(short) == name
-        assert is_true(copies[short].status.conditions, "Champion")
+        assert is_true(copies[short].status.conditions, ConditionType.CHAMPION)
 
 
 async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:
@@ -139,7 +139,7 @@ async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federati
     assert "CentreCosine" in verdict.alerts
     assert verdict.measurements["lossChange"] == "9"
     assert present(federation.found("r1").status.aggregate).quarantined == [hostile]
-    assert is_true(federation.found("r1").status.conditions, "PoisoningAlert")
+    assert is_true(federation.found("r1").status.conditions, ConditionType.POISONING_ALERT)
     site = federation.cache.get(Site, hostile, hostile)
     shown = condition(site.status.conditions, "Quarantined")
     assert shown.is_true
@@ -266,7 +266,7 @@ async def test_an_evaluator_that_does_not_answer_fails_the_round(federation: Fed
 async def test_suspend_holds_a_round_and_resume_goes_on(federation: Federation) -> None:
     await federation.round("r1", suspend=True)
     await federation.settle()
-    assert is_true(federation.found("r1").status.conditions, "Suspended")
+    assert is_true(federation.found("r1").status.conditions, ConditionType.SUSPENDED)
     assert federation.updates("r1") == {}
     await federation.patch("federationrounds", "r1", {"suspend": False})
     await federation.settle()
@@ -280,7 +280,7 @@ async def test_a_stalled_round_recovers_when_corrected(federation: Federation) -
     await federation.patch("federationrounds", "r1", {"quorum": 3})
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
-    assert find(federation.found("r1").status.conditions, "Stalled") is None
+    assert find(federation.found("r1").status.conditions, ConditionType.STALLED) is None
 
 
 async def test_deleting_a_round_removes_what_it_made_but_not_an_approved_release(federation: Federation) -> None:

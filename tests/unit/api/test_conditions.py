@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concordat.api import Condition, ConditionSet, Reason, find, is_false, is_true
+from concordat.api import Condition, ConditionSet, ConditionType, Reason, find, is_false, is_true
 
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-TYPES = ("Ready", "Stalled", "Trained")
+TYPES = (ConditionType.READY, ConditionType.STALLED, ConditionType.TRAINED)
 
-Observation = tuple[str, bool | None, Reason, str]
+Observation = tuple[ConditionType, bool | None, Reason, str]
 observations: st.SearchStrategy[list[Observation]] = st.lists(
     st.tuples(
         st.sampled_from(TYPES), st.sampled_from([True, False, None]), st.sampled_from(Reason), st.text(max_size=20)
@@ -41,7 +41,7 @@ def test_transition_time_moves_only_with_the_status(before: list[Observation], t
     old = after([], before, 0)
     new = after(old, list({step[0]: step for step in then}.values()), 60, generation=2)
     for condition in new:
-        previous = find(old, condition.type)
+        previous = find(old, ConditionType(condition.type))
         kept = previous is not None and previous.status is condition.status
         assert condition.last_transition_time == (START if kept or condition in old else START + timedelta(seconds=60))
 
@@ -60,36 +60,36 @@ def test_what_is_not_set_stays_as_observed(steps: list[Observation]) -> None:
 
 def test_status_words_and_queries() -> None:
     conditions = ConditionSet([], 3, START)
-    conditions.set("Ready", True, Reason.RELEASED, "done")
-    conditions.set("Trained", False, Reason.TRAINING_FAILED, "exit code 1")
-    conditions.set("Stalled", None, Reason.WAITING, "")
+    conditions.set(ConditionType.READY, True, Reason.RELEASED, "done")
+    conditions.set(ConditionType.TRAINED, False, Reason.TRAINING_FAILED, "exit code 1")
+    conditions.set(ConditionType.STALLED, None, Reason.WAITING, "")
     assert [str(c.status) for c in conditions.list()] == ["True", "False", "Unknown"]
-    assert conditions.is_true("Ready")
-    assert conditions.is_false("Trained")
-    assert not conditions.is_true("Stalled")
-    assert not conditions.is_false("Stalled")
-    assert not is_true(conditions.list(), "Absent")
-    assert not is_false(conditions.list(), "Absent")
+    assert conditions.is_true(ConditionType.READY)
+    assert conditions.is_false(ConditionType.TRAINED)
+    assert not conditions.is_true(ConditionType.STALLED)
+    assert not conditions.is_false(ConditionType.STALLED)
+    assert not is_true(conditions.list(), ConditionType.ADOPTED)
+    assert not is_false(conditions.list(), ConditionType.ADOPTED)
     assert {c.observed_generation for c in conditions.list()} == {3}
 
 
 def test_drop_removes_and_tolerates_absence() -> None:
     conditions = ConditionSet([], 1, START)
-    conditions.set("Stalled", True, Reason.INVALID, "x")
-    conditions.drop("Stalled")
-    conditions.drop("Stalled")
+    conditions.set(ConditionType.STALLED, True, Reason.INVALID, "x")
+    conditions.drop(ConditionType.STALLED)
+    conditions.drop(ConditionType.STALLED)
     assert conditions.list() == []
-    assert conditions.get("Stalled") is None
+    assert conditions.get(ConditionType.STALLED) is None
 
 
 def test_long_messages_are_cut_to_what_the_api_takes() -> None:
     conditions = ConditionSet([], 1, START)
-    conditions.set("Ready", False, Reason.INVALID, "é" * 5000)
+    conditions.set(ConditionType.READY, False, Reason.INVALID, "é" * 5000)
     assert len(conditions.list()[0].message) == 1024
 
 
 def test_times_have_whole_seconds_as_the_api_keeps_them() -> None:
-    (condition,) = after([], [("Ready", True, Reason.RELEASED, "")], 0)
+    (condition,) = after([], [(ConditionType.READY, True, Reason.RELEASED, "")], 0)
     assert condition.wire()["lastTransitionTime"] == "2026-11-24T12:00:00Z"
 
 
@@ -106,5 +106,5 @@ def test_times_have_whole_seconds_as_the_api_keeps_them() -> None:
 def test_only_false_with_a_reason_that_says_not_yet_is_pending(
     status: bool | None, reason: Reason, pending: bool
 ) -> None:
-    (condition,) = after([], [("Trained", status, reason, "")], 0)
+    (condition,) = after([], [(ConditionType.TRAINED, status, reason, "")], 0)
     assert condition.is_pending is pending

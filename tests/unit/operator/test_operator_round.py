@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concordat.api import Reason, find, is_true
+from concordat.api import ConditionType, Reason, find, is_true
 from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat_operator.rounds.describe import describe
 from concordat_operator.rounds.plan import Observed, Step, next_step, over, wake
@@ -71,8 +71,8 @@ def test_a_suspended_round_starts_nothing_and_goes_on_where_it_was(make: Make) -
     held = observe(make, {}, round=make.round(suspend=True))
     assert next_step(held) is Step.REST
     status = describe(held, contract_status(make), make.now)
-    assert is_true(status.conditions, "Suspended")
-    assert find(status.conditions, "Reconciling") is None
+    assert is_true(status.conditions, ConditionType.SUSPENDED)
+    assert find(status.conditions, ConditionType.RECONCILING) is None
     assert status.phase == "Suspended"
     assert next_step(replace(held, round=make.round())) is Step.REQUEST
 
@@ -146,7 +146,7 @@ def test_below_quorum_the_round_fails_and_names_who_is_missing(make: Make) -> No
         ("UpdatesCollected", "False"),
     ):
         assert condition(status.conditions, type_).status.value == value
-    assert find(status.conditions, "Reconciling") is None
+    assert find(status.conditions, ConditionType.RECONCILING) is None
 
 
 def test_a_site_that_had_not_answered_when_the_round_failed_is_told_apart(make: Make) -> None:
@@ -186,14 +186,14 @@ def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(
     for type_, holds in (("Ready", "False"), ("Stalled", "True"), ("Aggregated", "False")):
         found = condition(status.conditions, type_)
         assert (found.status.value, found.reason) == (holds, "HeldForApproval")
-        assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate all the same."
+        assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate nevertheless."
 
     approved = replace(seen, round=make.round(approveHeld=True))
     assert next_step(approved) is Step.PROPOSE
     status = describe(approved, contract_status(make), make.now)
     assert condition(status.conditions, "Aggregated").status.value == "True"
     assert "against 0 more faults; rejected: site-a, site-b" in condition(status.conditions, "Aggregated").message
-    assert find(status.conditions, "Stalled") is None
+    assert find(status.conditions, ConditionType.STALLED) is None
 
 
 def test_a_quarantine_is_shown_on_the_round(make: Make) -> None:
@@ -253,14 +253,14 @@ def test_a_stalled_round_says_so_in_every_word_kubectl_reads(make: Make) -> None
         selection=Selection(make.release(), (), make.image),
     )
     after = describe(recovered, None, make.now)
-    assert find(after.conditions, "Stalled") is None
-    assert is_true(after.conditions, "Reconciling")
+    assert find(after.conditions, ConditionType.STALLED) is None
+    assert is_true(after.conditions, ConditionType.RECONCILING)
 
 
 def test_an_outage_of_the_registry_is_no_stall(make: Make) -> None:
     seen = observe(make, {}, problem=Finding(Reason.REGISTRY_UNAVAILABLE, "It does not answer."))
     status = describe(seen, contract_status(make), make.now)
-    assert find(status.conditions, "Stalled") is None
+    assert find(status.conditions, ConditionType.STALLED) is None
     assert condition(status.conditions, "Ready").reason == "RegistryUnavailable"
 
 
@@ -293,7 +293,11 @@ def test_whatever_the_sites_do_there_is_one_step_and_one_consistent_status(
     assert found.out + sum(s.submitted for s in seen.slots) + sum(s.waited_for for s in seen.slots) == 5
     assert (ended is None) or step is Step.REST
     assert not (suspend and step is not Step.REST)
-    abnormal = [t for t in ("Stalled", "Reconciling", "Suspended") if is_true(status.conditions, t)]
+    abnormal = [
+        t
+        for t in (ConditionType.STALLED, ConditionType.RECONCILING, ConditionType.SUSPENDED)
+        if is_true(status.conditions, t)
+    ]
     assert len(abnormal) == 1
     assert step is not Step.AGGREGATE or sum(s.submitted for s in seen.slots) >= 3
     # The same facts give the same status, and a status once written is not written again.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concordat.api import ConditionSet, Reason, find, is_true
+from concordat.api import ConditionSet, ConditionType, Reason, find, is_true
 from concordat.statements import SigningKey
 from concordat_operator.channels import plan as channel_plan
 from concordat_operator.releases.plan import CopyStep, decided, evaluators_copy, next_copy_step, rollout
@@ -185,9 +185,9 @@ def test_a_site_is_named_like_its_namespace(make: Make) -> None:
 def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready: bool) -> None:
     heard = None if silent is None else make.now - timedelta(seconds=silent)
     status = site_plan.status(make.site("site-a"), heard, None, make.now)
-    assert find(status.conditions, "Quarantined") is None
-    assert is_true(status.conditions, "Ready") is ready
-    assert is_true(status.conditions, "Accepted")
+    assert find(status.conditions, ConditionType.QUARANTINED) is None
+    assert is_true(status.conditions, ConditionType.READY) is ready
+    assert is_true(status.conditions, ConditionType.ACCEPTED)
 
 
 def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make) -> None:
@@ -196,7 +196,7 @@ def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make
     found = condition(status.conditions, "Quarantined")
     assert (found.status.value, found.reason, found.message) == ("True", "PoisoningAlert", "Backdoor. Run: kubectl")
     later = site.model_copy(update={"status": status})
-    assert find(site_plan.status(later, make.now, None, make.now).conditions, "Quarantined") is None
+    assert find(site_plan.status(later, make.now, None, make.now).conditions, ConditionType.QUARANTINED) is None
 
 
 def described(make: Make, channel: Any, releases: list[Any]) -> Any:
@@ -218,7 +218,7 @@ def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make)
     everywhere = [used(make, f"site-{n}") for n in "abcde"]
     _, status = described(make, make.channel(), [*releases, *everywhere])
     assert condition(status.conditions, "Ready").reason == "RolledOut"
-    assert find(status.conditions, "Reconciling") is None
+    assert find(status.conditions, ConditionType.RECONCILING) is None
 
 
 def used(make: Make, space: str, name: str = "r1-1", sequence: int = 1, champion: str = "True:Adopted") -> Any:
@@ -242,7 +242,7 @@ def test_a_channel_pinned_back_says_that_its_sites_use_a_later_release(make: Mak
         assert f"{earlier} has sequence {sequence}, and site-a, site-b, site-c, site-d, site-e" in ready.message
         assert f"parent.releaseRef {earlier}" in ready.message
         assert status.rollout.adopted == 0
-        assert find(status.conditions, "Reconciling") is None
+        assert find(status.conditions, ConditionType.RECONCILING) is None
 
 
 def test_what_a_site_uses_in_another_federation_keeps_no_channel_back(make: Make) -> None:
@@ -278,7 +278,7 @@ def test_the_start_of_a_federation_is_not_offered(make: Make) -> None:
     seen, status = described(make, make.channel(), [make.release()])
     assert seen.lacking == ()
     assert status.release.name == "digits-0"
-    assert is_true(status.conditions, "Ready")
+    assert is_true(status.conditions, ConditionType.READY)
 
 
 @pytest.mark.parametrize(
