@@ -127,7 +127,7 @@ def images_() -> None:
 
 
 def start(name: str, steps: Steps, with_images: bool) -> dict[str, Any]:
-    """Everything from a bare machine to a running cluster; as root, or through sudo after asking."""
+    """Do everything from a bare machine to a running cluster; as root, or through sudo after asking."""
     ready_machine(steps, f"run the Kubernetes node '{name}' in namespaces of its own")
     if os.geteuid():
         _as_root("status")  # sudo asks for a password now, not in the middle of the lines that follow
@@ -154,7 +154,7 @@ def _meanwhile(work: Callable[[], object], wanted: bool) -> Iterator[None]:
 
 
 def stop(name: str, steps: Steps) -> bool:
-    """Stop a cluster; whether it ran."""
+    """Stop a cluster; return whether it ran."""
     if os.geteuid():
         return _elsewhere(f"stop the Kubernetes node '{name}'", "down", "--name", name)
     with told(), steps.step(f"cluster {name}: stopping", 4):
@@ -193,7 +193,10 @@ def ready_machine(steps: Steps, as_root: str = "", *, for_tests: bool = False) -
 
 
 def elevated(arguments: Sequence[str] | None = None) -> list[str]:
-    """This program as root, with the settings that matter of this environment. arguments: None: the same ones."""
+    """Return the command that runs this program as root, with the settings of this environment that matter.
+
+    `arguments` None: the same ones.
+    """
     # By name, since the address of an index or a proxy may hold a password; but sudo replaces HOME and PATH.
     kept = [key for key in sorted(os.environ) if key.upper() in KEPT_VARIABLES or key.startswith(KEPT_PREFIXES)]
     path = path_with_sbin(os.environ.get("PATH", os.defpath))  # a user's lacks the folders where root finds modprobe
@@ -245,7 +248,7 @@ def _elsewhere(wish: str, *arguments: str) -> bool:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Errors of the cluster's own package, as this program tells errors."""
+    """Tell errors of the cluster's own package as this program tells errors."""
     try:
         yield
     except DevclusterError as error:

@@ -170,7 +170,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _read(paths: Sequence[Path]) -> list[UpdateFile]:
-    """The files, mapped. Raises UserError naming the file."""
+    """Return the files, mapped. Raises UserError naming the file."""
     from concordat.tensors import FLOATS, TensorError, map_tensors
 
     out: list[UpdateFile] = []

@@ -83,12 +83,12 @@ class Kube:
         )
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
-        """`kubectl apply` with strict field validation."""
+        """Run `kubectl apply` with strict field validation."""
         text = "---\n".join(yaml.safe_dump(dict(o), sort_keys=False) for o in objects)
         self.run("kubectl", "apply", "--validate=strict", "-f", "-", stdin=text)
 
     def helm_install(self, release: str, chart: Path, namespace: str, values: Mapping[str, Any]) -> None:
-        """`helm upgrade --install`, without waiting: the caller waits for what it needs."""
+        """Run `helm upgrade --install`, without waiting: the caller waits for what it needs."""
         self.run(
             "helm", "upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace",
             "--values", "-", stdin=yaml.safe_dump(dict(values)),
@@ -96,7 +96,7 @@ class Kube:
 
     @property
     def api(self) -> client.ApiClient:
-        """The Python client, made on first use."""
+        """Return the Python client, made on first use."""
         if self._api is None:
             try:
                 self._api = config.new_client_from_config(
@@ -123,13 +123,13 @@ class Kube:
             raise
 
     def get(self, kind: type[R], namespace: str, name: str) -> R | None:
-        """One custom resource, or None."""
+        """Return one custom resource, or None."""
         api = client.CustomObjectsApi(self.api)
         got = self._read(lambda: api.get_namespaced_custom_object(GROUP, VERSION, namespace, kind.KIND.plural, name))
         return None if got is None else kind.model_validate(got)
 
     def list(self, kind: type[R], labels: str = "") -> list[R]:
-        """Custom resources of all namespaces."""
+        """Return the custom resources of all namespaces."""
         api = client.CustomObjectsApi(self.api)
         got = self._read(
             lambda: api.list_cluster_custom_object(GROUP, VERSION, kind.KIND.plural, label_selector=labels)
@@ -137,7 +137,7 @@ class Kube:
         return [kind.model_validate(o) for o in (got or {}).get("items", [])]
 
     def configmap(self, namespace: str, name: str) -> dict[str, str] | None:
-        """The data of a ConfigMap, or None."""
+        """Return the data of a ConfigMap, or None."""
         got = self._read(lambda: client.CoreV1Api(self.api).read_namespaced_config_map(name, namespace))
         return None if got is None else dict(got.data or {})
 
@@ -171,7 +171,7 @@ class Kube:
             time.sleep(1)
 
     def hint(self, command: str) -> str:
-        """A command line that a person can paste."""
+        """Return a command line that a person can paste."""
         program, _, rest = command.partition(" ")
         context = f" --context {self.context}" if self.context else ""
         prefix = f"KUBECONFIG={self.kubeconfig} " if self.kubeconfig else ""
@@ -179,5 +179,5 @@ class Kube:
 
 
 def documents(path: Path) -> Sequence[dict[str, Any]]:
-    """The objects of a manifest file."""
+    """Return the objects of a manifest file."""
     return [d for d in yaml.safe_load_all(path.read_text()) if d]

@@ -17,23 +17,23 @@ class Steps:
         self._began: dict[str, float] = {}
 
     def start(self, step: str, usual_seconds: float | None = None) -> None:
-        """A step begins."""
+        """Begin a step."""
         self._began[step] = time.monotonic()
         usual = f" [dim](usually {_span(usual_seconds)})[/]" if usual_seconds and usual_seconds >= 2 else ""
         self.console.print(f"[cyan]▸[/] {step}{usual}", highlight=False)
 
     def done(self, step: str) -> None:
-        """A step ended well."""
+        """End a step that went well."""
         took = time.monotonic() - self._began.pop(step, time.monotonic())
         self.console.print(f"[green]✓[/] {step} [dim]{_span(took)}[/]", highlight=False)
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Print something worth knowing."""
         self.console.print(f"  {text}", highlight=False, markup=False)
 
     @contextmanager
     def step(self, step: str, usual_seconds: float | None = None) -> Iterator[None]:
-        """A step that is the body of a `with`."""
+        """Show a step that is the body of a `with`."""
         self.start(step, usual_seconds)
         yield
         self.done(step)

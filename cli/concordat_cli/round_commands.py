@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Rounds at a glance.")
 
 
 class Output(StrEnum):
-    """How a command prints."""
+    """The format in which a command prints."""
 
     TABLE = "table"
     JSON = "json"
@@ -38,7 +38,7 @@ class Form(StrEnum):
 
 
 def read(kube: Kube, namespace: str, name: str) -> RoundView:
-    """The round and all that belongs to it, now."""
+    """Return the round and all that belongs to it, now."""
     found = kube.get(FederationRound, namespace, name)
     if found is None:
         raise UserError(

@@ -27,7 +27,7 @@ ROUND_STEPS = (
 
 @dataclass(frozen=True)
 class SiteRow:
-    """What happened to one site in one round."""
+    """One site's part in one round."""
 
     site: str
     steps: dict[str, str]
@@ -60,12 +60,12 @@ class RoundView:
     evaluation: dict[str, int] | None
 
     def as_json(self) -> dict[str, Any]:
-        """The view for `--output json`."""
+        """Return the view for `--output json`."""
         return asdict(self)
 
     @property
     def finished(self) -> bool:
-        """Whether the round has reached its end, good or bad."""
+        """Return whether the round has reached its end, good or bad."""
         return self.reason == Reason.RELEASED or self.steps.get(ConditionType.SUCCEEDED) in {"True", "False"}
 
 
@@ -77,7 +77,7 @@ def _status(conditions: list[Condition], type_: ConditionType) -> str:
 
 
 def _answer(copy: Release) -> Condition | None:
-    """How the site's copy ended; None while it is open."""
+    """Return how the site's copy ended; None while it is open."""
     conditions = copy.status.conditions
     adopted, staged, validated = (
         find(conditions, type_) for type_ in (ConditionType.ADOPTED, ConditionType.STAGED, ConditionType.VALIDATED)
@@ -126,7 +126,7 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
 
 
 def view(round_: FederationRound, updates: list[Update], releases: list[Release], sites: list[Site]) -> RoundView:
-    """The round as it is now. `releases` may hold every release of the cluster; only this round's count."""
+    """Return the round as it is now. `releases` may hold every release of the cluster; only this round's count."""
     uid = round_.metadata.uid
     mine = [u for u in updates if u.metadata.labels.get(LABEL_ROUND_UID) == uid or u.spec.round_ref.uid == uid]
     known = {s.metadata.name for s in sites}
@@ -152,12 +152,12 @@ def view(round_: FederationRound, updates: list[Update], releases: list[Release]
 
 
 def percent(ppm: int | None) -> str:
-    """Parts per million as a percentage with one decimal, or a dash."""
+    """Return parts per million as a percentage with one decimal, or a dash."""
     return "–" if ppm is None else f"{ppm / 10_000:.1f} %"
 
 
 def own_quality(row: SiteRow) -> str:
-    """Right answers on the site's own validation data before and after the round: 66 → 68 of 84.
+    """Return the right answers on the site's own validation data before and after the round: 66 → 68 of 84.
 
     Counts, because a percentage hides how little one example is; a percentage while their number is not known yet.
     """

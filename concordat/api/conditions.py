@@ -177,17 +177,17 @@ class Condition(Model):
 
     @property
     def is_true(self) -> bool:
-        """Whether the observation holds."""
+        """Return whether the observation holds."""
         return self.status is ConditionStatus.TRUE
 
     @property
     def is_false(self) -> bool:
-        """Whether the observation is known not to hold."""
+        """Return whether the observation is known not to hold."""
         return self.status is ConditionStatus.FALSE
 
     @property
     def is_pending(self) -> bool:
-        """Whether the observation does not hold yet, because its step goes on."""
+        """Return whether the observation does not hold yet, because its step goes on."""
         return self.is_false and self.reason in PENDING_REASONS
 
 
@@ -195,18 +195,18 @@ Conditions = Annotated[list[Condition], Field(max_length=20, json_schema_extra=m
 
 
 def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | None:
-    """The condition of that type, or None."""
+    """Return the condition of that type, or None."""
     return next((c for c in conditions if c.type == type_), None)
 
 
 def is_true(conditions: Iterable[Condition], type_: ConditionType) -> bool:
-    """Whether a condition of that type is True."""
+    """Return whether a condition of that type is True."""
     condition = find(conditions, type_)
     return condition is not None and condition.is_true
 
 
 def is_false(conditions: Iterable[Condition], type_: ConditionType) -> bool:
-    """Whether a condition of that type is False."""
+    """Return whether a condition of that type is False."""
     condition = find(conditions, type_)
     return condition is not None and condition.is_false
 
@@ -242,17 +242,17 @@ class ConditionSet:
         self._by_type.pop(type_, None)
 
     def get(self, type_: ConditionType) -> Condition | None:
-        """The condition of that type, or None."""
+        """Return the condition of that type, or None."""
         return self._by_type.get(type_)
 
     def is_true(self, type_: ConditionType) -> bool:
-        """Whether that condition is True."""
+        """Return whether that condition is True."""
         return is_true(self._by_type.values(), type_)
 
     def is_false(self, type_: ConditionType) -> bool:
-        """Whether that condition is False."""
+        """Return whether that condition is False."""
         return is_false(self._by_type.values(), type_)
 
     def list(self) -> list[Condition]:
-        """All conditions, in the order in which they were first set."""
+        """Return all conditions, in the order in which they were first set."""
         return list(self._by_type.values())

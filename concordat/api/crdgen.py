@@ -29,7 +29,7 @@ _KIND = "Kind of this object."
 
 
 def crd(kind: type[Resource], annotations: dict[str, str] | None = None) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind. Raises SchemaError where a model cannot be expressed."""
+    """Return the CustomResourceDefinition of a kind. Raises SchemaError where a model cannot be expressed."""
     names = kind.KIND
     metadata: dict[str, Any] = {"name": f"{names.plural}.{GROUP}", "labels": LABELS}
     if annotations:
@@ -65,7 +65,7 @@ def crd(kind: type[Resource], annotations: dict[str, str] | None = None) -> dict
 
 
 def root_schema(kind: type[Resource]) -> Schema:
-    """The schema of whole objects of a kind: the spec with its defaults, the status without any."""
+    """Return the schema of whole objects of a kind: the spec with its defaults, the status without any."""
     schema: Schema = {
         "description": kind.__doc__ or "",
         "type": "object",

@@ -23,7 +23,7 @@ _OBVIOUS = (("minLength", 1),)
 
 
 def reference(schemas: Mapping[type[Resource], Schema]) -> str:
-    """The whole page as Markdown; deterministic."""
+    """Return the whole page as Markdown; deterministic."""
     lines = [
         "<!-- Generated from concordat/api by `make generate`; edit the models, not this file. -->",
         "# API reference",

@@ -48,14 +48,14 @@ _MAJORITY = (2, 1)
 
 
 def least_updates(rule: Rule, pre: PreAggregation, max_faulty: int) -> int:
-    """The smallest number of updates of which the rule withstands `max_faulty`."""
+    """Return the smallest number of updates of which the rule withstands `max_faulty`."""
     factor, constant = (0, 1) if rule in UNPROTECTED else _TERMS.get(rule, _MAJORITY)
     least = factor * max_faulty + constant
     return BUCKET * (least - 1) + 1 if pre is PreAggregation.BUCKETING else least
 
 
 def shortage(rule: Rule, pre: PreAggregation, max_faulty: int, updates: int) -> str | None:
-    """Why the rule cannot withstand `max_faulty` of so many updates, with the arithmetic; None: it can."""
+    """Return why the rule cannot withstand `max_faulty` of so many updates, with the arithmetic; None: it can."""
     least = least_updates(rule, pre, max_faulty)
     if updates >= least:
         return None

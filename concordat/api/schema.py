@@ -40,7 +40,7 @@ class SchemaError(Exception):
 
 
 def structural(model: type[BaseModel], member: str, *, defaults: bool = True) -> Schema:
-    """The structural schema of one member of a model, by its name on the wire, in the model's field order.
+    """Return the structural schema of one member of a model, by its name on the wire, in the model's field order.
 
     `defaults` False leaves every default out (a status is observed, nothing in it is assumed). Raises SchemaError.
     """

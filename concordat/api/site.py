@@ -146,5 +146,5 @@ class Site(Resource):
     """What is observed."""
 
     def federation(self, name: str) -> SiteFederation | None:
-        """The site's entry for a federation, or None if it takes no part."""
+        """Return the site's entry for a federation, or None if it takes no part."""
         return next((f for f in self.spec.federations if f.name == name), None)

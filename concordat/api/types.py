@@ -54,7 +54,7 @@ class Model(BaseModel):
     )
 
     def wire(self) -> dict[str, Any]:
-        """The object as it is sent: camelCase, absent fields left out, JSON types only."""
+        """Return the object as it is sent: camelCase, absent fields left out, JSON types only."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -62,7 +62,7 @@ class Cache:
     @overload
     def get(self, kind: GVK, namespace: str, name: str) -> dict[str, Any] | None: ...
     def get(self, kind: KindLike, namespace: str, name: str) -> Any:
-        """The object, or None if it does not exist."""
+        """Return the object, or None if it does not exist."""
         entry = self._table(kind).entries.get((namespace, name))
         return None if entry is None else entry.obj
 
@@ -75,7 +75,7 @@ class Cache:
         self, kind: GVK, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> builtins.list[dict[str, Any]]: ...
     def list(self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> Any:
-        """The objects of a kind by namespace and name; with `labels`, those that carry all of them."""
+        """Return the objects of a kind by namespace and name; with `labels`, those that carry all of them."""
         wanted = (labels or {}).items()
         found = [
             (key, entry.obj)
@@ -212,7 +212,7 @@ def _parse(kind: KindLike, raw: dict[str, Any]) -> Obj | None:
 
 
 def _meaning(raw: Mapping[str, Any]) -> bytes:
-    """A digest of all a reconcile may depend on: it is kept per object, where a second copy would cost too much."""
+    """Return a digest of all a reconcile may depend on; a second copy per object would take too much memory."""
     metadata = {name: raw["metadata"].get(name) for name in _METADATA}
     return hashlib.sha256(json.dumps({**raw, "metadata": metadata}, sort_keys=True).encode()).digest()
 

@@ -85,7 +85,7 @@ class Cluster:
         await kube_config.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
 
     async def connection(self) -> Connection:
-        """The credentials in use, refreshed."""
+        """Return the credentials in use, refreshed."""
         configuration = self._api.configuration
         header = await configuration.get_api_key_with_prefix("BearerToken") or ""
         return Connection(
@@ -100,19 +100,19 @@ class Cluster:
     # ---- reads
 
     async def get(self, kind: KindLike, namespace: str, name: str) -> dict[str, Any]:
-        """One object, read from the API server."""
+        """Return one object, read from the API server."""
         return await self._request("GET", gvk(kind).path(namespace, name))
 
     async def list(
         self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | str | None = None
     ) -> Objects:
-        """All objects of a kind, in one namespace or in all; `labels` is a mapping or a label selector."""
+        """Return all objects of a kind, in one namespace or in all; `labels` is a mapping or a label selector."""
         return (await self.list_at(kind, namespace, labels))[0]
 
     async def list_at(
         self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | str | None = None
     ) -> tuple[Objects, int]:
-        """All objects of a kind, and the resourceVersion of that snapshot."""
+        """Return all objects of a kind, and the resourceVersion of that snapshot."""
         target = gvk(kind)
         selector = labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
@@ -127,7 +127,7 @@ class Cluster:
                 return items, int(page["metadata"]["resourceVersion"])
 
     async def list_pods(self, namespace: str, job: str) -> Objects:
-        """The pods of a Job, oldest first; for telling why it failed."""
+        """Return the pods of a Job, oldest first; for telling why it failed."""
         pods = await self.list(POD, namespace, {"batch.kubernetes.io/job-name": job})
         return sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
 
@@ -144,14 +144,14 @@ class Cluster:
         return await self._write("PUT", target.path(_namespace(obj), obj["metadata"]["name"]), obj)
 
     async def apply(self, obj: dict[str, Any], manager: str) -> dict[str, Any]:
-        """Server-side apply, forced: afterwards `manager` owns exactly the fields of `obj`."""
+        """Apply server-side, forced: afterwards `manager` owns exactly the fields of `obj`."""
         target = gvk_of(obj)
         return await self._apply(target.path(_namespace(obj), obj["metadata"]["name"]), obj, manager)
 
     async def apply_status(
         self, kind: KindLike, namespace: str, name: str, status: dict[str, Any], manager: str
     ) -> dict[str, Any]:
-        """Server-side apply of the status, forced. Raises NotFound when the object is gone."""
+        """Apply the status server-side, forced. Raises NotFound when the object is gone."""
         target = gvk(kind)
         metadata = {"name": name} | ({"namespace": namespace} if target.namespaced else {})
         body = {"apiVersion": target.api_version, "kind": target.kind, "metadata": metadata, "status": status}

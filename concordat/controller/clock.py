@@ -10,7 +10,7 @@ class Clock(Protocol):
     """A source of wall-clock time."""
 
     def now(self) -> datetime:
-        """The current time, in UTC."""
+        """Return the current time, in UTC."""
         ...
 
 
@@ -18,7 +18,7 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        """The current time, in UTC."""
+        """Return the current time, in UTC."""
         return datetime.now(UTC)
 
 
@@ -31,7 +31,7 @@ class FixedClock:
         self._at = at.astimezone(UTC)
 
     def now(self) -> datetime:
-        """The time it was set to, plus what it was advanced by."""
+        """Return the time it was set to, plus what it was advanced by."""
         return self._at
 
     def advance(self, seconds: float) -> None:

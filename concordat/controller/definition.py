@@ -17,7 +17,7 @@ Obj = Any
 
 @dataclass(frozen=True)
 class Result:
-    """How a reconcile ended: done until an event, or look again after that many seconds."""
+    """The end of a reconcile: done until an event, or look again after that many seconds."""
 
     requeue_after: float | None = None
 

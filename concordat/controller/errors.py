@@ -42,7 +42,7 @@ class Unavailable(Transient, ApiError):
 
 
 def from_response(request: str, status: int, reason: str, message: str, retry_after: float | None) -> ApiError:
-    """The error for a response that is not 2xx; `reason` is the `reason` of a Kubernetes Status object."""
+    """Return the error for a response that is not 2xx; `reason` is the `reason` of a Kubernetes Status object."""
     text = f"{request}: {status} {reason}: {message}"
     if status == 409:
         return AlreadyExists(text, status) if reason == "AlreadyExists" else Conflict(text, status)

@@ -33,7 +33,7 @@ class Transition:
 
 
 def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Transition]:
-    """What changed from the old conditions to the new ones, in the order of the new ones.
+    """Return what changed from the old conditions to the new ones, in the order of the new ones.
 
     A condition that is Unknown, or False because its step has not ended, is no event. Of several conditions
     that change for the same reason only the first is: Succeeded=True Released and Ready=True Released are one
@@ -62,7 +62,7 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
 
 
 def event_name(obj: Resource, transition: Transition) -> str:
-    """The same transition gives the same name, so that a repeated pass posts no second Event."""
+    """Return a name that is the same for the same transition, so that a repeated pass posts no second Event."""
     identity = (
         obj.metadata.uid,
         transition.condition,

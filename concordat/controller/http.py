@@ -14,7 +14,7 @@ Check = Callable[[], str | None]
 
 
 def application(healthy: Check, ready: Check) -> web.Application:
-    """The three pages. A failed check is a 503 whose body says what is wrong."""
+    """Return the three pages. A failed check is a 503 whose body says what is wrong."""
 
     def probe(check: Check) -> Callable[[web.Request], object]:
         async def answer(_: web.Request) -> web.Response:

@@ -20,21 +20,21 @@ class GVK:
 
     @property
     def resource(self) -> str:
-        """The name in URLs, for example jobs."""
+        """Return the name in URLs, for example jobs."""
         return self.plural or f"{self.kind.lower()}s"
 
     @property
     def group(self) -> str:
-        """The API group; empty for the core group."""
+        """Return the API group; empty for the core group."""
         return self.api_version.partition("/")[0] if "/" in self.api_version else ""
 
     @property
     def version(self) -> str:
-        """The API version without its group."""
+        """Return the API version without its group."""
         return self.api_version.rpartition("/")[2]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The URL path of the collection, or of one object. No namespace means all namespaces."""
+        """Return the URL path of the collection, or of one object. No namespace means all namespaces."""
         parts = ["/apis" if self.group else "/api", self.api_version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
@@ -62,14 +62,14 @@ _KNOWN = {(k.api_version, k.kind): k for k in (JOB, POD, LEASE, SECRET, CONFIGMA
 
 
 def gvk(kind: KindLike) -> GVK:
-    """The GVK of a kind given either way."""
+    """Return the GVK of a kind given either way."""
     if isinstance(kind, GVK):
         return kind
     return GVK(API_VERSION, kind.KIND.kind, kind.KIND.plural)
 
 
 def gvk_of(obj: dict[str, Any]) -> GVK:
-    """The GVK of an object by its apiVersion and kind."""
+    """Return the GVK of an object by its apiVersion and kind."""
     try:
         key = (obj["apiVersion"], obj["kind"])
     except KeyError as missing:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def default_identity() -> str:
-    """The pod's name, or host and process id outside of a pod."""
+    """Return the pod's name, or host and process id outside of a pod."""
     return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
 
 
@@ -104,7 +104,7 @@ class Leader:
             log.info("lease not released", extra=fields(error=str(error)))
 
     async def _try(self) -> bool:
-        """One attempt to take or renew the Lease."""
+        """Try once to take or renew the Lease."""
         try:
             self._held = await self._step()
         except (Conflict, AlreadyExists):

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """Structured fields of a log line: `log.info("released", extra=fields(round=name))`."""
+    """Return the structured fields of a log line: `log.info("released", extra=fields(round=name))`."""
     return {"fields": values}
 
 
@@ -18,7 +18,7 @@ class KeyValueFormatter(logging.Formatter):
     """`time=… level=… logger=… msg="…" key=value …`, followed by the stack if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, plus the stack of an exception."""
+        """Return one line, plus the stack of an exception."""
         values = {
             "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),

@@ -34,7 +34,7 @@ _SYNC_RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """What a program watches, and how it runs."""
+    """A program's settings: the objects it watches, and how it runs."""
 
     namespaces: Sequence[str] | None
     """Namespaces to watch; None watches the whole cluster."""

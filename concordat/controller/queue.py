@@ -14,7 +14,7 @@ BASE, CAP, JITTER = 1.0, 300.0, 0.2
 
 
 def backoff(failures: int, chance: float) -> float:
-    """Seconds to wait after n failures in a row: 1, 2, 4 … 300, ±20 %. `chance` is uniform in [0, 1)."""
+    """Return the seconds to wait after n failures in a row: 1, 2, 4 … 300, ±20 %. `chance` is uniform in [0, 1)."""
     if failures < 1:
         return 0.0
     delay = CAP if failures > 16 else min(CAP, BASE * 2.0 ** (failures - 1))
@@ -22,7 +22,7 @@ def backoff(failures: int, chance: float) -> float:
 
 
 class Schedule(Generic[K]):
-    """What is due when; plain data, time as a parameter.
+    """The keys and when they are due; plain data, time as a parameter.
 
     A key is in at most one of the states waiting, working, or working and waiting again; the last one becomes
     waiting when the work is done. Of two due times for one key the earlier counts.
@@ -45,7 +45,7 @@ class Schedule(Generic[K]):
             self._push(key, due)
 
     def take(self, now: float) -> K | None:
-        """The key that has been due longest, now in work; None if none is due."""
+        """Return the key that has been due longest, now in work; None if none is due."""
         self._prune()
         if not self._heap or self._heap[0][0] > now:
             return None
@@ -55,7 +55,7 @@ class Schedule(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The work on a key taken before has ended."""
+        """Note that the work on a key taken before has ended."""
         self._working.remove(key)
         if key in self._due:
             self._push(key, self._due[key])
@@ -70,12 +70,12 @@ class Schedule(Generic[K]):
         self._failures.pop(key, None)
 
     def next_due(self) -> float | None:
-        """When the next key that is not in work becomes due; None if none waits."""
+        """Return when the next key that is not in work becomes due; None if none waits."""
         self._prune()
         return self._heap[0][0] if self._heap else None
 
     def depth(self, now: float) -> int:
-        """How many keys are due and not in work."""
+        """Return how many keys are due and not in work."""
         return sum(1 for key, due in self._due.items() if due <= now and key not in self._working)
 
     def _push(self, key: K, due: float) -> None:
@@ -116,7 +116,7 @@ class WorkQueue(Generic[K]):
         self._schedule.succeeded(key)
 
     def done(self, key: K) -> None:
-        """The work on a key from `take` has ended, well or not."""
+        """Note that the work on a key from `take` has ended, well or not."""
         self._schedule.done(key)
         self._changed.set()
 
@@ -136,5 +136,5 @@ class WorkQueue(Generic[K]):
 
     @property
     def depth(self) -> int:
-        """How many keys are due and not in work."""
+        """Return how many keys are due and not in work."""
         return self._schedule.depth(self._now())

@@ -53,11 +53,11 @@ class Runner:
                 self.queue.add(key, self.controller.debounce if delay is None else delay)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """The workers' coroutines; they never end."""
+        """Return the workers' coroutines; they never end."""
         return [self._work() for _ in range(self.controller.workers)]
 
     def overdue(self) -> str | None:
-        """What hangs, in words, or None."""
+        """Return what hangs, in words, or None."""
         for key, since in self._busy.items():
             if (age := self._now() - since) > self.controller.timeout + OVERDUE:
                 return f"{self.controller.name} {'/'.join(key)} has been in reconcile for {age:.0f} s\n"

@@ -13,7 +13,7 @@ from concordat.controller import JOB, AlreadyExists, Cluster, Conflict
 
 
 def manifest(resource: Resource) -> dict[str, Any]:
-    """One of our objects as it is created: no status, no metadata but what we set."""
+    """Return one of our objects as it is created: no status, no metadata but what we set."""
     wire = resource.wire()
     metadata = {name: wire["metadata"][name] for name in ("name", "namespace", "labels") if wire["metadata"].get(name)}
     return {"apiVersion": wire["apiVersion"], "kind": wire["kind"], "metadata": metadata, "spec": wire["spec"]}
@@ -48,7 +48,7 @@ async def create_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
 
 
 def labels(round_: FederationRound) -> dict[str, str]:
-    """Labels of all that a round makes."""
+    """Return the labels of all that a round makes."""
     return {
         LABEL_ROUND: round_.metadata.name,
         LABEL_ROUND_UID: round_.metadata.uid,
@@ -58,13 +58,13 @@ def labels(round_: FederationRound) -> dict[str, str]:
 
 
 def round_ref(round_: FederationRound) -> RoundRef:
-    """The round as other objects name it."""
+    """Return the round as other objects name it."""
     metadata = round_.metadata
     return RoundRef(name=metadata.name, namespace=metadata.namespace, uid=metadata.uid)
 
 
 def later(start: datetime, seconds: int) -> datetime:
-    """So many seconds after a time, to the second."""
+    """Return a time so many seconds after `start`, to the second."""
     return start.replace(microsecond=0) + timedelta(seconds=seconds)
 
 

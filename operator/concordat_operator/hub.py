@@ -35,7 +35,7 @@ class Hub:
     _contracts: dict[str, Contract] = field(default_factory=dict)
 
     async def contract(self, ref: ArtifactRef) -> Contract:
-        """The contract in an artifact. Content-addressed, so what was read once needs no second reading."""
+        """Return the contract in an artifact. Content-addressed, so what was read once needs no second reading."""
         if ref.digest not in self._contracts:
             if len(self._contracts) >= _CACHED_CONTRACTS:
                 self._contracts.clear()

@@ -19,7 +19,7 @@ _CONTRACT, _AGGREGATION = "contract.pem", "aggregation.pem"
 
 @dataclass(frozen=True)
 class Keys:
-    """What the hub signs with."""
+    """The hub's signing keys."""
 
     contract: SigningKey
     """Signs contracts and releases: what the hub asks and offers."""
@@ -27,7 +27,7 @@ class Keys:
     """Signs verdicts, closures and aggregations: what the hub ascertained."""
 
     def trust(self, evaluators: Mapping[str, PublicKey]) -> Trust:
-        """The keys by which the hub's statements, and those of its evaluators, are verified."""
+        """Return the keys by which the hub's statements, and those of its evaluators, are verified."""
         return Trust(
             contract_keys=(self.contract.public,),
             aggregation_keys=(self.aggregation.public,),
@@ -36,7 +36,7 @@ class Keys:
 
 
 async def load_or_create(cluster: Cluster, namespace: str) -> Keys:
-    """The keys in the Secret; made when there is none. Replicas that start at once agree on one pair."""
+    """Return the keys in the Secret; made when there is none. Replicas that start at once agree on one pair."""
     try:
         secret = await cluster.get(SECRET, namespace, SECRET_NAME)
     except NotFound:
@@ -55,7 +55,7 @@ async def publish_first(cluster: Cluster, namespace: str, keys: Keys) -> None:
 
 
 def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:
-    """ConfigMap from which sites take the keys to pin, after comparing them over a second channel."""
+    """Return the ConfigMap from which sites take the keys to pin, after comparing them over a second channel."""
     return {
         "apiVersion": CONFIGMAP.api_version,
         "kind": CONFIGMAP.kind,

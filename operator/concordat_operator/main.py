@@ -81,7 +81,7 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
 
 
 def controllers(hub: Hub) -> list[Controller]:
-    """The reconcilers and what leads to them."""
+    """Return the reconcilers and what leads to them."""
     namespace, cache = hub.settings.namespace, hub.cache
 
     def itself(obj: Obj) -> list[Key]:

@@ -1,4 +1,4 @@
-"""What the operator counts. Labels are words of this program, never names from outside."""
+"""The operator's metrics. Label values come from a fixed set, never from user input."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from the CONCORDAT_… variables and POD_NAME, as the chart sets them. Raises SettingsError."""
+        """Return settings from the CONCORDAT_… variables and POD_NAME, as the chart sets them. Raises SettingsError."""
         port = env.get("CONCORDAT_HTTP_PORT", "8080")
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
             raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")

@@ -33,7 +33,7 @@ from concordat_operator.keys import Keys
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the hub holds of a round's updates, signed."""
+    """The hub's signed verdicts on a round's updates."""
 
     verdicts: dict[str, ArtifactRef]
     """The signed verdict on each site's update."""

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 def main(prepare: Prepare = clipped) -> None:
     """Run the agent until it is told to stop. Exits with 1 and one line when it cannot start.
 
-    `prepare` makes of what training changed what is sent.
+    `prepare` turns the trained delta into the update that is sent.
     """
     configure()
     try:
@@ -90,7 +90,7 @@ async def serve(
 
 
 def controllers(agent: Agent) -> list[Controller]:
-    """The reconcilers and what leads to them."""
+    """Return the reconcilers and what leads to them."""
 
     def itself(obj: Obj) -> list[Key]:
         return [obj.key]

@@ -1,4 +1,4 @@
-"""What the agent counts. Labels are words of this program and federations that the Site names."""
+"""The agent's metrics. Label values come from a fixed set, except the federations, which the Site names."""
 
 from __future__ import annotations
 

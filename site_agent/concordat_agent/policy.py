@@ -59,14 +59,14 @@ class ConsentPolicy(_Strict):
 
 
 class GatePolicy(_Strict):
-    """What a local candidate must reach before it is sent, on top of the contract's gates."""
+    """Limits that a local candidate must reach before it is sent, on top of the contract's gates."""
 
     max_regression_ppm: Ppm = 1_000_000
     """Most that the candidate may fall below the parent; the stricter of this and the contract's applies."""
 
 
 class Mode(StrEnum):
-    """Whether the site adopts releases at all."""
+    """The site's way of adopting releases."""
 
     AUTOMATIC = "Automatic"
     NEVER = "Never"
@@ -95,7 +95,7 @@ class SitePolicy(_Strict):
 
     @property
     def digest(self) -> str:
-        """Digest of the policy with all its defaults: equal rules have equal digests."""
+        """Return the digest of the policy with all its defaults: equal rules have equal digests."""
         return sha256_digest(canonical(self.wire()))
 
     @classmethod

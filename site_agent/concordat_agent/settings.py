@@ -26,12 +26,12 @@ class Settings:
 
     @property
     def history(self) -> Path:
-        """File with the highest sequence adopted, beside the key: both outlive the agent's pod."""
+        """Return the file with the highest sequence adopted, beside the key: both outlive the agent's pod."""
         return self.key.with_name("adopted.json")
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""
+        """Return settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""
         port = env.get("CONCORDAT_HTTP_PORT", "8080")
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
             raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")

@@ -81,7 +81,7 @@ class Signer:
 
     @property
     def public_key(self) -> PublicKey:
-        """The public part of the site's key."""
+        """Return the public part of the site's key."""
         return self._key.public
 
     async def consent(self, update: Update, answer: Answer) -> Consent:
@@ -101,7 +101,7 @@ class Signer:
         return Consent(statement=await self._push(self._slot(update), signed.statement()))
 
     async def consent_id(self, update: Update) -> str:
-        """Id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
+        """Return the id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
         if update.status.consent is None:
             raise ConsentMissing("status.consent is empty")
         data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, MAX_STATEMENT)

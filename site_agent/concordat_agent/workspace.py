@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 
 class ResultError(Exception):
-    """What the Job left cannot be used. The message names the file and what is wrong with it."""
+    """An unusable result of a Job. The message names the file and what is wrong with it."""
 
 
 class Workspace:
@@ -33,11 +33,11 @@ class Workspace:
         self._root = root
 
     def base(self, digest: str) -> Path:
-        """Where the base package with that manifest digest is staged."""
+        """Return where the base package with that manifest digest is staged."""
         return self._root / base_folder(digest)
 
     def inputs(self, job: str) -> Path:
-        """Folder that the Job mounts read-only as its task."""
+        """Return the folder that the Job mounts read-only as its task."""
         return self._root / inputs_folder(job)
 
     def prepare(self, job: str) -> None:
@@ -57,7 +57,7 @@ class Workspace:
         write_atomically(self._root / job_folder(job) / "note.json", json.dumps(note, sort_keys=True).encode())
 
     def note(self, job: str) -> dict[str, Any]:
-        """The note kept by `write_note`; empty if there is none."""
+        """Return the note kept by `write_note`; empty if there is none."""
         try:
             note: dict[str, Any] = json.loads((self._root / job_folder(job) / "note.json").read_bytes())
         except FileNotFoundError:

@@ -174,7 +174,7 @@ async def test_a_job_has_its_pods(cluster: Cluster, namespace: str) -> None:
 def conditions(obj: Update | ReleaseChannel, *values: tuple[ConditionType, bool | None, Reason]) -> Any:
     made = ConditionSet(obj.status.conditions, obj.metadata.generation, NOON)
     for type_, status, reason in values:
-        made.set(type_, status, reason, f"{type_} is {reason}")
+        made.set(ConditionType(type_), status, reason, f"{type_} is {reason}")
     return made.list()
 
 

@@ -30,7 +30,7 @@ _TIMEOUT = f"--timeout={PATIENCE_SECONDS:.0f}s"
 
 
 def check_checkout() -> None:
-    """The demo installs the charts and examples of a source checkout."""
+    """Raise UserError unless this is a source checkout: the demo installs its charts and examples."""
     for folder in (EXAMPLES, CHARTS):
         if not folder.is_dir():
             raise UserError(f"{folder} does not exist: run the demo from a checkout of the repository")
@@ -42,7 +42,7 @@ def _image(ref: str) -> dict[str, str]:
 
 
 def namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A namespace under the `restricted` Pod Security level."""
+    """Create a namespace under the `restricted` Pod Security level."""
     level = {f"pod-security.kubernetes.io/{m}": "restricted" for m in ("enforce", "warn", "audit")}
     return {
         "apiVersion": "v1",
@@ -52,7 +52,7 @@ def namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def install_hub(kube: Kube, images: Mapping[str, str], runtime_class: str) -> None:
-    """The CRDs and the operator with its artifact registry."""
+    """Install the CRDs and the operator with its artifact registry."""
     kube.apply(namespace(HUB, {"app.kubernetes.io/part-of": "concordat"}))
     kube.helm_install("concordat-crds", CHARTS / "concordat-crds", HUB, {})
     kube.wait("the API server to serve the custom resources", lambda: _crds_established(kube))
@@ -73,7 +73,7 @@ def _crds_established(kube: Kube) -> bool:
 
 
 def put_data(kube: Kube, image: str, seed: int) -> None:
-    """Each site's own data onto its own volume, and the hub's for the canary check; none ever leaves its namespace."""
+    """Put each site's own data onto its own volume, the hub's for the canary check; none leaves its namespace."""
     for name in (*SITES, EVALUATOR):
         kube.apply(namespace(name, {"concordat.dev/site": name}))
         _put(kube, {"NAMESPACE": name, "CLAIM": "data", "PART": name, "IMAGE": image, "SEED": str(seed)})
@@ -123,7 +123,7 @@ def wait_for_registry(kube: Kube) -> None:
 
 
 def wait_for_trust(kube: Kube, evaluator: bool) -> dict[str, Any]:
-    """The hub's public keys, with the evaluator's once it is accepted: what every site pins."""
+    """Return the hub's public keys, with the evaluator's once it is accepted: what every site pins."""
 
     def ready() -> Any:
         trust = _trust(kube)
@@ -135,7 +135,7 @@ def wait_for_trust(kube: Kube, evaluator: bool) -> dict[str, Any]:
 
 
 def install_site(kube: Kube, name: str, image: str, trust: Mapping[str, Any]) -> None:
-    """One site's own release, with its own values."""
+    """Install one site's own release, with its own values."""
     (values,) = documents(EXAMPLES / "sites" / f"{name}.yaml")
     values |= {
         "image": _image(image),
@@ -147,7 +147,7 @@ def install_site(kube: Kube, name: str, image: str, trust: Mapping[str, Any]) ->
 
 
 def install_sites(kube: Kube, images: Mapping[str, str], trust: Mapping[str, Any]) -> None:
-    """The five sites, at once; the hostile one runs an agent of its own making."""
+    """Install the five sites, at once; the hostile one runs an agent of its own making."""
 
     def one(name: str) -> None:
         install_site(kube, name, images["hostile" if name == HOSTILE else "agent"], trust)
@@ -157,7 +157,7 @@ def install_sites(kube: Kube, images: Mapping[str, str], trust: Mapping[str, Any
 
 
 def wait_for_sites(kube: Kube, steps: Steps) -> None:
-    """Until every site and the evaluator are Ready."""
+    """Wait until every site and the evaluator are Ready."""
 
     def ready() -> bool:
         return sum(is_true(s.status.conditions, ConditionType.READY) for s in kube.list(Site)) == len(SITES) + 1
@@ -167,7 +167,7 @@ def wait_for_sites(kube: Kube, steps: Steps) -> None:
 
 
 def publish(kube: Kube, genesis: Mapping[str, Any]) -> None:
-    """The release that starts the federation, and the channel the sites subscribe to."""
+    """Publish the release that starts the federation, and the channel the sites subscribe to."""
     kube.apply(genesis, *documents(EXAMPLES / "channel.yaml"))
 
     def current() -> bool:
@@ -186,7 +186,7 @@ def publish(kube: Kube, genesis: Mapping[str, Any]) -> None:
 
 
 def remove(kube: Kube) -> None:
-    """Everything the demo installed, rounds first: their finalizer needs the operator."""
+    """Remove everything the demo installed, rounds first: their finalizer needs the operator."""
     kube.run("kubectl", "delete", "federationrounds", "-n", HUB, "--all", "--ignore-not-found", _TIMEOUT)
     kube.run("helm", "uninstall", "concordat", "-n", HUB, "--ignore-not-found", "--wait")
     kube.run("kubectl", "delete", "namespace", "--ignore-not-found", _TIMEOUT, HUB, EVALUATOR, *SITES)

@@ -49,7 +49,7 @@ def _learning(*args: str) -> None:
 
 
 def base_package(seed: int) -> Path:
-    """Folder with `base/` and `adapter/`, made once a seed."""
+    """Return the folder with `base/` and `adapter/`, made once per seed."""
     folder = cache_folder() / f"seed-{seed}"
     if not (folder / "base" / "model.safetensors").exists():
         _learning("base", "--out", str(folder), "--seed", str(seed))
@@ -57,7 +57,7 @@ def base_package(seed: int) -> Path:
 
 
 def reference(seed: int, rounds: int) -> dict[str, Any]:
-    """Accuracies on the hold-out data of training without a federation, made once a seed and number of rounds."""
+    """Return hold-out accuracies of training without a federation, made once per seed and number of rounds."""
     file = cache_folder() / f"seed-{seed}" / f"reference-{rounds}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def reference(seed: int, rounds: int) -> dict[str, Any]:
 
 @contextmanager
 def registry_url(kube: Kube, namespace: str) -> Iterator[str]:
-    """The hub's artifact registry, through `kubectl port-forward`: works on every cluster."""
+    """Yield the URL of the hub's artifact registry, through `kubectl port-forward`: works on every cluster."""
     process = kube.popen("kubectl", "port-forward", "-n", namespace, "service/concordat-registry", ":5000")
     try:
         assert process.stdout is not None  # noqa: S101  (popen was asked for a pipe)

@@ -15,7 +15,7 @@ from concordat_cli.round_view import RoundView, own_quality, percent
 
 
 def sites_table(v: RoundView) -> Table:
-    """(a) One row a site."""
+    """Return table (a): one row per site."""
     out = Table(title=f"Round {v.name}: the sites", title_justify="left")
     for column in (
         "site",
@@ -46,7 +46,7 @@ def sites_table(v: RoundView) -> Table:
 
 
 def quality(views: list[RoundView], reference: dict[str, Any]) -> list[tuple[str, int]]:
-    """(b) Accuracy on the evaluator's hold-out data, in parts per million, in the order shown."""
+    """Return (b): accuracy on the evaluator's hold-out data, in parts per million, in the order shown."""
     rows: list[tuple[str, int]] = []
     for v in views:
         if v.evaluation is None:
@@ -60,7 +60,7 @@ def quality(views: list[RoundView], reference: dict[str, Any]) -> list[tuple[str
 
 
 def quality_table(rows: list[tuple[str, int]], examples: int) -> Table:
-    """(b) as a table."""
+    """Return (b) as a table."""
     out = Table(title=f"Global quality: accuracy on {examples} hold-out examples", title_justify="left")
     out.add_column("model")
     out.add_column("accuracy", justify="right")
@@ -70,7 +70,7 @@ def quality_table(rows: list[tuple[str, int]], examples: int) -> Table:
 
 
 def picture(path: Path, views: list[RoundView], rows: list[tuple[str, int]], clip_norm: float) -> None:
-    """(c) The same as a PNG."""
+    """Write (c), the same as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -102,7 +102,7 @@ def picture(path: Path, views: list[RoundView], rows: list[tuple[str, int]], cli
 
 
 def hostile_sentence(v: RoundView, clip_norm: str) -> str:
-    """What became of the hostile site, with the numbers."""
+    """Return what became of the hostile site, with the numbers."""
     row = next((r for r in v.sites if r.site == HOSTILE), None)
     if row is None:
         return ""

@@ -18,7 +18,7 @@ from concordat_cli.round_view import RoundView
 
 
 def manifest(number: int, seed: int) -> dict[str, Any]:
-    """examples/demo/round.yaml, with the number and the LoRA factor of this round."""
+    """Return examples/demo/round.yaml with the number and the LoRA factor of this round."""
     (round_,) = documents(EXAMPLES / "round.yaml")
     round_["metadata"]["name"] = f"round-{number}"
     round_["spec"]["recipe"] |= {"trainFactor": "B" if number % 2 else "A", "seed": seed}
@@ -26,13 +26,13 @@ def manifest(number: int, seed: int) -> dict[str, Any]:
 
 
 def next_number(kube: Kube) -> int:
-    """One more than the last round of the demo."""
+    """Return one more than the last round of the demo."""
     taken = [r.metadata.name.removeprefix("round-") for r in kube.list(FederationRound)]
     return 1 + max((int(n) for n in taken if n.isdigit()), default=0)
 
 
 def settled(v: RoundView) -> bool:
-    """Whether the round ended and every site that was offered its release has decided."""
+    """Return whether the round ended and every site that was offered its release has decided."""
     if v.steps[ConditionType.SUCCEEDED] == "False":
         return True
     decided = [r for r in v.sites if r.decision and r.decision != "pending"]

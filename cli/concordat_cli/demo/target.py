@@ -45,7 +45,7 @@ class Target:
 
 
 def embedded(steps: Steps, keep: bool, name: str = "demo") -> Target:
-    """The embedded cluster of this name, running, with the images pushed.
+    """Return the embedded cluster of this name, running, with the images pushed.
 
     Does everything that is missing, down to the machine's prerequisites. Without `keep`, a cluster with an earlier
     demo on it is emptied, but for the images in its registry: faster than removing the demo, and nothing can hang.

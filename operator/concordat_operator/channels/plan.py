@@ -29,7 +29,7 @@ class Observed:
 
     @property
     def lacking(self) -> tuple[Site, ...]:
-        """The subscribers that have no copy yet and are to get one."""
+        """Return the subscribers that have no copy yet and are to get one."""
         if isinstance(self.target, Finding) or self.target.spec.sequence == 0:
             return ()
         have = {copy.metadata.namespace for copy in self.copies}
@@ -37,7 +37,7 @@ class Observed:
 
 
 def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> Observed:
-    """Collect. `releases` are all there are, of the hub and of the sites."""
+    """Return the facts about a channel. `releases` are all there are, of the hub and of the sites."""
     hub = channel.metadata.namespace
     target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
     subscribers = tuple(sorted((s for s in sites if follows(s, channel)), key=lambda s: s.metadata.name))
@@ -50,7 +50,7 @@ def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequenc
 
 
 def follows(site: Site, channel: ReleaseChannel) -> bool:
-    """Whether a site subscribes to the channel."""
+    """Return whether a site subscribes to the channel."""
     return (
         site.spec.role is Role.TRAINER
         and site.spec.channel == channel.metadata.name
@@ -60,12 +60,12 @@ def follows(site: Site, channel: ReleaseChannel) -> bool:
 
 
 def reachable(site: Site) -> bool:
-    """Whether the site's key is accepted, so that its answer can be believed."""
+    """Return whether the site's key is accepted, so that its answer can be believed."""
     return is_true(site.status.conditions, ConditionType.ACCEPTED)
 
 
 def describe(observed: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
-    """The channel's status; `now` holds its present conditions."""
+    """Return the channel's status; `now` holds its present conditions."""
     target = observed.target
     now.drop(ConditionType.RECONCILING)
     if isinstance(target, Finding):

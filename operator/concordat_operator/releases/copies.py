@@ -53,7 +53,7 @@ class CopyReconciler:
             metrics.JOBS.labels("evaluate").inc()
 
     async def _runtime_class(self, copy: Release) -> str | None:
-        """The RuntimeClass that the round's contract names; the round itself may be gone."""
+        """Return the RuntimeClass that the round's contract names; the round itself may be gone."""
         if copy.spec.lineage is None:
             return None
         lines = await self._hub.registry.read(copy.spec.lineage, LINEAGE_FILE, MAX_LINEAGE)

@@ -19,7 +19,7 @@ COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
 
 
 class Step(StrEnum):
-    """What the operator does next for a Release of the hub."""
+    """The operator's next step for a Release of the hub."""
 
     REST = "rest"
     """Decided, or waiting for the evaluator."""
@@ -34,7 +34,7 @@ class Step(StrEnum):
 
 
 class CopyStep(StrEnum):
-    """What the operator does next for a copy."""
+    """The operator's next step for a copy."""
 
     REST = "rest"
     """Wait for the agent or the Job."""
@@ -45,7 +45,10 @@ class CopyStep(StrEnum):
 
 
 def next_step(release: Release, copy: Release | None, evaluator: Site | None, now: datetime) -> Step:
-    """The step due for a Release of the hub. `copy` is the evaluator's, `evaluator` the one to ask without it."""
+    """Return the step due for a Release of the hub.
+
+    `copy` is the evaluator's copy, `evaluator` the one to ask if there is none.
+    """
     if release.metadata.deletion_timestamp is not None or decided(release):
         return Step.REST
     if release.spec.sequence == 0:
@@ -58,13 +61,13 @@ def next_step(release: Release, copy: Release | None, evaluator: Site | None, no
 
 
 def decided(release: Release) -> bool:
-    """Whether the hub has approved or rejected the release for good."""
+    """Return whether the hub has approved or rejected the release for good."""
     approved = find(release.status.conditions, ConditionType.APPROVED)
     return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in UNDECIDED))
 
 
 def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
-    """The step due for a copy."""
+    """Return the step due for a copy."""
     conditions = copy.status.conditions
     if copy.metadata.deletion_timestamp is not None:
         return CopyStep.REST
@@ -75,7 +78,7 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
 
 
 def answer(copy: Release) -> Condition | None:
-    """How the copy ended: the decision of the namespace's agent, or why there can be none; None while it is open."""
+    """Return the agent's decision on the copy, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
     for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
         if (condition := find(conditions, decision)) is not None:
@@ -87,18 +90,18 @@ def answer(copy: Release) -> Condition | None:
 
 
 def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:
-    """The copy in an evaluator's namespace; the first by name if there are several."""
+    """Return the copy in an evaluator's namespace; the first by name if there are several."""
     judges = {site.metadata.namespace for site in sites if site.spec.role is Role.EVALUATOR}
     return next((c for c in sorted(copies, key=lambda c: c.key) if c.metadata.namespace in judges), None)
 
 
 def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) -> ReleaseSpec:
-    """The spec of a copy: what is released, with the lineage that its reader verifies."""
+    """Return the spec of a copy: what is released, with the lineage that its reader verifies."""
     return release.spec.model_copy(update={"lineage": lineage, "deadline": release.spec.deadline if deadline else None})
 
 
 def rollout(copies: Sequence[Release]) -> Rollout:
-    """What the sites decided; `copies` are the sites', not the evaluator's."""
+    """Return the sites' decisions, counted; `copies` are the sites', not the evaluator's."""
     answers = [condition for copy in copies if (condition := answer(copy)) is not None]
     evaluations = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
     regressions = [evaluation.parent_ppm - evaluation.candidate_ppm for evaluation in evaluations]

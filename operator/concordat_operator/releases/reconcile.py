@@ -76,7 +76,7 @@ class ReleaseReconciler:
         return Result(_requeue_after(release, finding))
 
     async def _check(self, release: Release) -> Finding:
-        """Whether the artifacts of the start of a federation are there."""
+        """Check that the artifacts of the start of a federation are there."""
         try:
             for ref in (release.spec.base, release.spec.adapter):
                 await self._hub.registry.files(ref)

@@ -103,13 +103,13 @@ class Aggregation:
         )
 
     def _previous(self, contract: Contract) -> ArtifactRef | None:
-        """The adapter that the parent was made from."""
+        """Return the adapter that the parent was made from."""
         namespace, name = contract.round.namespace, contract.parent_release.name
         release = self._hub.cache.get(Release, namespace, name)
         return release.spec.parent if release is not None else None
 
     def _history(self, update: Update) -> list[str]:
-        """The relative norms of the site's verified updates in earlier rounds of the federation, oldest first."""
+        """Return the relative norms of the site's verified updates in the federation's earlier rounds, oldest first."""
         spec, created = update.spec, update.metadata.creation_timestamp
         past = [
             (other.metadata.creation_timestamp, other.metadata.name, other.status.verdict.measurements["relativeNorm"])
@@ -168,7 +168,7 @@ def _contract(observed: Observed) -> Contract:
 
 
 def _consents(observed: Observed, report: AggregationReport) -> list[ArtifactRef]:
-    """The consents of the sites whose updates were accepted."""
+    """Return the consents of the sites whose updates were accepted."""
     accepted = {judged.site for judged in report.verdicts if judged.passed}
     updates: list[Update] = [s.update for s in observed.slots if s.site in accepted and s.update is not None]
     return [update.status.consent.statement for update in updates if update.status.consent is not None]

@@ -19,7 +19,7 @@ D = TypeVar("D", bound=Document)
 
 
 def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
-    """The Job's result; None if no pod that ended well is there any more. Raises Terminal if it cannot be read."""
+    """Return the Job's result; None if no pod that ended well is left. Raises Terminal if it cannot be read."""
     for pod in reversed(pods):
         for status in (pod.get("status") or {}).get("containerStatuses") or []:
             terminated = (status.get("state") or {}).get("terminated") or {}
@@ -33,7 +33,7 @@ def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
 
 
 def request_of(job: Mapping[str, Any]) -> ArtifactRef:
-    """The request that a Job was started with: what was asked is what the Job says, however late it is read."""
+    """Return the request that a Job was started with: what was asked is what the Job says, however late it is read."""
     container = job["spec"]["template"]["spec"]["containers"][0]
     words = [*(container.get("command") or []), *(container.get("args") or [])]
     try:
@@ -46,7 +46,7 @@ def request_of(job: Mapping[str, Any]) -> ArtifactRef:
 async def confirm(
     registry: RegistryStore, job_result: AggregationResult, request: ArtifactRef, contract_digest: str
 ) -> AggregationReport:
-    """The report, if it answers exactly the request and names an adapter that is there. Raises Terminal otherwise."""
+    """Return the report if it answers exactly the request and its adapter is there. Raises Terminal otherwise."""
     try:
         report = await _read(registry, job_result.report, AggregationReport)
         asked = (await _read(registry, request, AggregationRequest)).submissions

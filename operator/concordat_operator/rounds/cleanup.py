@@ -46,7 +46,7 @@ async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
 
 
 async def _delete(hub: Hub, kind: KindLike | type[Resource], key: Key, uid: str) -> int:
-    """1 if it may still be there, 0 if there is nothing to wait for."""
+    """Return 1 if it may still be there, 0 if there is nothing to wait for."""
     try:
         if not await hub.cluster.delete(kind, *key, uid):
             return 0

@@ -10,7 +10,7 @@ from concordat_operator.rounds.select import Selection
 
 
 def contract(round_: FederationRound, selection: Selection, runtime_class: str | None, now: datetime) -> Contract:
-    """The contract; deadlines count from `now`, to the second."""
+    """Return the contract; deadlines count from `now`, to the second."""
     spec, opens = round_.spec, now.replace(microsecond=0)
     return Contract(
         federation=spec.federation,

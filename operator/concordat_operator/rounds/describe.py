@@ -34,7 +34,7 @@ _PASSING = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
 def describe(observed: Observed, contract: ContractStatus | None, now: datetime) -> FederationRoundStatus:
-    """The status of what is observed; `contract` names the signed contract."""
+    """Return the status of what is observed; `contract` names the signed contract."""
     round_ = observed.round
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
     _selected(conditions, observed)
@@ -59,7 +59,7 @@ def describe(observed: Observed, contract: ContractStatus | None, now: datetime)
 
 
 def stalled(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
-    """The status as it was, but for what stands in the way: for when nothing else can be observed."""
+    """Return the status as it was, but for what stands in the way: for when nothing else can be observed."""
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
     conditions.drop(ConditionType.RECONCILING)
     for type_, holds in ((ConditionType.STALLED, True), (ConditionType.READY, False)):
@@ -123,7 +123,7 @@ def _collected(conditions: ConditionSet, observed: Observed, now: datetime) -> N
 
 
 def waiting(observed: Observed, contract: Contract, now: datetime) -> str:
-    """Who is waited for, and until when."""
+    """Return who is waited for, and until when."""
     done = sum(slot.submitted for slot in observed.slots)
     awaited = [slot.site for slot in observed.slots if slot.waited_for]
     deadline = next_deadline(contract, observed.slots, now)
@@ -186,7 +186,7 @@ def _evaluated(conditions: ConditionSet, observed: Observed) -> None:
 
 
 def _summary(conditions: ConditionSet, observed: Observed, now: datetime) -> str:
-    """Ready and its kin; returns the phase, for printing."""
+    """Set Ready and its kin; return the phase, for printing."""
     for passing in (ConditionType.SUSPENDED, ConditionType.RECONCILING, ConditionType.STALLED):
         conditions.drop(passing)
     conclusion = over(observed)
@@ -223,7 +223,7 @@ def _summary(conditions: ConditionSet, observed: Observed, now: datetime) -> str
 
 
 def _doing(observed: Observed, now: datetime) -> tuple[str, str]:
-    """What is going on: one word, and one sentence."""
+    """Return what is going on: one word, and one sentence."""
     if observed.contract is None:
         chosen = isinstance(observed.selection, Selection)
         return "Selecting", "The contract is being signed." if chosen else "Sites are being selected."

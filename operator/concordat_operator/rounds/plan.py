@@ -26,7 +26,7 @@ NO_CHAMPION_TOUCHED = "No champion was touched."
 
 
 class Step(StrEnum):
-    """What the operator does next. Each step can be repeated after a crash without doing anything twice."""
+    """The operator's next step. Each step can be repeated after a crash without doing anything twice."""
 
     REST = "rest"
     """Wait for a site, a Job, the evaluator, a person or a deadline."""
@@ -68,12 +68,12 @@ class Observed:
 
     @property
     def verified(self) -> int:
-        """How many updates passed verification."""
+        """Return how many updates passed verification."""
         return sum(slot.has(ConditionType.VERIFIED) for slot in self.slots)
 
 
 def next_step(observed: Observed) -> Step:
-    """The step that is due."""
+    """Return the step that is due."""
     round_, metadata = observed.round, observed.round.metadata
     if metadata.deletion_timestamp is not None:
         return Step.CLEAN_UP if FINALIZER in metadata.finalizers else Step.REST
@@ -89,17 +89,17 @@ def next_step(observed: Observed) -> Step:
 
 
 def held(observed: Observed) -> str | None:
-    """Why the candidate is not proposed until somebody approves it; None: it is."""
+    """Return why the candidate is not proposed until somebody approves it; None: it is."""
     aggregate = observed.aggregate
     if aggregate is None or aggregate.reason != Reason.HELD_FOR_APPROVAL or aggregate.adapter is None:
         return None
     if observed.round.spec.approve_held or observed.release is not None:
         return None
-    return f"{aggregate.message} Set spec.approveHeld to true to propose the candidate all the same."
+    return f"{aggregate.message} Set spec.approveHeld to true to propose the candidate nevertheless."
 
 
 def ended(round_: FederationRound) -> bool:
-    """Whether the round has ended and its status says all there is to say; then nothing is observed any more."""
+    """Return whether the round has ended and its status says all there is to say; then nothing is observed any more."""
     conditions, metadata = round_.status.conditions, round_.metadata
     settled = is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)
     current = round_.status.observed_generation == metadata.generation
@@ -107,7 +107,7 @@ def ended(round_: FederationRound) -> bool:
 
 
 def over(observed: Observed) -> Finding | None:
-    """Why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
+    """Return why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
     succeeded = find(observed.round.status.conditions, ConditionType.SUCCEEDED)
     if succeeded is not None and (succeeded.is_true or succeeded.is_false):
         return Finding(Reason(succeeded.reason), succeeded.message)
@@ -123,7 +123,7 @@ def over(observed: Observed) -> Finding | None:
 
 
 def wake(observed: Observed, now: datetime) -> float | None:
-    """Seconds until the round has to be looked at again though nothing happens; None: never."""
+    """Return the seconds until the round has to be looked at again though nothing happens; None: never."""
     if observed.round.metadata.deletion_timestamp is not None or over(observed) is not None:
         return None
     if observed.problem is not None or isinstance(observed.selection, Finding):
@@ -137,7 +137,7 @@ def wake(observed: Observed, now: datetime) -> float | None:
 
 
 def collected(observed: Observed) -> bool:
-    """Whether nobody is waited for any more."""
+    """Return whether nobody is waited for any more."""
     return observed.contract is not None and (
         observed.job is not None or not any(slot.waited_for for slot in observed.slots)
     )
@@ -153,7 +153,7 @@ def _collect(observed: Observed) -> Step:
 
 
 def _uncollectable(observed: Observed, contract: Contract) -> Finding | None:
-    """Whether the aggregator failed, or the quorum cannot be met any more."""
+    """Return why there can be no aggregate: the aggregator failed, or too few sites are left; None while there can."""
     if observed.job is not None:
         ended = outcome(observed.job)
         if ended is None or ended.completed is not None:
@@ -202,5 +202,5 @@ def _losses(observed: Observed) -> str:
 
 
 def approved(release: Release) -> bool:
-    """Whether a release was approved, or is the start of a federation."""
+    """Return whether a release was approved, or is the start of a federation."""
     return is_true(release.status.conditions, ConditionType.APPROVED)

@@ -106,7 +106,7 @@ class RoundReconciler:
     async def _observe(
         self, round_: FederationRound, signed: ContractStatus | None, aggregate: AggregateStatus | None
     ) -> Observed:
-        """All the cache knows that bears on the round."""
+        """Return all the cache knows that bears on the round."""
         hub, namespace = self._hub, round_.metadata.namespace
         if signed is None:
             return Observed(round_, selection=await self._select(round_))

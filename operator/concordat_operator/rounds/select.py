@@ -20,7 +20,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the contract is made of."""
+    """The material of a contract."""
 
     parent: Release
     sites: tuple[Site, ...]
@@ -37,7 +37,10 @@ def select(
     default_image: str | None,
     quarantined: Container[str] = (),
 ) -> Selection | Finding:
-    """Choose. `releases` and `channels` are the hub's; `sites` are all there are, `quarantined` names some of them."""
+    """Return the parent, the sites and the image of the round, or why it cannot start.
+
+    `releases` and `channels` are the hub's; `sites` are all there are, `quarantined` names some of them.
+    """
     spec = round_.spec
     parent = _parent(round_, releases, channels)
     if isinstance(parent, Finding):
@@ -91,7 +94,7 @@ def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[
 
 
 def eligible(round_: FederationRound, site: Site) -> bool:
-    """Whether a site is asked to take part."""
+    """Return whether a site is asked to take part."""
     wanted = round_.spec.sites.match_labels.items()
     return (
         site.spec.role is Role.TRAINER
@@ -102,7 +105,7 @@ def eligible(round_: FederationRound, site: Site) -> bool:
 
 
 def present(site: Site) -> bool:
-    """Whether the hub accepted the site's key and its agent was heard from lately."""
+    """Return whether the hub accepted the site's key and its agent was heard from recently."""
     conditions = site.status.conditions
     return (
         site.metadata.deletion_timestamp is None
@@ -113,7 +116,7 @@ def present(site: Site) -> bool:
 
 
 def evaluator(federation: str, sites: Sequence[Site]) -> Site | None:
-    """The evaluator of a federation: the first by name that is present."""
+    """Return the evaluator of a federation: the first by name that is present."""
     fit = [s for s in sites if s.spec.role is Role.EVALUATOR and s.federation(federation) is not None and present(s)]
     return min(fit, key=lambda site: site.metadata.name, default=None)
 

@@ -32,26 +32,26 @@ class Slot:
 
     @property
     def submitted(self) -> bool:
-        """Whether the site handed in an update that nothing speaks against yet."""
+        """Return whether the site handed in an update that nothing speaks against yet."""
         return self.out is None and self.has(ConditionType.SUBMITTED)
 
     @property
     def waited_for(self) -> bool:
-        """Whether something may still come of the site."""
+        """Return whether the site may still submit."""
         return self.out is None and not self.has(ConditionType.SUBMITTED)
 
     @property
     def rejected(self) -> bool:
-        """Whether the hub judged the update and rejected it."""
+        """Return whether the hub judged the update and rejected it."""
         return self.out is not None and self.out.step == ConditionType.VERIFIED
 
     def has(self, condition: ConditionType) -> bool:
-        """Whether that step is done."""
+        """Return whether that step is done."""
         return self.update is not None and is_true(self.update.status.conditions, condition)
 
 
 def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> tuple[Slot, ...]:
-    """All sites of the contract, by name. `updates` are the round's, by site."""
+    """Return all sites of the contract, by name. `updates` are the round's, by site."""
     return tuple(
         Slot(site.name, update := updates.get(site.name), _out(site.name, update, contract, now))
         for site in contract.sites
@@ -59,7 +59,7 @@ def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> t
 
 
 def counts(all_slots: Iterable[Slot]) -> Counts:
-    """How far the sites are."""
+    """Return how many sites have reached each step."""
     known = tuple(all_slots)
 
     def having(condition: ConditionType) -> int:
@@ -76,7 +76,7 @@ def counts(all_slots: Iterable[Slot]) -> Counts:
 
 
 def next_deadline(contract: Contract, all_slots: Iterable[Slot], now: datetime) -> datetime | None:
-    """When waiting ends for somebody; None when nobody is waited for."""
+    """Return when waiting ends for somebody; None when nobody is waited for."""
     waiting = [slot for slot in all_slots if slot.waited_for]
     deadlines = [contract.submission_deadline] if waiting else []
     if any(not slot.has(ConditionType.CONSENTED) for slot in waiting):

@@ -19,7 +19,7 @@ CONDITIONS = (ConditionType.ACCEPTED, ConditionType.READY, ConditionType.QUARANT
 
 
 def status(site: Site, heard: datetime | None, quarantined: str | None, now: datetime) -> SiteStatus:
-    """The operator's part of the status.
+    """Return the operator's part of the status.
 
     `heard` is when the agent last renewed its Lease, `quarantined` why the site is quarantined and what ends it.
     """
@@ -48,7 +48,7 @@ def status(site: Site, heard: datetime | None, quarantined: str | None, now: dat
 
 
 def accept(site: Site) -> AcceptedKey | Finding:
-    """The key by which the site's statements are accepted. A key once pinned is never replaced."""
+    """Return the key by which the site's statements are accepted. A key once pinned is never replaced."""
     if site.metadata.name != site.metadata.namespace:
         return Finding(
             Reason.NAME_MISMATCH,
@@ -76,7 +76,7 @@ def accept(site: Site) -> AcceptedKey | Finding:
 
 
 def silent(heard: datetime | None, now: datetime) -> Finding | None:
-    """Whether the agent has not been heard from for too long."""
+    """Return why the heartbeat counts as lost; None if it is fresh."""
     if heard is None:
         return Finding(Reason.HEARTBEAT_LOST, f"The agent has not renewed its Lease {AGENT_LEASE} yet.")
     if now - heard > HEARTBEAT_TIMEOUT:

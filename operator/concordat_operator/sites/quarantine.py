@@ -11,7 +11,7 @@ QUARANTINE_NAME = "concordat-quarantine"
 
 
 async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """Site to the reason it is not asked."""
+    """Return the quarantined sites, each with the reason."""
     try:
         configmap = await cluster.get(CONFIGMAP, namespace, QUARANTINE_NAME)
     except NotFound:
@@ -20,7 +20,7 @@ async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
 
 
 async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> None:
-    """Put a site in, beside those that are in."""
+    """Add a site to the quarantined ones."""
     # A field manager of its own for each site: applying one leaves the others' keys alone.
     await cluster.apply(
         {
@@ -34,6 +34,6 @@ async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> N
 
 
 def remedy(namespace: str, site: str) -> str:
-    """The command that ends a quarantine."""
+    """Return the command that ends a quarantine."""
     patch = f'[{{"op":"remove","path":"/data/{site}"}}]'
     return f"kubectl -n {namespace} patch configmap {QUARANTINE_NAME} --type=json -p '{patch}'"

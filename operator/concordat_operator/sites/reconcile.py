@@ -53,7 +53,7 @@ class SiteReconciler:
         return f"{why} The site is not asked until a hub admin runs: {remedy(namespace, name)}"[:1024]
 
     async def _heard(self, namespace: str) -> datetime | None:
-        """When the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""
+        """Return when the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""
         try:
             lease = await self._hub.cluster.get(LEASE, namespace, AGENT_LEASE)
         except (NotFound, Forbidden):

@@ -15,7 +15,7 @@ CONDITIONS = (ConditionType.ATTESTATION_VALID, ConditionType.TRAINED)
 
 
 class Step(StrEnum):
-    """What the operator does next for one Update."""
+    """The operator's next step for one Update."""
 
     REST = "rest"
     """Wait for the agent, the Job or the round."""
@@ -30,7 +30,7 @@ class Step(StrEnum):
 
 
 def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, Any] | None, now: datetime) -> Step:
-    """The step that is due."""
+    """Return the step that is due."""
     conditions = update.status.conditions
     if update.metadata.deletion_timestamp is not None or round_ is None:
         return Step.REST

@@ -22,7 +22,7 @@ class Comparison:
 
     @property
     def regression_ppm(self) -> int:
-        """How far the release falls below the incumbent; negative if it is better."""
+        """Return how far the release falls below the incumbent; negative if it is better."""
         return self.incumbent_ppm - self.quality_ppm
 
     def __str__(self) -> str:

@@ -48,16 +48,16 @@ class Champions:
             ) from None
 
     def current(self, federation: str) -> Champion | None:
-        """The release in use; None: the base package without an adopted release."""
+        """Return the release in use; None: the base package without an adopted release."""
         line = self._record.federations.get(federation)
         return line.current if line else None
 
     def in_use(self) -> dict[str, Champion]:
-        """The release in use, by federation."""
+        """Return the release in use, by federation."""
         return {name: line.current for name, line in self._record.federations.items()}
 
     def incumbent(self, federation: str, release: str) -> Champion | None:
-        """What that release is compared with: the champion, or the one before it if that release is the champion.
+        """Return the champion that the release is compared with: the one before it if it is the champion itself.
 
         So a decision repeated after a crash has the outcome it had.
         """
@@ -80,6 +80,6 @@ class Champions:
         return True
 
     def all(self) -> list[Champion]:
-        """Every champion and the one before it."""
+        """Return every champion and the one before it."""
         lines = self._record.federations.values()
         return [champion for line in lines for champion in (line.current, line.previous) if champion is not None]

@@ -28,12 +28,12 @@ class Step(StrEnum):
 
 
 def answer_condition(role: Role) -> ConditionType:
-    """The condition in which the agent's decision is shown."""
+    """Return the condition in which the agent's decision is shown."""
     return ConditionType.EVALUATED if role is Role.EVALUATOR else ConditionType.ADOPTED
 
 
 def next_step(release: Release, role: Role, job: Outcome | None, champion: Champion | None) -> Step:
-    """The step due. `champion` is what the site uses now in the release's federation."""
+    """Return the step due. `champion` is what the site uses now in the release's federation."""
     conditions = release.status.conditions
     if release.metadata.deletion_timestamp is not None:
         return Step.REST
@@ -48,7 +48,7 @@ def next_step(release: Release, role: Role, job: Outcome | None, champion: Champ
 
 
 def is_champion(release: Release, champion: Champion | None) -> bool:
-    """Whether that copy is the one in use."""
+    """Return whether that copy is the one in use."""
     return (
         champion is not None
         and champion.release == release.metadata.name

@@ -180,7 +180,7 @@ class ReleaseReconciler:
         return Answered(condition, answer, decision)
 
     def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
-        """The site's decision, compared with what it uses now."""
+        """Return the site's decision, compared with what it uses now."""
         agent, spec = self._agent, release.spec
         candidate_ppm = measured.models.candidate.ppm
         incumbent = agent.champions.incumbent(spec.federation, release.metadata.name)
@@ -197,7 +197,7 @@ class ReleaseReconciler:
         return decide_adoption(agent.policy.adoption, Comparison(candidate_ppm, in_use_ppm, in_use))
 
     def _quality(self, release: Release, incumbent: Champion, measured: EvaluationEvidence) -> int:
-        """Quality of what is in use: measured beside the candidate, or, if adopted since then, at its adoption."""
+        """Return the incumbent's quality, measured beside the candidate or, if adopted since then, at its adoption."""
         if self._agent.workspace.note(release.metadata.name).get("champion") != incumbent.release:
             return incumbent.quality_ppm
         return (measured.models.champion or measured.models.parent).ppm

@@ -9,7 +9,7 @@ from concordat.api.site import AgentStatus, Champion, SiteStatus
 
 
 def status(site: Site, agent: AgentStatus, champions: Mapping[str, Champion]) -> SiteStatus:
-    """The part of the Site's status that is the agent's; `champions` are those in use, by federation.
+    """Return the part of the Site's status that is the agent's; `champions` are those in use, by federation.
 
     The status has room for one champion: that of the first of the site's federations that has one.
     """
@@ -18,6 +18,6 @@ def status(site: Site, agent: AgentStatus, champions: Mapping[str, Champion]) ->
 
 
 def folders(updates: Iterable[Update], releases: Iterable[Release], champions: Iterable[Champion]) -> set[str]:
-    """Names of the Jobs whose folders are kept: those of living objects, each champion and the one before it."""
+    """Return the Jobs whose folders are kept: those of living objects, each champion and the one before it."""
     living = {update.metadata.name for update in updates} | {release.metadata.name for release in releases}
     return living | {champion.release for champion in champions}

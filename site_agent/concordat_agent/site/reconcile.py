@@ -61,7 +61,7 @@ class SiteReconciler:
 
 
 def lease(site: str, clock: Clock) -> dict[str, Any]:
-    """The heartbeat: a Lease in the site's namespace, renewed now."""
+    """Return the heartbeat: a Lease in the site's namespace, renewed now."""
     return {
         "apiVersion": LEASE.api_version,
         "kind": LEASE.kind,

@@ -51,12 +51,12 @@ def _quality(training: TrainingEvidence) -> str:
 
 
 def adapter(tensors: bytes, config: bytes) -> Adapter:
-    """The parent, module by module. Raises TensorError, LoraError."""
+    """Return the parent, module by module. Raises TensorError, LoraError."""
     return read_adapter(read_tensors(tensors), config)
 
 
 def learned(contract: Contract, candidate: bytes, parent: bytes) -> Tensors:
-    """What training changed: candidate − parent, for the tensors of the trained factor, from two safetensors files.
+    """Return candidate − parent for the tensors of the trained factor, from two safetensors files.
 
     Raises TensorError if the candidate cannot be read, FormError unless it has exactly the parent's tensors and
     differs in that factor only. The values may still be infinite or not a number; clipping refuses those.

@@ -30,7 +30,7 @@ class Step(StrEnum):
 
 
 def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
-    """The step due, given how the Job of that name ended (None: it has not)."""
+    """Return the step due, given how the Job of that name ended (None: it has not)."""
     conditions = update.status.conditions
     if update.metadata.deletion_timestamp is not None or find(conditions, ConditionType.SUBMITTED) is not None:
         return Step.REST

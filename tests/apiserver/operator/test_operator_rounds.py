@@ -37,7 +37,7 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
         ConditionType.RELEASED,
         ConditionType.READY,
     ):
-        assert is_true(round_.status.conditions, type_), type_
+        assert is_true(round_.status.conditions, ConditionType(type_)), type_
     assert round_.status.observed_generation == round_.metadata.generation
     assert round_.status.summary == "4/4 verified"
     assert present(round_.status.evaluation).candidate_ppm == 900_000

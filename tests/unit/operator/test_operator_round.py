@@ -186,7 +186,7 @@ def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(
     for type_, holds in (("Ready", "False"), ("Stalled", "True"), ("Aggregated", "False")):
         found = condition(status.conditions, type_)
         assert (found.status.value, found.reason) == (holds, "HeldForApproval")
-        assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate all the same."
+        assert found.message == f"{message} Set spec.approveHeld to true to propose the candidate nevertheless."
 
     approved = replace(seen, round=make.round(approveHeld=True))
     assert next_step(approved) is Step.PROPOSE
