@@ -32,7 +32,7 @@ from concordat_operator.keys import Keys
 
 
 @dataclass(frozen=True)
-class Judgement:
+class PublishedVerdicts:
     """The hub's signed verdicts on a round's updates."""
 
     verdicts: dict[str, ArtifactRef]
@@ -56,7 +56,7 @@ async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contra
     return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
 
 
-async def publish_judgement(
+async def publish_verdicts(
     registry: RegistryStore,
     keys: Keys,
     contract: Contract,
@@ -65,7 +65,7 @@ async def publish_judgement(
     *,
     consents: Iterable[ArtifactRef],
     at: datetime,
-) -> Judgement:
+) -> PublishedVerdicts:
     """Sign verdicts, closure and aggregation. `at` is when the aggregator ended; `consents` are the accepted sites'."""
     verdicts: dict[str, ArtifactRef] = {}
     lines: list[bytes] = []
@@ -84,13 +84,13 @@ async def publish_judgement(
     )
     lines.append(await _sign_and_push(registry, repository_of(contract), closure.statement(), keys.aggregation))
     if report.adapter is None:
-        return Judgement(verdicts, None)
+        return PublishedVerdicts(verdicts, None)
     aggregation = aggregation_provenance(contract, report, unverified(lines[-1]).id, at)
     lines.append(await _sign_and_push(registry, repository_of(contract), aggregation.statement(), keys.aggregation))
     lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
     refs = [*consents, *(judged.statement for judged in accepted)]
     lines += [await registry.read(ref, STATEMENT_FILE) for ref in refs]
-    return Judgement(verdicts, await publish_lineage(registry, contract.federation, lines))
+    return PublishedVerdicts(verdicts, await publish_lineage(registry, contract.federation, lines))
 
 
 async def publish_release(

@@ -14,7 +14,7 @@ from concordat_operator.text import names
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedChannel:
     """All that a decision about a channel depends on."""
 
     channel: ReleaseChannel
@@ -36,7 +36,7 @@ class Observed:
         return tuple(s for s in self.subscribers if s.metadata.namespace not in have and reachable(s))
 
 
-def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> Observed:
+def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> ObservedChannel:
     """Return the facts about a channel. `releases` are all there are, of the hub and of the sites."""
     hub = channel.metadata.namespace
     target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
@@ -46,7 +46,7 @@ def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequenc
     copies = tuple(r for r in releases if r.metadata.namespace in namespaces and r.metadata.name == name)
     ahead = _use_later(target, releases)
     later = tuple(s for s in subscribers if s.metadata.namespace in ahead)
-    return Observed(channel, target, subscribers, copies, later)
+    return ObservedChannel(channel, target, subscribers, copies, later)
 
 
 def follows(site: Site, channel: ReleaseChannel) -> bool:
@@ -64,7 +64,7 @@ def reachable(site: Site) -> bool:
     return is_true(site.status.conditions, ConditionType.ACCEPTED)
 
 
-def describe(observed: Observed, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
+def describe(observed: ObservedChannel, now: ConditionSet, generation: int) -> ReleaseChannelStatus:
     """Return the channel's status; `now` holds its present conditions."""
     target = observed.target
     now.drop(ConditionType.RECONCILING)

@@ -8,7 +8,7 @@ from concordat.api import ConditionSet, Release, ReleaseChannel, Site
 from concordat.api.release import copy_name
 from concordat.api.types import LABEL_RELEASE, LABEL_SITE, ObjectMeta
 from concordat.controller import ApiError, Key, Result, Unavailable, fields, write_status
-from concordat_operator.channels.plan import Observed, describe, observe
+from concordat_operator.channels.plan import ObservedChannel, describe, observe
 from concordat_operator.create import create_once
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.releases.plan import copy_spec
@@ -39,7 +39,7 @@ class ChannelReconciler:
         await write_status(hub.cluster, channel, describe(observed, now, channel.metadata.generation), FIELD_MANAGER)
         return Result(REQUEUE_SECONDS if observed.lacking else None)
 
-    def _observe(self, channel: ReleaseChannel) -> Observed:
+    def _observe(self, channel: ReleaseChannel) -> ObservedChannel:
         return observe(channel, self._hub.cache.list(Release), self._hub.cache.list(Site))
 
     async def _offer(self, release: Release, site: Site) -> None:

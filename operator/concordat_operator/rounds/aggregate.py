@@ -17,8 +17,8 @@ from concordat_operator import metrics
 from concordat_operator.create import create_job
 from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
 from concordat_operator.rounds.aggregation_result import confirm, request_of, result
-from concordat_operator.rounds.plan import Observed
-from concordat_operator.signing import publish_judgement, repository_of
+from concordat_operator.rounds.plan import ObservedRound
+from concordat_operator.signing import publish_verdicts, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until
 
@@ -26,13 +26,13 @@ CONDITIONS = (ConditionType.VERIFIED,)
 _HISTORY = 20
 
 
-class Aggregation:
+class AggregationStep:
     """Starts the aggregator, confirms what it found, and signs it."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def start(self, observed: Observed, signed: ContractStatus) -> None:
+    async def start(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Push the request and create the Job. The Job fixes what was asked: a later submission is not in it."""
         hub, contract = self._hub, _contract(observed)
         request = AggregationRequest(
@@ -62,7 +62,7 @@ class Aggregation:
         )
         await create_job(hub.cluster, job)
 
-    async def judge(self, observed: Observed, signed: ContractStatus) -> AggregateStatus | None:
+    async def confirm(self, observed: ObservedRound, signed: ContractStatus) -> AggregateStatus | None:
         """Confirm the report, sign it, show the verdicts. None: the Job has to run again, its result is gone.
 
         Raises Terminal if the report is not what was asked for, RegistryUnavailable.
@@ -78,7 +78,7 @@ class Aggregation:
             await hub.cluster.delete(JOB, namespace, name, job["metadata"]["uid"])
             return None
         report = await confirm(hub.registry, job_result, request_of(job), signed.sha256)
-        judgement = await publish_judgement(
+        published = await publish_verdicts(
             hub.registry,
             hub.keys,
             contract,
@@ -87,7 +87,7 @@ class Aggregation:
             consents=_consents(observed, report),
             at=job_outcome.completed,
         )
-        await self._show(observed, report, judgement.verdicts)
+        await self._show(observed, report, published.verdicts)
         for site in report.quarantined:
             await quarantine(
                 hub.cluster, hub.settings.namespace, site, _why(observed, report, site, job_outcome.completed)
@@ -95,7 +95,7 @@ class Aggregation:
         return AggregateStatus(
             report=job_result.report,
             adapter=report.adapter,
-            lineage=judgement.lineage,
+            lineage=published.lineage,
             reason=report.reason,
             message=report.message,
             rejected=report.rejected,
@@ -124,7 +124,7 @@ class Aggregation:
         ]
         return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
-    async def _show(self, observed: Observed, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
+    async def _show(self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
         updates = {slot.site: slot.update for slot in observed.slots}
         for judged in report.verdicts:
             update = updates.get(judged.site)
@@ -153,7 +153,7 @@ class Aggregation:
                     metrics.QUARANTINES.inc()
 
 
-def _why(observed: Observed, report: AggregationReport, site: str, at: datetime) -> str:
+def _why(observed: ObservedRound, report: AggregationReport, site: str, at: datetime) -> str:
     judged = next(judged for judged in report.verdicts if judged.site == site)
     alerts = ", ".join(judged.alerts)
     return (
@@ -161,13 +161,13 @@ def _why(observed: Observed, report: AggregationReport, site: str, at: datetime)
     )
 
 
-def _contract(observed: Observed) -> Contract:
+def _contract(observed: ObservedRound) -> Contract:
     if observed.contract is None:
         raise ValueError("aggregation needs a contract")
     return observed.contract
 
 
-def _consents(observed: Observed, report: AggregationReport) -> list[ArtifactRef]:
+def _consents(observed: ObservedRound, report: AggregationReport) -> list[ArtifactRef]:
     """Return the consents of the sites whose updates were accepted."""
     accepted = {judged.site for judged in report.verdicts if judged.passed}
     updates: list[Update] = [s.update for s in observed.slots if s.site in accepted and s.update is not None]

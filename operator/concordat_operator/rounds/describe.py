@@ -9,7 +9,7 @@ from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
 from concordat.protocol.contract import Contract
-from concordat_operator.rounds.plan import Observed, collected, held, over
+from concordat_operator.rounds.plan import ObservedRound, collected, held, over
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import counts, next_deadline
 from concordat_operator.text import count, names, until
@@ -33,7 +33,7 @@ _MOST_DROPPED = 20
 _PASSING = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
-def describe(observed: Observed, contract: ContractStatus | None, now: datetime) -> FederationRoundStatus:
+def describe(observed: ObservedRound, contract: ContractStatus | None, now: datetime) -> FederationRoundStatus:
     """Return the status of what is observed; `contract` names the signed contract."""
     round_ = observed.round
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
@@ -68,7 +68,7 @@ def stalled(round_: FederationRound, why: Finding, now: datetime) -> FederationR
     return FederationRoundStatus(**{**known, "conditions": conditions.list(), "phase": "Stalled"})
 
 
-def _selected(conditions: ConditionSet, observed: Observed) -> None:
+def _selected(conditions: ConditionSet, observed: ObservedRound) -> None:
     if observed.contract is not None:
         chosen = [site.name for site in observed.contract.sites]
         conditions.set(
@@ -85,7 +85,7 @@ def _selected(conditions: ConditionSet, observed: Observed) -> None:
         )
 
 
-def _signed(conditions: ConditionSet, observed: Observed, contract: ContractStatus | None) -> None:
+def _signed(conditions: ConditionSet, observed: ObservedRound, contract: ContractStatus | None) -> None:
     if contract is not None:
         at = until(contract.contracted_time)
         conditions.set(
@@ -99,7 +99,7 @@ def _signed(conditions: ConditionSet, observed: Observed, contract: ContractStat
         )
 
 
-def _collected(conditions: ConditionSet, observed: Observed, now: datetime) -> None:
+def _collected(conditions: ConditionSet, observed: ObservedRound, now: datetime) -> None:
     if observed.contract is None:
         conditions.set(
             ConditionType.UPDATES_COLLECTED, None, Reason.WAITING, "Sites are asked once the contract is signed."
@@ -122,7 +122,7 @@ def _collected(conditions: ConditionSet, observed: Observed, now: datetime) -> N
         )
 
 
-def waiting(observed: Observed, contract: Contract, now: datetime) -> str:
+def waiting(observed: ObservedRound, contract: Contract, now: datetime) -> str:
     """Return who is waited for, and until when."""
     done = sum(slot.submitted for slot in observed.slots)
     awaited = [slot.site for slot in observed.slots if slot.waited_for]
@@ -133,7 +133,7 @@ def waiting(observed: Observed, contract: Contract, now: datetime) -> str:
     return f"{done} of {len(observed.slots)} updates submitted; waiting for {names(awaited)}{limit}{out}."
 
 
-def _aggregated(conditions: ConditionSet, observed: Observed) -> None:
+def _aggregated(conditions: ConditionSet, observed: ObservedRound) -> None:
     aggregate = observed.aggregate
     if aggregate is not None and aggregate.quarantined:
         alarm = (
@@ -165,7 +165,7 @@ def _aggregated(conditions: ConditionSet, observed: Observed) -> None:
         )
 
 
-def _evaluated(conditions: ConditionSet, observed: Observed) -> None:
+def _evaluated(conditions: ConditionSet, observed: ObservedRound) -> None:
     approved = (
         find(observed.release.status.conditions, ConditionType.APPROVED) if observed.release is not None else None
     )
@@ -185,7 +185,7 @@ def _evaluated(conditions: ConditionSet, observed: Observed) -> None:
         conditions.set(ConditionType.RELEASED, False, Reason.NOT_APPROVED, "The candidate is not released.")
 
 
-def _summary(conditions: ConditionSet, observed: Observed, now: datetime) -> str:
+def _summary(conditions: ConditionSet, observed: ObservedRound, now: datetime) -> str:
     """Set Ready and its kin; return the phase, for printing."""
     for passing in (ConditionType.SUSPENDED, ConditionType.RECONCILING, ConditionType.STALLED):
         conditions.drop(passing)
@@ -222,7 +222,7 @@ def _summary(conditions: ConditionSet, observed: Observed, now: datetime) -> str
     return phase
 
 
-def _doing(observed: Observed, now: datetime) -> tuple[str, str]:
+def _doing(observed: ObservedRound, now: datetime) -> tuple[str, str]:
     """Return what is going on: one word, and one sentence."""
     if observed.contract is None:
         chosen = isinstance(observed.selection, Selection)
@@ -237,7 +237,7 @@ def _doing(observed: Observed, now: datetime) -> tuple[str, str]:
     return "Evaluating", f"The evaluator is judging {name}."
 
 
-def _progress(observed: Observed) -> str | None:
+def _progress(observed: ObservedRound) -> str | None:
     if not observed.slots:
         return None
     if observed.aggregate is not None:

@@ -47,7 +47,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedRound:
     """All that a decision about a round depends on, apart from the time."""
 
     round: FederationRound
@@ -72,7 +72,7 @@ class Observed:
         return sum(slot.has(ConditionType.VERIFIED) for slot in self.slots)
 
 
-def next_step(observed: Observed) -> Step:
+def next_step(observed: ObservedRound) -> Step:
     """Return the step that is due."""
     round_, metadata = observed.round, observed.round.metadata
     if metadata.deletion_timestamp is not None:
@@ -88,7 +88,7 @@ def next_step(observed: Observed) -> Step:
     return Step.PROPOSE if observed.release is None and held(observed) is None else Step.REST
 
 
-def held(observed: Observed) -> str | None:
+def held(observed: ObservedRound) -> str | None:
     """Return why the candidate is not proposed until somebody approves it; None: it is."""
     aggregate = observed.aggregate
     if aggregate is None or aggregate.reason != Reason.HELD_FOR_APPROVAL or aggregate.adapter is None:
@@ -106,7 +106,7 @@ def ended(round_: FederationRound) -> bool:
     return settled and current and metadata.deletion_timestamp is None
 
 
-def over(observed: Observed) -> Finding | None:
+def over(observed: ObservedRound) -> Finding | None:
     """Return why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
     succeeded = find(observed.round.status.conditions, ConditionType.SUCCEEDED)
     if succeeded is not None and (succeeded.is_true or succeeded.is_false):
@@ -122,7 +122,7 @@ def over(observed: Observed) -> Finding | None:
     return _judged(observed.release) if observed.release is not None else None
 
 
-def wake(observed: Observed, now: datetime) -> float | None:
+def wake(observed: ObservedRound, now: datetime) -> float | None:
     """Return the seconds until the round has to be looked at again though nothing happens; None: never."""
     if observed.round.metadata.deletion_timestamp is not None or over(observed) is not None:
         return None
@@ -136,14 +136,14 @@ def wake(observed: Observed, now: datetime) -> float | None:
     return None if deadline is None else (deadline - now).total_seconds()
 
 
-def collected(observed: Observed) -> bool:
+def collected(observed: ObservedRound) -> bool:
     """Return whether nobody is waited for any more."""
     return observed.contract is not None and (
         observed.job is not None or not any(slot.waited_for for slot in observed.slots)
     )
 
 
-def _collect(observed: Observed) -> Step:
+def _collect(observed: ObservedRound) -> Step:
     if observed.job is not None:
         ended = outcome(observed.job)
         return Step.JUDGE if ended is not None and ended.completed is not None else Step.REST
@@ -152,7 +152,7 @@ def _collect(observed: Observed) -> Step:
     return Step.AGGREGATE if collected(observed) else Step.REST
 
 
-def _uncollectable(observed: Observed, contract: Contract) -> Finding | None:
+def _uncollectable(observed: ObservedRound, contract: Contract) -> Finding | None:
     """Return why there can be no aggregate: the aggregator failed, or too few sites are left; None while there can."""
     if observed.job is not None:
         ended = outcome(observed.job)
@@ -174,7 +174,7 @@ def _uncollectable(observed: Observed, contract: Contract) -> Finding | None:
     )
 
 
-def _unaggregated(observed: Observed, aggregate: AggregateStatus) -> Finding:
+def _unaggregated(observed: ObservedRound, aggregate: AggregateStatus) -> Finding:
     """Return why the aggregator made no candidate."""
     losses = _losses(observed)
     return Finding(
@@ -195,7 +195,7 @@ def _judged(release: Release) -> Finding | None:
     return None
 
 
-def _losses(observed: Observed) -> str:
+def _losses(observed: ObservedRound) -> str:
     gone = [slot.out for slot in observed.slots if slot.out is not None]
     more = f" and {len(gone) - 20} more" if len(gone) > 20 else ""
     return ", ".join(f"{out.site} ({out.step}: {out.reason})" for out in gone[:20]) + more

@@ -27,11 +27,11 @@ from concordat.jobs import aggregation_job_name
 from concordat_operator import metrics
 from concordat_operator.create import create_once, labels, later, round_ref
 from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.rounds.aggregate import Aggregation
+from concordat_operator.rounds.aggregate import AggregationStep
 from concordat_operator.rounds.cleanup import clean_up
 from concordat_operator.rounds.contract import contract as make_contract
 from concordat_operator.rounds.describe import describe, stalled
-from concordat_operator.rounds.plan import REQUEUE_SECONDS, Observed, Step, ended, next_step, over, wake
+from concordat_operator.rounds.plan import REQUEUE_SECONDS, ObservedRound, Step, ended, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection, select
 from concordat_operator.rounds.slots import slots
 from concordat_operator.signing import publish_contract
@@ -45,7 +45,7 @@ class RoundReconciler:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._aggregation = Aggregation(hub)
+        self._aggregation = AggregationStep(hub)
 
     async def __call__(self, key: Key) -> Result:
         """Do the next step of one round. Raises Transient when the API server is out of reach."""
@@ -55,7 +55,7 @@ class RoundReconciler:
             return Result()
         if ended(round_):
             return Result()
-        if next_step(Observed(round_)) is Step.CLEAN_UP:
+        if next_step(ObservedRound(round_)) is Step.CLEAN_UP:
             return Result(await clean_up(hub, round_))
         signed, aggregate, problem = round_.status.contract, round_.status.aggregate, None
         try:
@@ -76,7 +76,7 @@ class RoundReconciler:
             elif step is Step.AGGREGATE and signed is not None:
                 await self._aggregation.start(observed, signed)
             elif step is Step.JUDGE and signed is not None:
-                aggregate = await self._aggregation.judge(observed, signed) or aggregate
+                aggregate = await self._aggregation.confirm(observed, signed) or aggregate
             elif step is Step.PROPOSE and signed is not None:
                 await self._propose(observed, signed)
             observed = await self._observe(round_, signed, aggregate)
@@ -105,16 +105,16 @@ class RoundReconciler:
 
     async def _observe(
         self, round_: FederationRound, signed: ContractStatus | None, aggregate: AggregateStatus | None
-    ) -> Observed:
+    ) -> ObservedRound:
         """Return all the cache knows that bears on the round."""
         hub, namespace = self._hub, round_.metadata.namespace
         if signed is None:
-            return Observed(round_, selection=await self._select(round_))
+            return ObservedRound(round_, selection=await self._select(round_))
         contract = await hub.contract(signed.artifact)
         updates = hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
         releases = hub.cache.list(Release, namespace, {LABEL_ROUND_UID: round_.metadata.uid})
-        return Observed(
+        return ObservedRound(
             round_,
             contract=contract,
             slots=slots(contract, by_site, hub.clock.now()),
@@ -134,7 +134,7 @@ class RoundReconciler:
             quarantined=await quarantined(hub.cluster, namespace),
         )
 
-    async def _contract(self, observed: Observed) -> ContractStatus:
+    async def _contract(self, observed: ObservedRound) -> ContractStatus:
         hub = self._hub
         if not isinstance(observed.selection, Selection):
             raise ValueError("a contract needs a selection")
@@ -150,7 +150,7 @@ class RoundReconciler:
         contract = make_contract(observed.round, observed.selection, hub.settings.runtime_class, hub.clock.now())
         return await publish_contract(hub.registry, hub.keys, contract)
 
-    async def _request(self, observed: Observed, signed: ContractStatus) -> None:
+    async def _request(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the missing Updates. One site that cannot be asked must not keep the others from being asked."""
         contract = observed.contract
         if contract is None:
@@ -180,7 +180,7 @@ class RoundReconciler:
                     "site not asked", extra=fields(round=observed.round.metadata.name, site=slot.site, error=str(error))
                 )
 
-    async def _propose(self, observed: Observed, signed: ContractStatus) -> None:
+    async def _propose(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the candidate Release, with the next free sequence of its federation."""
         hub, contract, aggregate = self._hub, observed.contract, observed.aggregate
         if contract is None or aggregate is None or aggregate.adapter is None:

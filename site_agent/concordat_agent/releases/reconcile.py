@@ -36,7 +36,7 @@ _DEFAULT_CONFIDENCE_PPM = 950_000
 
 
 @dataclass(frozen=True)
-class Answered:
+class ReleaseAnswer:
     """The end of a step: the condition it sets, and what goes beside it."""
 
     condition: ConditionType
@@ -63,14 +63,14 @@ class ReleaseReconciler:
         step = next_step(release, role, job_outcome, agent.champions.current(release.spec.federation))
         if step is Step.REST:
             return Result()
-        answered: Answered | None = None
+        answered: ReleaseAnswer | None = None
         if step is Step.STAGE:
-            answered = Answered(ConditionType.STAGED, await self._stage(release, site))
+            answered = ReleaseAnswer(ConditionType.STAGED, await self._stage(release, site))
         elif step is Step.JUDGE and job_outcome is not None:
-            answered = await self._judge(release, site, job or {}, job_outcome)
+            answered = await self._decide_on(release, site, job or {}, job_outcome)
         elif step is Step.REPORT_FAILURE and job_outcome is not None:
             message = f"The evaluation Job failed ({job_outcome.message}); see condition Validated."
-            answered = Answered(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
+            answered = ReleaseAnswer(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
         await self._write(release, role, answered)
         return Result()
 
@@ -137,7 +137,9 @@ class ReleaseReconciler:
         workspace.write_input(name, task.FILE, task.to_bytes())
         return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
 
-    async def _judge(self, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome) -> Answered:
+    async def _decide_on(
+        self, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome
+    ) -> ReleaseAnswer:
         agent, spec, role = self._agent, release.spec, site.spec.role
         condition = answer_condition(role)
         if job_outcome.completed is None:
@@ -147,15 +149,15 @@ class ReleaseReconciler:
             expected = evaluation_job(release, site, runtime_class=verified.contract.runtime_class_name)
             if difference := same_job(job, expected):
                 message = f"The Job is not the one the release describes: {difference}."
-                return Answered(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
+                return ReleaseAnswer(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
             measured = await asyncio.to_thread(self._left, release.metadata.name)
         except (LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
-            return Answered(condition, Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
+            return ReleaseAnswer(condition, Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
         except JobError as error:
-            return Answered(condition, Answer.no(Reason.POLICY_REJECTED, f"{error}."))
+            return ReleaseAnswer(condition, Answer.no(Reason.POLICY_REJECTED, f"{error}."))
         except (ResultError, DocumentError) as error:
             message = f"The Job left no usable result: {error}."
-            return Answered(condition, Answer.no(Reason.VALIDATION_FAILED, message))
+            return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
         metrics = _metrics(measured)
         _show(spec.federation, measured)
         if role is Role.EVALUATOR:
@@ -169,7 +171,7 @@ class ReleaseReconciler:
             decision = await agent.signer.answer(
                 release, verified, answer, metrics=metrics, level=EVALUATED, at=job_outcome.completed
             )
-            return Answered(condition, answer, decision)
+            return ReleaseAnswer(condition, answer, decision)
         answer = self._decide(release, measured)
         decision = await agent.signer.answer(
             release, verified, answer, metrics=metrics, level=ADOPTED, at=job_outcome.completed
@@ -177,7 +179,7 @@ class ReleaseReconciler:
         if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, metrics)):
             # Another release was adopted while this one was signed: judge again, against that one.
             raise Conflict(f"release {release.metadata.name} was overtaken by a newer one")
-        return Answered(condition, answer, decision)
+        return ReleaseAnswer(condition, answer, decision)
 
     def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
         """Return the site's decision, compared with what it uses now."""
@@ -211,7 +213,7 @@ class ReleaseReconciler:
                 raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
 
-    async def _write(self, release: Release, role: Role, answered: Answered | None) -> None:
+    async def _write(self, release: Release, role: Role, answered: ReleaseAnswer | None) -> None:
         agent = self._agent
         conditions = ConditionSet(
             (c for c in release.status.conditions if c.type in CONDITIONS),

@@ -34,7 +34,7 @@ _HEADER_SLACK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answered:
+class UpdateAnswer:
     """The end of a step: the condition it sets, and what goes beside it."""
 
     condition: ConditionType
@@ -69,7 +69,7 @@ class UpdateReconciler:
 
     async def _do(
         self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
-    ) -> Answered:
+    ) -> UpdateAnswer:
         if step is Step.CONSENT:
             return await self._consent(update, site)
         if step is Step.STAGE:
@@ -104,23 +104,23 @@ class UpdateReconciler:
             trust=agent.trust,
         )
 
-    async def _consent(self, update: Update, site: Site) -> Answered:
+    async def _consent(self, update: Update, site: Site) -> UpdateAnswer:
         agent = self._agent
         try:
             contract = (await self._contract(update)).contract
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
-            return Answered(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return UpdateAnswer(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         if agent.clock.now() >= contract.consent_deadline:
             deadline = contract.consent_deadline.isoformat()
-            return Answered(
+            return UpdateAnswer(
                 ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
             )
         answer = consent(agent.policy, contract, site)
         signed = await agent.signer.consent(update, answer)
-        return Answered(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
+        return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
 
-    async def _stage(self, update: Update) -> Answered:
+    async def _stage(self, update: Update) -> UpdateAnswer:
         workspace, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
         try:
             signed = await self._contract(update)
@@ -129,16 +129,16 @@ class UpdateReconciler:
             await registry.pull(contract.base, workspace.base(contract.base.digest))
             await registry.pull(contract.parent, workspace.inputs(name) / PARENT_FOLDER)
         except ContractRefused as refused:
-            return Answered(ConditionType.STAGED, False, Reason.CONTRACT_INVALID, f"{refused}.")
+            return UpdateAnswer(ConditionType.STAGED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         except PERMANENT_REGISTRY_ERRORS as error:
-            return Answered(ConditionType.STAGED, False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
+            return UpdateAnswer(ConditionType.STAGED, False, Reason.ARTIFACT_UNREADABLE, f"{error}.")
         workspace.write_input(name, Contract.FILE, signed.document)
         workspace.write_input(name, TrainingTask.FILE, TrainingTask(site=self._agent.site).to_bytes())
-        return Answered(
+        return UpdateAnswer(
             ConditionType.STAGED, True, Reason.STAGED, "Base package, parent and contract are verified and staged."
         )
 
-    async def _submit(self, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome) -> Answered:
+    async def _submit(self, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome) -> UpdateAnswer:
         agent = self._agent
         if job_outcome.completed is None:
             raise ValueError("a Job that failed has nothing to submit")
@@ -180,14 +180,14 @@ class UpdateReconciler:
             return _not_submitted(Reason.GATE_FAILED, f"The candidate is no trained copy of its parent: {error}.")
         cut = f", clipped to {contract.screening.clip_norm}" if submission.clipped else ""
         message = f"Sent an update of norm {submission.norm}{cut}: {answer.message}."
-        return Answered(ConditionType.SUBMITTED, True, Reason.SUBMITTED, message, submission=submission)
+        return UpdateAnswer(ConditionType.SUBMITTED, True, Reason.SUBMITTED, message, submission=submission)
 
     def _left(self, job: str, parent_size: int) -> tuple[TrainingEvidence, bytes]:
         limits = {TrainingEvidence.FILE: TrainingEvidence.LIMIT, ADAPTER_FILE: parent_size + _HEADER_SLACK}
         files = self._agent.workspace.result(job, limits)
         return TrainingEvidence.from_bytes(files[TrainingEvidence.FILE]), files[ADAPTER_FILE]
 
-    async def _write(self, update: Update, answered: Answered) -> None:
+    async def _write(self, update: Update, answered: UpdateAnswer) -> None:
         conditions = ConditionSet(
             (c for c in update.status.conditions if c.type in CONDITIONS),
             update.metadata.generation,
@@ -206,8 +206,8 @@ class UpdateReconciler:
                 SUBMISSIONS.labels(answered.reason.value).inc()
 
 
-def _not_submitted(reason: Reason, message: str) -> Answered:
-    return Answered(ConditionType.SUBMITTED, False, reason, message)
+def _not_submitted(reason: Reason, message: str) -> UpdateAnswer:
+    return UpdateAnswer(ConditionType.SUBMITTED, False, reason, message)
 
 
 def _show(federation: str, training: TrainingEvidence) -> None:

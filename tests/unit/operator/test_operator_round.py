@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from concordat.api import ConditionType, Reason, find, is_true
 from concordat.api.round_status import AggregateStatus, ContractStatus
 from concordat_operator.rounds.describe import describe
-from concordat_operator.rounds.plan import Observed, Step, next_step, over, wake
+from concordat_operator.rounds.plan import ObservedRound, Step, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import counts, slots
 from tests.support.presence import condition
@@ -23,12 +23,14 @@ DONE = {"Consented": "True", "AttestationValid": "True", "Staged": "True", "Trai
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 
 
-def observe(make: Make, updates: dict[str, dict[str, str]], *, after: float = 60, **facts: Any) -> Observed:
+def observe(make: Make, updates: dict[str, dict[str, str]], *, after: float = 60, **facts: Any) -> ObservedRound:
     """A contracted round whose sites have Updates with those conditions."""
     contract = make.contract()
     found = {site: make.update(site, **conditions) for site, conditions in updates.items()}
     now = make.now + timedelta(seconds=after)
-    return Observed(facts.pop("round", make.round()), contract=contract, slots=slots(contract, found, now), **facts)
+    return ObservedRound(
+        facts.pop("round", make.round()), contract=contract, slots=slots(contract, found, now), **facts
+    )
 
 
 def contract_status(make: Make) -> ContractStatus:
@@ -46,8 +48,8 @@ def aggregate(make: Make, *, adapter: bool = True, **more: Any) -> AggregateStat
 def test_the_story_of_a_round(make: Make) -> None:
     selection = Selection(make.release(), tuple(make.sites()[:5]), make.image)
     bare = make.round(metadata={"finalizers": []})
-    assert next_step(Observed(bare, selection=selection)) is Step.FINALIZE
-    assert next_step(Observed(make.round(), selection=selection)) is Step.CONTRACT
+    assert next_step(ObservedRound(bare, selection=selection)) is Step.FINALIZE
+    assert next_step(ObservedRound(make.round(), selection=selection)) is Step.CONTRACT
     assert next_step(observe(make, {})) is Step.REQUEST
     asked: dict[str, dict[str, str]] = {site: {} for site in SITES}
     assert next_step(observe(make, asked)) is Step.REST
@@ -80,9 +82,9 @@ def test_a_suspended_round_starts_nothing_and_goes_on_where_it_was(make: Make) -
 def test_a_deleted_round_is_cleaned_up_whatever_its_state(make: Make) -> None:
     deleted = make.round(metadata={"deletionTimestamp": make.now})
     assert next_step(observe(make, {}, round=deleted)) is Step.CLEAN_UP
-    assert next_step(Observed(deleted)) is Step.CLEAN_UP
+    assert next_step(ObservedRound(deleted)) is Step.CLEAN_UP
     bare = make.round(metadata={"deletionTimestamp": make.now, "finalizers": []})
-    assert next_step(Observed(bare)) is Step.REST
+    assert next_step(ObservedRound(bare)) is Step.REST
 
 
 @pytest.mark.parametrize(
@@ -230,8 +232,8 @@ def test_a_candidate_that_is_not_approved_fails_the_round(make: Make, approved: 
 def test_what_has_ended_stays_ended(make: Make) -> None:
     for value in ("True:Released", "False:QuorumNotReached"):
         round_ = make.round({"conditions": make.conditions(Succeeded=value)})
-        assert next_step(Observed(round_)) is Step.REST
-        assert wake(Observed(round_), make.now) is None
+        assert next_step(ObservedRound(round_)) is Step.REST
+        assert wake(ObservedRound(round_), make.now) is None
 
 
 def test_the_round_wakes_at_the_next_deadline(make: Make) -> None:
@@ -239,16 +241,16 @@ def test_the_round_wakes_at_the_next_deadline(make: Make) -> None:
     assert wake(seen, make.now) == 300
     seen = observe(make, {site: {"Consented": "True"} for site in SITES})
     assert wake(seen, make.now) == 3600
-    stalled = Observed(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "none"))
+    stalled = ObservedRound(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "none"))
     assert wake(stalled, make.now) == 30
 
 
 def test_a_stalled_round_says_so_in_every_word_kubectl_reads(make: Make) -> None:
-    seen = Observed(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "Nobody is there."))
+    seen = ObservedRound(make.round(), selection=Finding(Reason.NO_ELIGIBLE_SITE, "Nobody is there."))
     status = describe(seen, None, make.now)
     for type_ in ("Ready", "Stalled", "SitesSelected"):
         assert condition(status.conditions, type_).reason == "NoEligibleSite"
-    recovered = Observed(
+    recovered = ObservedRound(
         make.round({"conditions": [c.wire() for c in status.conditions]}),
         selection=Selection(make.release(), (), make.image),
     )
