@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.jobs import same_job
+from tests.support.jobs import Make
 
-Make = Any
 KINDS = ("train", "evaluate", "aggregate")
 POD = ("spec", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
