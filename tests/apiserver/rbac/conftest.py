@@ -10,7 +10,7 @@ import pytest
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import wait_for
 from tests.apiserver.rbac.world import EVALUATOR, FOREIGN, HUB, RELEASES, SITE, World, manifests
-from tests.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from yarl import URL
 
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
-from tests.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS
 
 _HOP_BY_HOP = {"Content-Length", "Transfer-Encoding", "Connection"}
 
