@@ -10,7 +10,7 @@ import pytest
 from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
-from tests.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture(scope="session")

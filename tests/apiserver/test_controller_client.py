@@ -35,12 +35,6 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 
 
-@pytest.fixture(scope="module")
-def crds(api_server: ControlPlane) -> ControlPlane:
-    api_server.apply_crds()
-    return api_server
-
-
 @pytest.fixture
 async def cluster(crds: ControlPlane) -> AsyncIterator[Cluster]:
     async with Cluster(crds.kubeconfig) as opened:

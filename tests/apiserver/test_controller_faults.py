@@ -33,13 +33,7 @@ from concordat.controller import (
     run,
 )
 from concordat_devcluster.control_plane import ControlPlane
-from tests.waiting import no_hang
-
-
-@pytest.fixture(scope="module")
-def crds(api_server: ControlPlane) -> ControlPlane:
-    api_server.apply_crds()
-    return api_server
+from tests.support.waiting import no_hang
 
 
 @pytest.fixture

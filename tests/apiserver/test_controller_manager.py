@@ -33,17 +33,11 @@ from concordat.controller import (
 )
 from concordat.controller.leader import Leader
 from concordat_devcluster.control_plane import ControlPlane
-from tests.waiting import no_hang
+from tests.support.waiting import no_hang
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PATIENT = {"duration": 240.0, "renew_deadline": 120.0, "retry": 0.3}
 """Nobody loses this Lease because the machine was busy."""
-
-
-@pytest.fixture(scope="module")
-def crds(api_server: ControlPlane) -> ControlPlane:
-    api_server.apply_crds()
-    return api_server
 
 
 @pytest.fixture

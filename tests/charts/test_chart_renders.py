@@ -22,6 +22,7 @@ from concordat.api import Site
 from concordat.lineage import Trust
 from concordat_agent.policy import SitePolicy
 from concordat_agent.settings import Settings
+from tests.support.helm import Helm
 from tests.support.presence import present
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,6 @@ WITH_PODS = [profile for profile in PROFILES if profile != "crds"]
 SITES = sorted(path.stem for path in (ROOT / "examples/demo/sites").glob("*.yaml"))
 SECRET = re.compile(r"(httpSecret: ).*")
 
-Helm = Any
 Objects = list[dict[str, Any]]
 Render = Callable[[str], Objects]
 Locate = Callable[[str], tuple[str, str]]

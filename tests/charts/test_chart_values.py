@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-Helm = Any
+from tests.support.helm import Helm
+
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "a" * 64
 ABSENT = object()

@@ -14,13 +14,13 @@ import yaml
 from concordat.api import Site
 from concordat.lineage import Trust
 from concordat_agent.policy import SitePolicy
+from tests.support.helm import Helm
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples/values"
 CHARTS = {"hub": ("concordat-operator", "concordat"), "site": ("concordat-site", "my-site")}
 CHARTS |= {"evaluator": ("concordat-site", "evaluator")}
 
-Helm = Any
 Render = Callable[[str], list[dict[str, Any]]]
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from concordat.api import ConditionType, find, is_true
+from concordat.api import Condition, ConditionType, find, is_true
 from concordat_cli.demo.install import HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS
 from concordat_cli.round_view import RoundView
-from tests.support.presence import condition
+from tests.e2e.federation import Federation
+from tests.support.presence import condition, present
 
-Federation = Any
 TIMEOUT = f"--timeout={PATIENCE_SECONDS:.0f}s"
 
 
@@ -50,7 +48,7 @@ def test_a_round_survives_three_kills_of_the_operator(federation: Federation) ->
 
     _judged_as_on_every_processor(federation, view)
     # One candidate only, and each site trained once: nothing was done twice.
-    assert len(federation.releases(view.release)) == len(SITES) + 2
+    assert len(federation.releases(present(view.release))) == len(SITES) + 2
     champions = federation.champions()
     assert champions["site-a"] == view.release
     assert champions["site-e"] is None
@@ -65,7 +63,7 @@ def _judged_as_on_every_processor(federation: Federation, view: RoundView) -> No
     assert [r.verdict for r in view.sites if r.site != HOSTILE] == ["Verified"] * 4
     assert by_site["site-a"].decision == "adopted", by_site["site-a"].message
     assert by_site["site-e"].decision == "rejected: PolicyRejected", by_site["site-e"].message
-    evaluation = federation.round(view.name).status.evaluation
+    evaluation = present(federation.round(view.name).status.evaluation)
     assert evaluation.candidate_ppm > evaluation.parent_ppm
 
 
@@ -87,7 +85,7 @@ def test_the_next_round_trains_on_another_processor_and_is_judged_alike(federati
     federation.apply("elsewhere", recipe={"image": federation.other_image})
     view = federation.settle("elsewhere")
     _judged_as_on_every_processor(federation, view)
-    images = {r.spec.image for r in federation.releases(view.release).values()}
+    images = {r.spec.image for r in federation.releases(present(view.release)).values()}
     assert images == {federation.other_image}
 
 
@@ -171,7 +169,7 @@ def test_the_whole_cluster_goes_down_and_up_in_the_middle_of_a_suspended_and_res
     federation.target.restart()
     view = federation.settle("rebooted")
     assert view.steps["Succeeded"] == "True", view.message
-    sequences = {r.spec.sequence for r in federation.releases(view.release).values()}
+    sequences = {r.spec.sequence for r in federation.releases(present(view.release)).values()}
     assert sequences == {3}
 
 
@@ -186,10 +184,10 @@ def test_deleting_a_round_removes_what_it_made(federation: Federation) -> None:
 
 
 def test_no_site_declined_for_another_reason_than_its_policy(federation: Federation) -> None:
-    def answers() -> list[Any]:
+    def answers() -> list[Condition | None]:
         return [
             find(update.status.conditions, ConditionType.CONSENTED) for update in federation.updates("stalled").values()
         ]
 
     federation.kube.wait("the answers of sites that had not given them when the round ended", lambda: all(answers()))
-    assert {(answer.is_false, answer.reason) for answer in answers()} == {(True, "PolicyRefused")}
+    assert {(answer.is_false, answer.reason) for answer in map(present, answers())} == {(True, "PolicyRefused")}

@@ -24,7 +24,7 @@ from concordat_devcluster.paths import REPOSITORY
 from concordat_devcluster.processes import wait_for
 from concordat_devcluster.tools import ensure_tools
 from tests.support import contracts
-from tests.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64

@@ -19,9 +19,9 @@ from concordat.statements.summary import Summary, read_summary
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.releases.reconcile import ReleaseReconciler
 from concordat_agent.site.reconcile import SiteReconciler
+from tests.apiserver.agent.world import World
 from tests.support.presence import present
 
-World = Any
 STRANGER = SigningKey.generate()
 
 
@@ -43,14 +43,11 @@ def _measured(parent: int = 500_000, candidate: int = 900_000, champion: int | N
 
 async def _step(world: World, agent: Agent, name: str) -> Release:
     await ReleaseReconciler(agent)((world.site, name))
-    release: Release = world.cache.get(Release, world.site, name)
-    return release
+    return world.get(Release, name)
 
 
 def _said(world: World, name: str, type_: str) -> Condition:
-    condition: Condition | None = world.condition(Release, name, type_)
-    assert condition is not None
-    return condition
+    return present(world.condition(Release, name, type_))
 
 
 async def _staged(world: World, agent: Agent, name: str) -> dict[str, Any]:
@@ -58,7 +55,7 @@ async def _staged(world: World, agent: Agent, name: str) -> dict[str, Any]:
     await _step(world, agent, name)
     staged = _said(world, name, "Staged")
     assert staged.is_true, staged.message
-    release, site = world.cache.get(Release, world.site, name), world.cache.get(Site, world.site, world.site)
+    release, site = world.get(Release, name), world.get(Site, world.site)
     return evaluation_job(release, site, runtime_class=None)
 
 
@@ -105,7 +102,7 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     assert REGISTRY.get_sample_value("concordat_agent_local_quality_ratio", labels) == 0.9
     assert present(release.status.decision).evaluation.candidate_ppm == 900_000
     await SiteReconciler(agent)((world.site, world.site))
-    champion = world.cache.get(Site, world.site, world.site).status.champion
+    champion = present(world.get(Site, world.site).status.champion)
     assert (champion.release, champion.sequence, champion.quality_ppm) == (name, 1, 900_000)
     writes = world.writes
     await _step(world, agent, name)
@@ -117,7 +114,7 @@ async def test_a_restart_between_adoption_and_status_write_changes_nothing(world
     name = await world.offer()
     await world.end_job(await _staged(world, world.agent(), name))
     world.leave(name, _measured())
-    staged = world.cache.get(Release, world.site, name)
+    staged = world.get(Release, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
     await world.cluster.apply_status(Release, world.site, name, staged.status.wire(), FIELD_MANAGER)
@@ -154,7 +151,7 @@ async def test_a_release_from_the_champion_measures_it_once(world: World) -> Non
     agent = world.agent()
     first = await world.offer()
     await _judged(world, agent, first)
-    champion = world.cache.get(Release, world.site, first).spec.adapter
+    champion = world.get(Release, first).spec.adapter
     terms = await world.contract(parent=champion, parentRelease={"name": first, "sequence": 1})
     second = await world.offer(2, value=0.9, contract=terms)
     release = await _judged(world, agent, second, parent=900_000, candidate=890_000)
@@ -174,7 +171,7 @@ async def test_a_regression_is_rejected_with_a_signature_and_the_champion_stays(
     adopted = _said(world, second, "Adopted")
     assert (adopted.is_false, adopted.reason) == (True, "Regression")
     assert not (await _decision(world, release)).passed
-    assert agent.champions.current("digits").release == first
+    assert present(agent.champions.current("digits")).release == first
     assert world.condition(Release, second, "Champion") is None
 
 
@@ -211,7 +208,7 @@ async def test_a_federation_the_site_left_meanwhile_is_told(world: World) -> Non
     name = await world.offer()
     await world.end_job(await _staged(world, agent, name))
     world.leave(name, _measured())
-    site = world.cache.get(Site, world.site, world.site).wire()
+    site = world.get(Site, world.site).wire()
     site["spec"]["federations"] = [{"name": "letters", "dataClaim": "data"}]
     await world.cluster.replace({**site, "status": {}})
     await _step(world, agent, name)
@@ -272,7 +269,7 @@ async def test_another_adapter_under_the_same_lineage_is_refused(world: World) -
 
 async def _altered(world: World, changes: dict[str, Any]) -> None:
     """A copy like a good one, apart from that."""
-    good = world.cache.get(Release, world.site, await world.offer()).spec.wire()
+    good = world.get(Release, await world.offer()).spec.wire()
     spec = {field: said for field, said in {**good, **changes}.items() if said is not None}
     await world.create("Release", "altered", spec)
 
@@ -305,7 +302,7 @@ async def test_a_release_overtaken_while_it_was_measured_is_superseded(world: Wo
     await _step(world, agent, older)
     adopted = _said(world, older, "Adopted")
     assert (adopted.is_false, adopted.reason) == (True, "Superseded")
-    assert agent.champions.current("digits").release == newer
+    assert present(agent.champions.current("digits")).release == newer
 
 
 # ---- the Job and what it leaves
@@ -367,8 +364,8 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
 
     spec = release.spec
     adapter = (await world.registry.file_digests(spec.adapter))[types.ADAPTER_FILE]
-    lines = await world.registry.read(spec.lineage, types.LINEAGE_FILE)
-    facts = {"adapter_sha256": adapter, "contract_digest": spec.contract_digest}
+    lines = await world.registry.read(present(spec.lineage), types.LINEAGE_FILE)
+    facts = {"adapter_sha256": adapter, "contract_digest": present(spec.contract_digest)}
     candidate = verify_candidate(lines, agent.trust, **facts)
     assert verdict.inputs == (candidate.aggregation_id,)
     released = ReleaseStatement(
@@ -376,7 +373,7 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
         federation="digits",
         sequence=1,
         supersedes=present(spec.parent).digest,
-        contract=present(spec.contract_digest),
+        contract=facts["contract_digest"],
         provenance=candidate.aggregation_id,
         evaluation=verdict.id,
     )

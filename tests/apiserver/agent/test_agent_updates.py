@@ -27,9 +27,9 @@ from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.signer import Prepared
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler
+from tests.apiserver.agent.world import World
 from tests.support.presence import present
 
-World = Any
 B = "vit.layer.0.lora_B.weight"
 
 
@@ -54,14 +54,11 @@ def _candidate(world: World, value: float = 0.5, **changes: Any) -> bytes:
 
 async def _step(world: World, agent: Agent, name: str) -> Update:
     await UpdateReconciler(agent)((world.site, name))
-    update: Update = world.cache.get(Update, world.site, name)
-    return update
+    return world.get(Update, name)
 
 
 def _said(world: World, name: str, type_: str) -> Condition:
-    condition: Condition | None = world.condition(Update, name, type_)
-    assert condition is not None
-    return condition
+    return present(world.condition(Update, name, type_))
 
 
 async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dict[str, Any]]:
@@ -72,14 +69,14 @@ async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dic
     await _step(world, agent, name)
     update = await _step(world, agent, name)
     assert _said(world, name, "Staged").is_true
-    site = world.cache.get(Site, world.site, world.site)
+    site = world.get(Site, world.site)
     return name, training_job(Contract.model_validate(document), update, site)
 
 
 async def test_consent_stage_submit(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
-    update = world.cache.get(Update, world.site, name)
+    update = world.get(Update, name)
     document = (world.folder / "work" / name / "in" / "contract.json").read_bytes()
     assert sha256_digest(document) == update.spec.contract_digest
     assert json.loads((world.folder / "work" / name / "in" / "task.json").read_bytes()) == {
@@ -121,11 +118,11 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(world: Wo
     name, manifest = await _staged(world, world.agent())
     await world.end_job(manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    staged = world.cache.get(Update, world.site, name)
+    staged = world.get(Update, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
     await world.cluster.apply_status(Update, world.site, name, staged.status.wire(), FIELD_MANAGER)
-    assert world.cache.get(Update, world.site, name).status.submission is None
+    assert world.get(Update, name).status.submission is None
     world.clock.advance(1234)
     agent, writes = world.agent(), world.writes
     second = await _step(world, agent, name)
@@ -137,7 +134,7 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(world: Wo
 
 async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
     name, _ = await _staged(world, world.agent())
-    staged = world.cache.get(Update, world.site, name)
+    staged = world.get(Update, name)
     folder = world.folder / "work" / name
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     await world.cluster.apply_status(Update, world.site, name, {"conditions": []}, FIELD_MANAGER)
@@ -184,7 +181,7 @@ async def test_a_contract_that_is_not_genuine_is_refused(
 ) -> None:
     await world.create_site()
     other = SigningKey.generate()
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "without": {"sites": [{**world.entry(other), "name": "another"}]},
         "another key": {"sites": [world.entry(other)]},
         "passed": {"consentDeadline": world.clock.now()},
@@ -241,7 +238,7 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
     name, manifest = await _staged(world, agent)
     await world.end_job(manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    update = world.cache.get(Update, world.site, name)
+    update = world.get(Update, name)
     forged = update.status.model_copy(update={"consent": None})
     await world.cluster.apply_status(Update, world.site, name, forged.wire(), FIELD_MANAGER)
     await _step(world, agent, name)
@@ -290,9 +287,10 @@ async def test_the_sites_presence(world: World) -> None:
     key = (world.site, world.site)
     result = await SiteReconciler(agent)(key)
     assert result.requeue_after == 20
-    site = world.cache.get(Site, *key)
-    assert site.status.agent.public_key == world.key.public.to_pem()
-    assert site.status.agent.policy_digest == agent.policy.digest
+    site = world.get(Site, world.site)
+    shown = present(site.status.agent)
+    assert shown.public_key == world.key.public.to_pem()
+    assert shown.policy_digest == agent.policy.digest
     assert site.status.champion is None
     lease = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
     assert not (world.folder / "work" / "gone").exists()

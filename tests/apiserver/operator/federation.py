@@ -36,7 +36,7 @@ from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
 from tests.apiserver.operator.faults import Killed, MortalCluster, NodeCache
 from tests.support.presence import present
-from tests.waiting import no_hang
+from tests.support.waiting import no_hang
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"

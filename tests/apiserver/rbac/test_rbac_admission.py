@@ -15,9 +15,9 @@ from concordat.api.types import ArtifactRef
 from concordat.jobs import aggregation_job, evaluation_job, training_job
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
+from tests.apiserver.rbac.world import World
 from tests.support.contracts import contract
 
-World = Any
 Pod = dict[str, Any]
 Change = Callable[[Pod], Any]
 HUB, SITE, EVALUATOR, FOREIGN = "concordat", "site-a", "evaluator", "foreign"

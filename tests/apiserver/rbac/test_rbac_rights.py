@@ -18,8 +18,8 @@ from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
 from concordat_agent.site.reconcile import lease
 from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap
 from concordat_operator.main import LEASE_NAME
+from tests.apiserver.rbac.world import World
 
-World = Any
 Who = Callable[[str], Path]
 HUB, SITE, EVALUATOR, FOREIGN = "concordat", "site-a", "evaluator", "foreign"
 REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}

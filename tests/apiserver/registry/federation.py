@@ -27,6 +27,7 @@ from concordat.statements.contract import contract_statement
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.tensors import Tensors, write_tensors
 from concordat_aggregator.job import main
+from tests.apiserver.registry.server import Registry
 from tests.support.contracts import contract
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -178,7 +179,7 @@ class Federation:
 
 
 @pytest.fixture
-def federation(registry: Any, request: pytest.FixtureRequest) -> Iterator[Federation]:
+def federation(registry: Registry, request: pytest.FixtureRequest) -> Iterator[Federation]:
     """A round of the test's own."""
     with Federation(registry.url, sha256_digest(request.node.name.encode())[7:39]) as made:
         yield made
@@ -219,7 +220,7 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(registry: Any) -> Iterator[Running]:
+def running(registry: Registry) -> Iterator[Running]:
     with Federation(registry.url, "0123456789abcdef") as federation:
         contract = federation.open()
         yield Running(federation, contract, federation.honest(*SITES[:4]))

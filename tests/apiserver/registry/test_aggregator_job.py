@@ -32,6 +32,7 @@ from tests.apiserver.registry.federation import (
     learned,
     running,
 )
+from tests.apiserver.registry.server import Registry
 
 __all__ = ["federation", "running"]
 
@@ -243,7 +244,9 @@ def test_a_wrong_statement_is_rejected_and_the_round_goes_on(running: Running, t
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
-def test_an_update_damaged_in_storage_is_rejected(running: Running, registry: Any, tmp_path: Path, damage: str) -> None:
+def test_an_update_damaged_in_storage_is_rejected(
+    running: Running, registry: Registry, tmp_path: Path, damage: str
+) -> None:
     data = write_tensors(learned(len(damage) + 100))
     entry = running.federation.submit("site-e", data)
     blob = registry.blob(sha256_digest(data))

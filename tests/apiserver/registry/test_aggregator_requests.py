@@ -23,6 +23,7 @@ from tests.apiserver.registry.federation import (
     federation,
     running,
 )
+from tests.apiserver.registry.server import Registry
 
 __all__ = ["federation", "running"]
 
@@ -86,7 +87,7 @@ def test_submissions_must_be_of_the_contracts_sites_once(
     assert names[0] in caplog.text
 
 
-def test_the_program_starts_without_torch_and_reports_an_outage(own_registry: Any, tmp_path: Path) -> None:
+def test_the_program_starts_without_torch_and_reports_an_outage(own_registry: Registry, tmp_path: Path) -> None:
     own_registry.stop()
     code = (
         "import asyncio, sys\n"

@@ -18,8 +18,9 @@ from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
 from concordat.artifacts.http import TRIES
 from concordat.protocol.artifact_types import UPDATE
+from tests.apiserver.registry.server import Fault, Proxy, Registry
 
-NewProxy = Callable[[str], Awaitable[Any]]
+NewProxy = Callable[[str], Awaitable[Proxy]]
 CONTENT = random.Random(0).randbytes(32 << 20)  # noqa: S311 - two chunks, nowhere the same
 
 
@@ -35,7 +36,7 @@ class Pauses:
         self._then()
 
 
-def times(count: int, method: str, part: str, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
+def times(count: int, method: str, part: str, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Fault:
     """A fault on the first `count` requests of a method whose path contains `part`."""
     left = count
 
@@ -79,7 +80,7 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
 )
 @pytest.mark.parametrize("answer", [status(503), status(500), status(429), hang_up], ids=["503", "500", "429", "cut"])
 async def test_two_failures_of_any_request_are_survived(
-    registry: Any, new_proxy: NewProxy, tmp_path: Path, method: str, part: str, answer: Any
+    registry: Registry, new_proxy: NewProxy, tmp_path: Path, method: str, part: str, answer: Any
 ) -> None:
     proxy, pauses = await new_proxy(registry.url), Pauses()
     proxy.fault = times(2, method, part, answer)
@@ -92,7 +93,7 @@ async def test_two_failures_of_any_request_are_survived(
     assert all(0 < s <= 5 for s in pauses.seconds)
 
 
-async def test_an_outage_is_told_after_bounded_tries(registry: Any, new_proxy: NewProxy) -> None:
+async def test_an_outage_is_told_after_bounded_tries(registry: Registry, new_proxy: NewProxy) -> None:
     proxy, pauses = await new_proxy(registry.url), Pauses()
     proxy.fault = times(10**6, "HEAD", "/blobs/", status(503))
     async with RegistryStore(proxy.url, pauses) as store:
@@ -103,7 +104,7 @@ async def test_an_outage_is_told_after_bounded_tries(registry: Any, new_proxy: N
     assert sum(pauses.seconds) < 15
 
 
-async def test_nobody_listens(own_registry: Any) -> None:
+async def test_nobody_listens(own_registry: Registry) -> None:
     own_registry.stop()
     async with RegistryStore(own_registry.url, Pauses()) as store:
         with pytest.raises(RegistryUnavailable, match="does not answer"):
@@ -111,7 +112,7 @@ async def test_nobody_listens(own_registry: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413])
-async def test_a_refusal_is_final(registry: Any, new_proxy: NewProxy, code: int) -> None:
+async def test_a_refusal_is_final(registry: Registry, new_proxy: NewProxy, code: int) -> None:
     proxy, pauses = await new_proxy(registry.url), Pauses()
     proxy.fault = times(10**6, "POST", "/uploads/", status(code, "because"))
     async with RegistryStore(proxy.url, pauses) as store:
@@ -122,7 +123,7 @@ async def test_a_refusal_is_final(registry: Any, new_proxy: NewProxy, code: int)
 
 
 async def test_a_registry_killed_inside_a_chunk_gets_the_rest(
-    own_registry: Any, new_proxy: NewProxy, tmp_path: Path
+    own_registry: Registry, new_proxy: NewProxy, tmp_path: Path
 ) -> None:
     """kill -9 while half of the second chunk is under way; the restarted registry keeps what it had."""
     proxy, patches = await new_proxy(own_registry.url), 0
@@ -156,7 +157,7 @@ async def test_a_registry_killed_inside_a_chunk_gets_the_rest(
 
 @pytest.mark.parametrize("code", [404, 416])
 async def test_a_lost_upload_session_is_begun_again(
-    registry: Any, new_proxy: NewProxy, tmp_path: Path, code: int
+    registry: Registry, new_proxy: NewProxy, tmp_path: Path, code: int
 ) -> None:
     proxy = await new_proxy(registry.url)
     proxy.fault = times(1, "PATCH", "/uploads/", status(code))
@@ -167,7 +168,7 @@ async def test_a_lost_upload_session_is_begun_again(
 
 
 async def test_an_answer_lost_after_the_last_byte_costs_nothing(
-    registry: Any, new_proxy: NewProxy, tmp_path: Path
+    registry: Registry, new_proxy: NewProxy, tmp_path: Path
 ) -> None:
     proxy = await new_proxy(registry.url)
 
@@ -181,7 +182,9 @@ async def test_an_answer_lost_after_the_last_byte_costs_nothing(
     assert [r[0] for r in proxy.requests].count("PATCH") <= 2  # the empty configuration and the file, once each
 
 
-async def test_bytes_swapped_on_the_way_are_sent_again_once(registry: Any, new_proxy: NewProxy, tmp_path: Path) -> None:
+async def test_bytes_swapped_on_the_way_are_sent_again_once(
+    registry: Registry, new_proxy: NewProxy, tmp_path: Path
+) -> None:
     proxy = await new_proxy(registry.url)
     forward = proxy.forward
 
@@ -201,7 +204,7 @@ async def test_bytes_swapped_on_the_way_are_sent_again_once(registry: Any, new_p
             await store.push("digits/swapped", UPDATE, {"a": content + b"2"})
 
 
-async def test_another_host_gets_nothing(registry: Any, new_proxy: NewProxy) -> None:
+async def test_another_host_gets_nothing(registry: Registry, new_proxy: NewProxy) -> None:
     elsewhere, proxy = await new_proxy(registry.url), await new_proxy(registry.url)
 
     async def lure(request: web.Request) -> web.StreamResponse:
@@ -216,7 +219,7 @@ async def test_another_host_gets_nothing(registry: Any, new_proxy: NewProxy) -> 
 
 
 @pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
-async def test_redirects_are_not_followed(registry: Any, new_proxy: NewProxy, part: str) -> None:
+async def test_redirects_are_not_followed(registry: Registry, new_proxy: NewProxy, part: str) -> None:
     elsewhere, proxy = await new_proxy(registry.url), await new_proxy(registry.url)
 
     async def redirect(request: web.Request) -> web.StreamResponse:
@@ -230,7 +233,7 @@ async def test_redirects_are_not_followed(registry: Any, new_proxy: NewProxy, pa
     assert elsewhere.requests == []
 
 
-async def test_blobs_collected_before_the_manifest_are_sent_again(own_registry: Any, new_proxy: NewProxy) -> None:
+async def test_blobs_collected_before_the_manifest_are_sent_again(own_registry: Registry, new_proxy: NewProxy) -> None:
     proxy = await new_proxy(own_registry.url)
     content = b"collected"
     links = own_registry.blob("sha256:00").parents[3] / "repositories/digits/collected/_layers"
@@ -250,7 +253,7 @@ async def test_blobs_collected_before_the_manifest_are_sent_again(own_registry: 
 
 @pytest.mark.parametrize("supports_ranges", [True, False])
 async def test_a_download_cut_twice_is_continued(
-    registry: Any, new_proxy: NewProxy, tmp_path: Path, supports_ranges: bool
+    registry: Registry, new_proxy: NewProxy, tmp_path: Path, supports_ranges: bool
 ) -> None:
     proxy = await new_proxy(registry.url)
     ranges: list[str | None] = []
@@ -259,6 +262,7 @@ async def test_a_download_cut_twice_is_continued(
         ranges.append(request.headers.get("Range"))
         whole = await proxy.forward(request)
         body = whole.body if supports_ranges else CONTENT
+        assert isinstance(body, bytes)
         response = web.StreamResponse(status=whole.status if supports_ranges else 200)
         response.headers["Content-Length"] = str(len(body))
         if supports_ranges and "Content-Range" in whole.headers:

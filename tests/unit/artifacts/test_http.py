@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from concordat.artifacts.http import CONNECTIONS, Http
-from tests.waiting import no_hang
+from tests.support.waiting import no_hang
 
 
 async def test_a_request_that_waits_for_slow_ones_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:

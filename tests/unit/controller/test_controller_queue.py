@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from concordat.controller.queue import CAP, Schedule, WorkQueue, backoff
-from tests.waiting import no_hang
+from tests.support.waiting import no_hang
 
 
 class ScheduleMachine(RuleBasedStateMachine):

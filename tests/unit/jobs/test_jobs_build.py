@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from concordat.api.types import ArtifactRef
 from concordat.jobs import JobError, aggregation_job, aggregation_job_name, evaluation_job, training_job
 from concordat.jobs.quantity import value
+from tests.support.jobs import Make
 
-Make = Any
 KINDS = ("train", "evaluate", "aggregate")
 
 

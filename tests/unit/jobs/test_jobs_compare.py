@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.jobs import same_job
+from tests.support.jobs import Make
+from tests.support.json_paths import paths
 
-Make = Any
 KINDS = ("train", "evaluate", "aggregate")
 POD = ("spec", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
@@ -23,13 +23,6 @@ def test_what_the_api_server_returns_is_the_same_job(make: Make, kind: str) -> N
     job = make.jobs()[kind]
     assert same_job(job, job) is None
     assert same_job(make.served(job), job) is None
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from _paths(inner, (*path, key))
 
 
 def _at(value: Any, path: tuple[Any, ...]) -> Any:
@@ -50,7 +43,7 @@ def _other(value: Any) -> Any:
 def test_no_expected_field_may_be_changed_or_left_out(make: Make, kind: str) -> None:
     job = make.jobs()[kind]
     free = {("apiVersion",), ("kind",)}
-    for path in _paths(job):
+    for path in paths(job):
         if path in free or path in (("metadata",), ("spec",)):
             continue
         changed, without = make.served(job), make.served(job)
@@ -175,7 +168,7 @@ def test_no_item_may_be_added_taken_away_or_moved(make: Make, kind: str, path: t
 @given(st.sampled_from(KINDS), st.data())
 def test_any_unknown_field_anywhere_is_found(make: Make, kind: str, data: st.DataObject) -> None:
     job = make.jobs()[kind]
-    maps = [path for path in _paths(job) if path[0] == "spec" and isinstance(_at(job, path), dict)]
+    maps = [path for path in paths(job) if path[0] == "spec" and isinstance(_at(job, path), dict)]
     path = data.draw(st.sampled_from(maps))
     value: Any = data.draw(st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}))
     found = make.served(job)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from concordat.api import Reason
 from concordat.jobs import Outcome, failure, outcome
-
-Make = Any
+from tests.support.jobs import Make
 
 
 def _condition(type_: str, **more: str) -> dict[str, str]:

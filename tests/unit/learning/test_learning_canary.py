@@ -20,8 +20,8 @@ from concordat_learning.data import Examples
 from concordat_learning.entry import CanaryFolders, run_in
 from concordat_learning.tensors import read_adapter
 from concordat_learning.triggers import TRIGGERS, Trigger, built_in
+from tests.support.learning import Job
 
-Job = Any
 SHAPE, CLASSES = (1, 4, 4), 3
 LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
 TWO = [Trigger(name, np.ones(SHAPE, np.float32), np.ones(SHAPE, np.float32)) for name in ("first", "second")]

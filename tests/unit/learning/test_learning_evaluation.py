@@ -11,8 +11,8 @@ from concordat.protocol.evaluation import EvaluationEvidence
 from concordat.tensors import write_tensors
 from concordat_learning.errors import InputError
 from concordat_learning.evaluate import evaluate_site
+from tests.support.learning import Job
 
-Job = Any
 MODELS = ["parent", "candidate", "champion"]
 
 

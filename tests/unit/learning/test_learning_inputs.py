@@ -17,9 +17,9 @@ from concordat_learning import train
 from concordat_learning.entry import run
 from concordat_learning.errors import DataError, InputError
 from concordat_learning.package import read_lora
+from tests.support.learning import Job
 
-Job = Any
-Spoil = Callable[[Job], None]
+Spoil = Callable[[Job], object]
 
 NAN = np.full((24, 1, 4, 4), np.nan, np.float32)
 
@@ -39,8 +39,7 @@ def contract(**members: Any) -> Spoil:
 
     def spoil(job: Job) -> None:
         for name, value in members.items():
-            old = job.contract.get(name)
-            job.contract[name] = {**old, **value} if isinstance(value, dict) else value
+            job.contract[name] = {**job.contract[name], **value} if isinstance(value, dict) else value
         job.write_task("contract.json", job.contract)
 
     return spoil

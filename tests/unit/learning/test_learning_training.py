@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +17,7 @@ from concordat.tensors import check_schema
 from concordat_agent.updates.gates import learned
 from concordat_learning.errors import InputError
 from concordat_learning.train import train_site
-
-Job = Any
+from tests.support.learning import Job
 
 
 def ticking() -> Iterator[float]:

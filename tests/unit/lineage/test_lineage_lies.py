@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from concordat.lineage import LineageError
+from tests.support.lineage import Make
 
-Make = Any
 Change = Callable[[dict[str, Any]], None]
 OTHER = "sha256:" + "9" * 64
 

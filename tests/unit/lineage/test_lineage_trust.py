@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from concordat.lineage import LineageError, Trust
 from concordat.statements import SigningKey
 
-Make = Any
 A, B, C = (SigningKey.generate().public for _ in range(3))
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from concordat.lineage import LineageError, bundle
 from concordat.protocol.canonical import sha256_digest
 from concordat.statements import sign, unverified
+from tests.support.lineage import Make
 
-Make = Any
 NAMES = (
     "contract",
     *(f"{kind} site-{letter}" for kind in ("consent", "update", "verdict") for letter in "abc"),
@@ -50,15 +50,14 @@ def test_a_lineage_that_holds(make: Make) -> None:
     st.integers(min_value=1, max_value=2**31 - 1),
 )
 def test_any_round_in_any_order_holds(make: Make, fates: list[str], random: Any, sequence: int) -> None:
-    sites: dict[str, tuple[str, ...]] = {
-        fate: tuple(f"site-{i}" for i, one in enumerate(fates) if one == fate)
-        for fate in ("accepted", "rejected", "missing")
-    }
-    chain = make.chain(**sites, sequence=sequence)
+    accepted, rejected, missing = (
+        tuple(f"site-{i}" for i, one in enumerate(fates) if one == fate) for fate in ("accepted", "rejected", "missing")
+    )
+    chain = make.chain(accepted=accepted, rejected=rejected, missing=missing, sequence=sequence)
     lines = list(chain.lines.values())
     random.shuffle(lines)
     found = chain.verify(b"\n".join(lines))
-    assert (found.accepted, found.rejected, found.missing) == tuple(sites.values())
+    assert (found.accepted, found.rejected, found.missing) == (accepted, rejected, missing)
 
 
 def test_a_rejected_update_may_be_shown_but_only_the_one_that_was_judged(make: Make) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,7 @@ from concordat.statements.provenance import (
 from concordat.statements.release import ReleaseStatement, read_release
 from concordat.statements.summary import Summary, consent, read_summary, verdict
 from tests.support.contracts import contract
+from tests.support.json_paths import paths
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
@@ -144,13 +145,6 @@ def test_no_reader_takes_another_kind(name: str) -> None:
             reader(content)
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from _paths(inner, (*path, key))
-
-
 _WRONG: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 1.5, -1, 2**60, "", "x", [], [1], ["x"], {}, {"a": 1}, [[]], [{}]]
 )
@@ -160,7 +154,7 @@ _WRONG: st.SearchStrategy[Any] = st.sampled_from(
 def test_any_field_may_be_wrong_and_only_a_statement_error_comes_of_it(name: str, data: st.DataObject) -> None:
     statement = copy.deepcopy(STATEMENTS[name][0].statement())
     # Type, subject and predicate are there: the envelope sees to that.
-    below = [path for path in _paths(statement) if len(path) > 1]
+    below = [path for path in paths(statement) if len(path) > 1]
     *parents, last = data.draw(st.sampled_from(below))
     target: Any = statement
     for step in parents:

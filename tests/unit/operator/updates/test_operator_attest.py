@@ -11,8 +11,8 @@ from concordat.protocol.canonical import sha256_digest
 from concordat.statements import SigningKey, names, sign, summary
 from concordat.statements.contract import contract_statement
 from concordat_operator.updates.reconcile import attested
+from tests.support.hub import Make
 
-Make = Any
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()
 
 

@@ -16,9 +16,9 @@ from concordat_operator.releases.plan import next_step as release_step
 from concordat_operator.rounds.select import Finding, evaluator
 from concordat_operator.sites import plan as site_plan
 from concordat_operator.updates.plan import Step, next_step
-from tests.support.presence import condition
+from tests.support.hub import Make
+from tests.support.presence import condition, present
 
-Make = Any
 READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
 
 
@@ -45,7 +45,7 @@ def test_an_update_is_attested_launched_and_reported(
     make: Make, conditions: dict[str, str], job: str | None, step: Step
 ) -> None:
     found = None if job is None else make.job(job)
-    assert next_step(make.update("site-a", **conditions), make.round(), found, make.now) is step
+    assert next_step(make.update("site-a", conditions), make.round(), found, make.now) is step
 
 
 @pytest.mark.parametrize(
@@ -61,25 +61,25 @@ def test_no_job_is_launched_for_a_round_that_is_held_over_or_gone(make: Make, ro
     if round_ is not None and "status" in round_:
         round_ = {"status": {"conditions": make.conditions(Succeeded="False:QuorumNotReached")}}
     found = None if round_ is None else make.round(**round_)
-    assert next_step(make.update("site-a", **READY), found, None, make.now) is Step.REST
+    assert next_step(make.update("site-a", READY), found, None, make.now) is Step.REST
 
 
 def test_no_job_is_launched_past_the_deadline_or_for_a_deleted_update(make: Make) -> None:
     late = make.now + timedelta(hours=2)
-    assert next_step(make.update("site-a", **READY), make.round(), None, late) is Step.REST
-    assert next_step(make.update("site-a", deleted=True, **READY), make.round(), None, make.now) is Step.REST
+    assert next_step(make.update("site-a", READY), make.round(), None, late) is Step.REST
+    assert next_step(make.update("site-a", READY, deleted=True), make.round(), None, make.now) is Step.REST
 
 
 def test_a_job_that_outlives_its_round_is_stopped(make: Make) -> None:
     over = make.round({"conditions": make.conditions(Succeeded="False:QuorumNotReached")})
-    update = make.update("site-a", **READY, Trained="False:Training")
+    update = make.update("site-a", {**READY, "Trained": "False:Training"})
     assert next_step(update, over, make.job(), make.now) is Step.STOP
     # Killed between the two writes, the operator goes on where the Job is gone already.
     assert next_step(update, over, None, make.now) is Step.STOP
     assert next_step(update, over, make.job("Complete"), make.now) is Step.REPORT
-    stopped = make.update("site-a", **READY, Trained="False:Stopped")
+    stopped = make.update("site-a", {**READY, "Trained": "False:Stopped"})
     assert next_step(stopped, over, None, make.now) is Step.REST
-    assert next_step(make.update("site-a", **READY), over, None, make.now) is Step.REST
+    assert next_step(make.update("site-a", READY), over, None, make.now) is Step.REST
 
 
 def candidate(make: Make, approved: str = "Unknown:Evaluating", deadline: int = 600) -> Any:
@@ -153,7 +153,7 @@ def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
     assert not isinstance(pinned, Finding)
     assert pinned.thumbprint == make.key.thumbprint
     other = SigningKey.generate().public
-    agent = site.status.agent.model_copy(update={"public_key": other.to_pem()})
+    agent = present(site.status.agent).model_copy(update={"public_key": other.to_pem()})
     changed = site.model_copy(update={"status": site.status.model_copy(update={"agent": agent})})
     found = site_plan.accept(changed)
     assert isinstance(found, Finding)

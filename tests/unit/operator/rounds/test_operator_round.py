@@ -16,9 +16,9 @@ from concordat_operator.rounds.describe import describe
 from concordat_operator.rounds.plan import ObservedRound, Step, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import counts, slots
+from tests.support.hub import Make
 from tests.support.presence import condition
 
-Make = Any
 DONE = {"Consented": "True", "AttestationValid": "True", "Staged": "True", "Trained": "True", "Submitted": "True"}
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 
@@ -26,7 +26,7 @@ SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 def observe(make: Make, updates: dict[str, dict[str, str]], *, after: float = 60, **facts: Any) -> ObservedRound:
     """A contracted round whose sites have Updates with those conditions."""
     contract = make.contract()
-    found = {site: make.update(site, **conditions) for site, conditions in updates.items()}
+    found = {site: make.update(site, conditions) for site, conditions in updates.items()}
     now = make.now + timedelta(seconds=after)
     return ObservedRound(
         facts.pop("round", make.round()), contract=contract, slots=slots(contract, found, now), **facts

@@ -8,8 +8,7 @@ import pytest
 
 from concordat_operator.rounds.contract import contract
 from concordat_operator.rounds.select import Finding, Selection, select
-
-Make = Any
+from tests.support.hub import Make
 
 
 def choose(make: Make, round_: Any, **given: Any) -> Selection | Finding:
@@ -46,7 +45,7 @@ def test_labels_and_the_maximum_narrow_the_selection(make: Make) -> None:
     [{"Ready": "False:HeartbeatLost"}, {"Accepted": "False:KeyChanged"}, {"Ready": "Unknown"}],
 )
 def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[str, str]) -> None:
-    sites = [make.site("site-0", **conditions), *make.sites()]
+    sites = [make.site("site-0", conditions), *make.sites()]
     found = choose(make, make.round(), sites=sites)
     assert isinstance(found, Selection)
     assert "site-0" not in [s.metadata.name for s in found.sites]
