@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from concordat.lora import Ceiling
-from concordat_agent.updates.gates import Tensors
+from concordat.tensors import Tensors
 from concordat_agent.main import main
 from concordat_agent.signer import Prepared
 
