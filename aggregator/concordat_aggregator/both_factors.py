@@ -20,7 +20,7 @@ from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdat
 
 
 def method_of(contract: Contract, parent: Parent, work: Path) -> Method:
-    """The method of a contract. Raises RequestError if training its factor cannot change anything."""
+    """Return the method of a contract. Raises RequestError if training its factor cannot change anything."""
     try:
         if contract.recipe.train_factor is Factor.BOTH:
             return BothFactors(contract, parent, work)

@@ -53,7 +53,7 @@ def prepare_gate(parent: Parent, combined: Combined | None, work: Path) -> None:
 
 
 def refusal(work: Path, canary: Canary) -> str | None:
-    """Why the candidate is refused, in words; None: it is not. Raises RequestError."""
+    """Return why the candidate is refused, in words; None: it is not. Raises RequestError."""
     found, most = read(work / GATE, [CANDIDATE])[CANDIDATE], canary.max_candidate_trigger_gain_ppm / 1e6
     if found.trigger_gain <= most:
         return None
@@ -64,7 +64,10 @@ def refusal(work: Path, canary: Canary) -> str | None:
 
 
 def read(work: Path, sites: Sequence[str]) -> dict[str, Functional]:
-    """What the check found of each of these sites. Raises RequestError if the result is not there or not whole."""
+    """Return what the check found of each of these sites.
+
+    Raises RequestError if the result is not there or not whole.
+    """
     try:
         found = CanaryReport.from_bytes((work / CanaryReport.FILE).read_bytes()).sites
         return {site: _functional(found[site]) for site in sites}
@@ -73,7 +76,7 @@ def read(work: Path, sites: Sequence[str]) -> dict[str, Functional]:
 
 
 def limits(canary: Canary) -> FunctionalLimits:
-    """The contract's, as numbers."""
+    """Return the contract's limits of the functional check, as numbers."""
     return FunctionalLimits(float(canary.max_loss_increase), canary.max_trigger_gain_ppm / 1e6)
 
 

@@ -75,7 +75,7 @@ async def load_contract(store: RegistryStore, request: AggregationRequest) -> Si
 
 
 async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
-    """The parent adapter. Raises RequestError, ArtifactError."""
+    """Return the parent adapter. Raises RequestError, ArtifactError."""
     data = await store.read(contract.parent, ADAPTER_FILE, MAX_ADAPTER)
     config = await store.read(contract.parent, ADAPTER_CONFIG_FILE)
     try:
@@ -91,7 +91,7 @@ async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
 
 
 async def load_previous(store: RegistryStore, request: AggregationRequest) -> Tensors | None:
-    """The parent's own parent, if the request names it. Raises RequestError, ArtifactError."""
+    """Return the parent's own parent, if the request names it. Raises RequestError, ArtifactError."""
     if request.previous is None:
         return None
     try:

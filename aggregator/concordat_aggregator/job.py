@@ -157,7 +157,7 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method) 
 
 
 def _seed(signed: SignedContract, verdicts: Sequence[UpdateVerdict]) -> int:
-    """Of the rules that draw: known to nobody before the last update is in."""
+    """Return the seed of the rules that draw: known to nobody before the last update is in."""
     updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
     return int.from_bytes(hashlib.sha256("\n".join([signed.digest, *updates]).encode()).digest()[:8], "big")
 

@@ -48,7 +48,9 @@ class Method(Protocol):
         """Keep an update that passed its own checks, for comparison with the others."""
 
     def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
-        """The Gram matrix of these sites' updates, and the cosine of each to the last aggregate, where there is one."""
+        """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate, where there is
+        one.
+        """
 
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
@@ -123,21 +125,21 @@ class OneFactor:
         return Combined(candidate, _norm(aggregated.tensors), aggregated.weights, 0.0)
 
     def _change(self, previous: Tensors) -> Tensors | None:
-        """What the last round did to this factor; None if it did nothing, as when it trained the other one."""
+        """Return what the last round did to this factor; None if it did nothing, as when it trained the other one."""
         back, mark = step_back(self._parent.tensors, previous), f".lora_{self._factor.value}."
         moved = {name: -tensor for name, tensor in back.items() if mark in name}
         return self._whitening.whiten(moved) if any(np.any(tensor) for tensor in moved.values()) else None
 
 
 def step_back(parent: Named, previous: Named) -> Tensors:
-    """What leads from the parent to the adapter before it. Raises RequestError if that has another shape."""
+    """Return the step from the parent to the adapter before it. Raises RequestError if that has another shape."""
     if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
         raise RequestError("previous is an adapter of another shape than the parent")
     return {name: tensor - parent[name] for name, tensor in previous.items()}
 
 
 def without_last(whole: Gram) -> tuple[Gram, NDArray[np.float64]]:
-    """The Gram of all but the last, and the cosine of each of them to the last; 0 where one of the two is 0."""
+    """Return the Gram of all but the last, and the cosine of each of them to the last; 0 where one of the two is 0."""
     norms, n = whole.norms, whole.n - 1
     scale = norms[:-1] * norms[-1]
     return whole.select(range(n)), np.divide(whole.inner[:-1, -1], scale, out=np.zeros(n), where=scale > 0)

@@ -39,7 +39,7 @@ class Scratch(threading.local):
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-        """An array of this shape, with what was left in it; the same memory for the same name."""
+        """Return an array of this shape, with what was left in it; the same memory for the same name."""
         size = int(np.prod(shape))
         held = self._arrays.get(name)
         if held is None or held.size < size or held.dtype != dtype:
@@ -47,7 +47,8 @@ class Scratch(threading.local):
         return held[:size].reshape(shape)
 
     def rows(self, name: str, n: int, columns: int, dtype: Any = np.float32) -> NDArray[Any]:
-        """The same with n rows, an odd number of cache lines apart: at powers of two they all meet in one place of it.
+        """Return the same with n rows, an odd number of cache lines apart: at powers of two they all meet in one place
+        of it.
 
         Transposing takes eight times as long then.
         """
@@ -89,7 +90,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 def step(progress: Progress | None, index: int, steps: int) -> Progress | None:
-    """The progress of one of several passes over the same columns, as part of the whole."""
+    """Return the progress of one of several passes over the same columns, as part of the whole."""
     if progress is None:
         return None
     return lambda done, size: progress(index * size + done, steps * size)

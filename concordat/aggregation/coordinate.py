@@ -30,7 +30,7 @@ def trimmed(cut: int) -> Window:
 
 
 def median(block: Block) -> Block:
-    """The middle value, or the mean of the two in the middle (Yin et al., ICML 2018)."""
+    """Return the middle value, or the mean of the two in the middle (Yin et al., ICML 2018)."""
     return trimmed((block.shape[1] - 1) // 2)(block)
 
 
@@ -62,7 +62,7 @@ def by_coordinate(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Vector:
-    """The window's result for every column, (size,), of the rows, or of what `mix` makes of them.
+    """Return the window's result for every column, (size,), of the rows, or of what `mix` makes of them.
 
     `mix` (m, n): a matrix to multiply the rows with; (n,): a factor for each row. Raises AggregationError if a value
     is not finite.

@@ -126,7 +126,7 @@ def mixing(gram: Gram, pre: PreAggregation, max_faulty: int, *, seed: int = 0) -
 
 
 def apply_delta(parent: Named, delta: Named) -> Tensors:
-    """The parent with the delta added, in float32; tensors the delta does not name are the parent's.
+    """Return the parent with the delta added, in float32; tensors the delta does not name are the parent's.
 
     Raises AggregationError if the delta names a tensor the parent does not have in that shape.
     """

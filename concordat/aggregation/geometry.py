@@ -42,7 +42,7 @@ class Gram:
 
     @classmethod
     def empty(cls) -> Gram:
-        """Of no updates."""
+        """Return the Gram of no updates."""
         return cls(np.zeros((0, 0)), np.zeros((0, 0)))
 
     @property
@@ -74,21 +74,21 @@ class Gram:
         return self.basis[1:, 1:]
 
     def select(self, positions: Sequence[int]) -> Gram:
-        """The updates at these positions, in this order."""
+        """Return the updates at these positions, in this order."""
         kept = np.asarray(positions, dtype=np.intp)
         with_origin = np.concatenate([[0], kept + 1])
         square, basis = np.ix_(kept, kept), self.basis[np.ix_(with_origin, with_origin)] if self.n else None
         return Gram(self.inner[square], self.distances2[square], basis)
 
     def mixed(self, mix: Matrix) -> Gram:
-        """Of the rows `mix` (m, n) @ updates, without making them."""
+        """Return the Gram of the rows `mix` (m, n) @ updates, without making them."""
         to_basis = np.zeros((len(mix) + 1, self.n + 1))
         to_basis[0, 0], to_basis[1:, 0], to_basis[1:, 1:] = 1, mix.sum(axis=1) - 1, mix
         return _from_basis(to_basis @ self.basis @ to_basis.T)
 
 
 def gram(rows: Rows, *, threads: int | None = None, progress: Progress | None = None) -> Gram:
-    """The Gram of all rows, in one pass; three where float32 does not hold it, and `progress` then begins again.
+    """Return the Gram of all rows, in one pass; three where float32 does not hold it, and `progress` then begins again.
 
     Raises AggregationError, with the update and the tensor, if a value is not finite.
     """
@@ -102,7 +102,7 @@ def gram(rows: Rows, *, threads: int | None = None, progress: Progress | None = 
 
 
 def middle(distances2: Matrix) -> tuple[int, float]:
-    """The update whose median distance to the others is smallest, and that distance.
+    """Return the update whose median distance to the others is smallest, and that distance.
 
     With a majority that lies together, it is in their midst or as close to them as they are.
     """
@@ -203,7 +203,7 @@ def _products(block: NDArray[Any]) -> Matrix:
 
 
 def _holds(found: Gram, size: int) -> bool:
-    """Whether the distances are right: finite, well above underflow, and seen from near by."""
+    """Return whether the distances are right: finite, well above underflow, and seen from near by."""
     if not (np.isfinite(found.basis).all() and np.isfinite(found.inner).all()):
         return False
     row, distance = middle(found.distances2)

@@ -58,7 +58,7 @@ class Rows:
         return self._bounds[-1]
 
     def select(self, positions: Sequence[int]) -> Rows:
-        """The updates at these positions, in this order."""
+        """Return the updates at these positions, in this order."""
         if not len(positions):
             raise AggregationError("no update to aggregate")
         selected = copy.copy(self)
@@ -73,7 +73,7 @@ class Rows:
         return Rows([*self._updates, reference])
 
     def tensors(self, vector: Vector) -> Tensors:
-        """The vector (size,) as named tensors: views of it, in the shapes of the updates."""
+        """Return the vector (size,) as named tensors: views of it, in the shapes of the updates."""
         bounds = [0, *accumulate(map(prod, self._shapes.values()))]
         parts = zip(self._shapes.items(), bounds, bounds[1:], strict=False)
         return {name: vector[begin:end].reshape(shape) for (name, shape), begin, end in parts}
@@ -114,7 +114,7 @@ class Rows:
             self._check_values(f"update {position}", update)
 
     def _parts(self, begin: int, end: int) -> Iterator[tuple[int, slice, slice]]:
-        """The runs that the columns lie in: (its index, its part, that part's place among the columns)."""
+        """Return the runs that the columns lie in: (its index, its part, that part's place among the columns)."""
         position, run = begin, bisect_right(self._bounds, begin) - 1
         while position < end:
             first, stop = self._bounds[run], min(end, self._bounds[run + 1])
@@ -151,7 +151,8 @@ class Rows:
 
 
 def _runs(updates: Sequence[Named], names: Sequence[str]) -> list[list[str]]:
-    """The tensors in runs that lie one behind the other in the memory of every update, as they do in a mapped file.
+    """Return the tensors in runs that lie one behind the other in the memory of every update, as they do in a mapped
+    file.
 
     A run is read as one: hundreds of small tensors would cost more time in Python than in numpy.
     """
@@ -178,7 +179,7 @@ def _follows(one: tuple[np.dtype[Any], int, int] | None, other: tuple[np.dtype[A
 
 
 def _joined(update: Named, run: Sequence[str]) -> NDArray[Any]:
-    """The values of a run, flat: a view. The caller keeps the update, and so all of that memory."""
+    """Return the values of a run, flat: a view. The caller keeps the update, and so all of that memory."""
     first = update[run[0]].reshape(-1)
     if len(run) == 1:
         return first

@@ -76,7 +76,7 @@ def _add(
     out: Vector,
     scratch: NDArray[np.float32],
 ) -> None:
-    """The sum of columns begin to end of all rows, times their factors, into `out`; `scratch` (2, columns)."""
+    """Write the sum of columns begin to end of all rows, times their factors, into `out`; `scratch` (2, columns)."""
 
     def term(row: int, space: Vector) -> Vector:
         values = rows.piece(row, begin, end, space)

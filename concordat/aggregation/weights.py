@@ -21,7 +21,9 @@ _CLIPPINGS = 3
 
 
 def krum(gram: Gram, max_faulty: int) -> Weights:
-    """The update with the smallest sum of squared distances to its n − f − 2 nearest (Blanchard et al., NIPS 2017)."""
+    """Return the update with the smallest sum of squared distances to its n − f − 2 nearest (Blanchard et al., NIPS
+    2017).
+    """
     return _share(gram.n, _krum_order(gram.distances2, max_faulty)[:1])
 
 
@@ -34,7 +36,8 @@ def multi_krum(gram: Gram, max_faulty: int) -> Weights:
 
 
 def bulyan_selection(gram: Gram, max_faulty: int) -> list[int]:
-    """The n − 2f updates that Krum chooses one after the other, each time among those left: Bulyan's first phase.
+    """Return the n − 2f updates that Krum chooses one after the other, each time among those left: Bulyan's first
+    phase.
 
     El Mhamdi et al., ICML 2018. The second phase is `nearest_to_median` of them with n − 4f.
     """
@@ -46,7 +49,8 @@ def bulyan_selection(gram: Gram, max_faulty: int) -> list[int]:
 
 
 def geometric_median(gram: Gram, max_faulty: int) -> Weights:
-    """The point with the smallest sum of distances, by smoothed Weiszfeld steps (RFA; Pillutla et al., IEEE TSP 2022).
+    """Return the point with the smallest sum of distances, by smoothed Weiszfeld steps (RFA; Pillutla et al., IEEE TSP
+    2022).
 
     Until a step is shorter than 1e-10 of how far apart the updates are and moves no weight by 1e-9. Distances are
     smoothed below 1e-6 of that distance, not below a fixed length, which for small updates would give the mean.

@@ -22,7 +22,7 @@ class Column:
 
 
 def condition_column(name: str, type_: ConditionType, member: str, priority: int = 0) -> Column:
-    """A column that prints one member of one condition."""
+    """Return a column that prints one member of one condition."""
     return Column(name, f'.status.conditions[?(@.type=="{type_}")].{member}', priority=priority)
 
 

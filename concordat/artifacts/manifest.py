@@ -35,7 +35,7 @@ EMPTY_CONFIG = File("config", sha256_digest(EMPTY), len(EMPTY))
 
 
 def build(artifact_type: str, files: list[File], annotations: Mapping[str, str] | None = None) -> bytes:
-    """The manifest's bytes: the same files always make the same digest. Raises ValueError if they are too many."""
+    """Return the manifest's bytes: equal files make equal digests. Raises ValueError if they are too many."""
     document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -60,7 +60,7 @@ def build(artifact_type: str, files: list[File], annotations: Mapping[str, str] 
 
 
 def parse(data: bytes, what: str) -> dict[str, File]:
-    """The files of a manifest whose digest has been checked, by name; raises ArtifactCorrupt."""
+    """Return the files of a manifest whose digest has been checked, by name; raises ArtifactCorrupt."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -92,5 +92,5 @@ def _file(layer: Any) -> File | None:
 
 
 def is_flat_name(name: Any) -> bool:
-    """Whether it is a file name without folders and not hidden: letters, digits, '.', '_' and '-', at most 128."""
+    """Return whether it is a plain file name, not hidden: letters, digits, '.', '_' and '-', at most 128."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None

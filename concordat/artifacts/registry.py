@@ -136,7 +136,7 @@ class RegistryStore:
             ) from error
 
     async def files(self, ref: ArtifactRef) -> dict[str, File]:
-        """The artifact's files by name, with digest and size. Raises ArtifactNotFound, ArtifactCorrupt."""
+        """Return the artifact's files by name, with digest and size. Raises ArtifactNotFound, ArtifactCorrupt."""
         what = f"{ref.repository}@{ref.digest}"
 
         async def step() -> bytes | None:
@@ -160,7 +160,7 @@ class RegistryStore:
 
 
 def tag_of(ref: ArtifactRef) -> str:
-    """The tag of an artifact: a garbage collection of untagged manifests must not take what digests refer to."""
+    """Return the tag of an artifact: a garbage collection of untagged manifests must not take what digests refer to."""
     return f"a-{ref.digest.removeprefix('sha256:')[:32]}"
 
 

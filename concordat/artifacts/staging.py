@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` that is renamed to it on success and removed on failure.
+    """Make a new folder beside `target` that is renamed to it on success and removed on failure.
 
     Whoever comes second finds the target made and drops its own copy. Left-overs of processes that were killed are
     removed: a folder whose lock nobody holds has no owner.

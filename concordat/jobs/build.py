@@ -32,7 +32,7 @@ _WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
 
 
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
-    """The Job that trains for an Update. Raises JobError if the site takes no part in the federation."""
+    """Return the Job that trains for an Update. Raises JobError if the site takes no part in the federation."""
     ref = update.spec.round_ref
     return JobTemplate(
         name=update.metadata.name,
@@ -55,7 +55,7 @@ def training_job(contract: Contract, update: Update, site: Site) -> dict[str, An
 
 
 def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -> dict[str, Any]:
-    """The Job that measures a namespace's copy of a Release. Raises JobError if copy or Site lack what it needs."""
+    """Return the Job that measures a namespace's copy of a Release. Raises JobError if copy or Site lack something."""
     name, spec = release.metadata.name, release.spec
     if spec.image is None:
         raise JobError(f"Release {release.metadata.namespace}/{name} has no spec.image; a copy needs it")
@@ -83,7 +83,7 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
 def aggregation_job(
     round_: FederationRound, contract: Contract, *, request: ArtifactRef, image: str, registry_url: str
 ) -> dict[str, Any]:
-    """The Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
+    """Return the Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
 
     With a canary, four containers come first: the same program up to what is to be checked, and the check, which needs
     the learning image; once for the updates, once for the candidate.

@@ -25,7 +25,7 @@ _SHOWN = 120
 
 
 def same_job(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """The first difference in words, or None. `expected` comes from a builder, `found` from the API server.
+    """Return the first difference in words, or None. `expected` comes from a builder, `found` from the API server.
 
     Only `suspend`, the Job's status and what the API server writes into its metadata may differ freely.
     """
@@ -49,7 +49,7 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Itera
 
 
 def _without_generated(spec: dict[str, Any], name: str, uid: Any) -> dict[str, Any]:
-    """The spec without the four labels by which the Job controller finds its pods."""
+    """Return the spec without the four labels by which the Job controller finds its pods."""
     template = _map(spec.get("template"))
     metadata = _map(template.get("metadata"))
     labels = _map(metadata.get("labels"))

@@ -29,7 +29,7 @@ class Outcome:
 
 
 def outcome(job: Mapping[str, Any] | None) -> Outcome | None:
-    """How the Job ended; None while it does not exist or has not ended."""
+    """Return how the Job ended; None while it does not exist or has not ended."""
     status = (job or {}).get("status") or {}
     failed = _condition(status, "Failed")
     if failed is not None:
@@ -41,7 +41,7 @@ def outcome(job: Mapping[str, Any] | None) -> Outcome | None:
 
 
 def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str]:
-    """Why a failed Job failed, by its last pod, with a sentence for people. `pods` are the Job's, oldest first."""
+    """Return why a Job failed, by its last pod, with a sentence for people. `pods` are the Job's, oldest first."""
     container = job["spec"]["template"]["spec"]["containers"][0]
     other = _FAILED.get(container["name"], Reason.TRAINING_FAILED)
     ended = _condition(job.get("status") or {}, "Failed") or {}
@@ -108,7 +108,7 @@ def _state(status: Mapping[str, Any], container: str) -> Mapping[str, Any]:
 
 
 def _before(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The state of the init container that failed, if one did: then no other container ran."""
+    """Return the state of the init container that failed, if one did: then no other container ran."""
     for container in status.get("initContainerStatuses") or []:
         state: Mapping[str, Any] = container.get("state") or {}
         if (state.get("terminated") or {}).get("exitCode"):
@@ -117,7 +117,7 @@ def _before(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
-    """The condition of that type, if it is True."""
+    """Return the condition of that type, if it is True."""
     conditions = status.get("conditions") or []
     return next((c for c in conditions if c.get("type") == type_ and c.get("status") == "True"), None)
 

@@ -15,7 +15,7 @@ _FACTORS = {
 
 
 def value(quantity: str) -> Fraction:
-    """The value of a quantity such as `500m`, `2` or `512Mi`; raises ValueError for any other form."""
+    """Return the value of a quantity such as `500m`, `2` or `512Mi`; raises ValueError for any other form."""
     match = _QUANTITY.fullmatch(quantity)
     if match is None:
         raise ValueError(f"{quantity!r} is no quantity such as 500m, 2 or 512Mi")

@@ -58,7 +58,9 @@ def bundle(statements: Iterable[bytes]) -> bytes:
 
 
 def by_kind(data: bytes, contract_digest: str) -> dict[StatementKind, list[Line]]:
-    """The statements of a bundle, by what they claim to be. Raises LineageError for any that cannot belong to it.
+    """Return the statements of a bundle, by what they claim to be.
+
+    Raises LineageError for any that cannot belong to it.
 
     Of the summaries, one about the contract is a consent, one by the aggregator a verdict, any other an evaluation.
     """

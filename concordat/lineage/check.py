@@ -17,13 +17,13 @@ def demand(holds: bool, otherwise: str) -> None:
 
 
 def only(found: Mapping[StatementKind, list[Line]], kind: StatementKind) -> Line:
-    """The only statement of a kind. Raises LineageError if there is none, or several."""
+    """Return the only statement of a kind. Raises LineageError if there is none, or several."""
     demand(len(found[kind]) == 1, f"the bundle has {len(found[kind])} statements of kind {kind}, expected 1")
     return found[kind][0]
 
 
 def opened(line: Line, keys: Collection[PublicKey], what: str) -> Signed:
-    """The statement, verified. Raises LineageError."""
+    """Return the statement, verified. Raises LineageError."""
     with reading(what):
         return open_bundle(line.data, keys)
 

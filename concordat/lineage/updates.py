@@ -132,7 +132,7 @@ def _consents(lines: list[Line], signed: SignedContract, updates: Mapping[str, P
 def _accepted(
     site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], signed: SignedContract
 ) -> str:
-    """An accepted update was made under this contract, from its base and parent, with its site's consent."""
+    """Check that an accepted update was made under this contract, from its base and parent, with consent."""
     what, contract = f"the accepted update of site {site}", signed.contract
     if update is None:
         raise LineageError(f"{what} is not in the bundle")

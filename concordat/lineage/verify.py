@@ -43,7 +43,7 @@ class Lineage:
 
 
 def verify_candidate(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_digest: str) -> Lineage:
-    """The lineage of a candidate, up to the aggregation. Raises LineageError.
+    """Return the lineage of a candidate, up to the aggregation. Raises LineageError.
 
     `adapter_sha256` is the digest of the file adapter_model.safetensors, `contract_digest` that of contract.json.
     """
@@ -54,7 +54,7 @@ def verify_candidate(lines: bytes, trust: Trust, *, adapter_sha256: str, contrac
 
 
 def verify_release(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_digest: str, sequence: int) -> Lineage:
-    """The lineage of a release, up to the signed release. Raises LineageError."""
+    """Return the lineage of a release, up to the signed release. Raises LineageError."""
     found = by_kind(lines, contract_digest)
     lineage = _candidate(found, trust, adapter_sha256, contract_digest)
     evaluation_id = _evaluation(only(found, StatementKind.EVALUATION), trust, lineage, adapter_sha256, sequence)

@@ -78,7 +78,7 @@ def read_adapter(tensors: Named, config: bytes | Mapping[str, Any]) -> Adapter:
 
 
 def trained_factors(factor: Factor) -> tuple[Factor, ...]:
-    """The factors that have a tensor in an update: A, B, or both."""
+    """Return the factors that have a tensor in an update: A, B, or both."""
     return (Factor.A, Factor.B) if factor is Factor.BOTH else (factor,)
 
 

@@ -37,7 +37,7 @@ class Ceiling:
         return self._whitening.norms(delta) if self._whitening is not None else product_norms(delta, self.parent)
 
     def clip(self, delta: Named) -> tuple[Tensors, float, bool]:
-        """The update within the ceiling, the norm of its weight change, and whether it had to be cut.
+        """Return the update within the ceiling, the norm of its weight change, and whether it had to be cut.
 
         Raises LoraError for other tensors than the parent's, or if training this factor can change nothing; an update
         with a value that is not finite has to be refused before.
@@ -59,7 +59,7 @@ class Ceiling:
         return None if self.factor is Factor.BOTH else Whitening.of(self.parent, self.factor)
 
     def _scaled_norm(self, delta: Named, shares: Mapping[str, float], share: float) -> float:
-        """Of these modules alone, each scaled by its share, times `share`."""
+        """Return the norm of these modules alone, each scaled by its share, times `share`."""
         part = Adapter({name: self.parent.modules[name] for name in shares})
         scaled = _scaled(delta, part, self.factor, {name: share * own for name, own in shares.items()})
         if self._whitening is not None:
@@ -67,7 +67,7 @@ class Ceiling:
         return math.hypot(*product_norms(scaled, part).values())
 
     def _share(self, norm: Callable[[float], float], limit: float) -> float:
-        """A scale at which the norm is at most the limit: exact where the norm is linear in it, else by halving."""
+        """Return a scale at which the norm is at most the limit: exact where the norm is linear, else by halving."""
         if self.factor is not Factor.BOTH:
             return limit / norm(1.0)
         low, high = 0.0, 1.0

@@ -31,7 +31,10 @@ def check_delta(delta: Named, parent: Adapter, factor: Factor) -> None:
 
 
 def both_deltas(updates: Sequence[Named], parent: Adapter) -> Sequence[Named]:
-    """The updates, checked. Raises LoraError for none, another shape or a value that is not finite; says which one."""
+    """Return the updates, checked.
+
+    Raises LoraError for none, another shape or a value that is not finite; says which one.
+    """
     if not updates:
         raise LoraError("there is no update to average")
     for position, update in enumerate(updates):

@@ -56,7 +56,8 @@ def product_gram(updates: Sequence[Named], parent: Adapter) -> tuple[Matrix, Mat
 
 
 def factor_mean(updates: Sequence[Named], weights: Sequence[float], parent: Adapter) -> tuple[Tensors, float]:
-    """The adapter (A_0 + Σ w_i·ΔA_i, B_0 + Σ w_i·ΔB_i), and its error as a share of ‖Σ w_i·D_i‖_F over all modules.
+    """Return the adapter (A_0 + Σ w_i·ΔA_i, B_0 + Σ w_i·ΔB_i), and its error as a share of ‖Σ w_i·D_i‖_F over all
+    modules.
 
     The error is the covariance of the factors: Σ w_i·D_i less what the result changes is
     s·Σ w_i(ΔB_i − b)(ΔA_i − a), b and a the weighted means, if the weights sum to 1. Raises LoraError as product_norms

@@ -57,7 +57,7 @@ class SvdResult:
 def svd_mean(
     updates: Sequence[Named], weights: Sequence[float], parent: Adapter, rank_out: int | None = None
 ) -> SvdResult:
-    """The parent changed by Σ w_i·D_i, of rank `rank_out`; None: of each module's own.
+    """Return the parent changed by Σ w_i·D_i, of rank `rank_out`; None: of each module's own.
 
     Updates are deltas of both factors in the parent's shapes. An update of weight 0 does not enter. Raises LoraError
     for other tensors, shapes or values that are not finite; DiscardedEnergy above DISCARDED_LIMIT.
@@ -70,7 +70,8 @@ def svd_mean(
 def svd_trimmed(
     updates: Sequence[Named], mixing: Matrix | None, max_faulty: int, parent: Adapter, rank_out: int | None = None
 ) -> SvdResult:
-    """The parent changed by the coordinate-wise trimmed mean of the cores of D_i, of rank `rank_out` (as in svd_mean).
+    """Return the parent changed by the coordinate-wise trimmed mean of the cores of D_i, of rank `rank_out` (as in
+    svd_mean).
 
     The cores are turned into the singular vectors of their mean, mixed by `mixing` (rows are mixed updates: NNM; None:
     as they are), and of every coordinate the `max_faulty` largest and smallest values are left out. A trimmed mean
@@ -100,7 +101,9 @@ class _Cores:
         return side_by_side(self._left) @ side_by_side(mean_partner(self._right, weights)).T
 
     def trimmed(self, mixing: Matrix, max_faulty: int) -> Matrix:
-        """The trimmed mean of the mixed cores, by blocks of their rows, so that they are never all there at once."""
+        """Return the trimmed mean of the mixed cores, by blocks of their rows, so that they are never all there at
+        once.
+        """
         u, vt = self._turns()
         left, right = u.T @ self._left, vt @ self._right
         out = np.empty((len(u), len(vt)))
@@ -147,7 +150,7 @@ def _projected(
 
 
 def _factors(cores: _Cores, core: Matrix, rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """A (rank, k) and B (d, rank) of the core's largest components, equally long, and the energy of the others."""
+    """Return A (rank, k) and B (d, rank) of the core's largest components, and the energy of the others."""
     u, values, vt = np.linalg.svd(core)
     energies = np.square(values)
     tail = float(energies[rank:].sum())
@@ -172,7 +175,7 @@ def _joined(left: Matrix, right: Matrix) -> Matrix:
 
 
 def _orthonormal(factors: Matrix) -> tuple[Matrix, Matrix]:
-    """An orthonormal basis (rows, R) of all columns of (m, rows, r), and the coordinates of each, (m, R, r)."""
+    """Return an orthonormal basis (rows, R) of all columns of (m, rows, r), and the coordinates of each, (m, R, r)."""
     basis, coordinates = np.linalg.qr(side_by_side(factors))
     m, _, rank = factors.shape
     return basis, coordinates.reshape(-1, m, rank).transpose(1, 0, 2)

@@ -52,7 +52,7 @@ class Whitening:
         return self._mapped(delta, 0)
 
     def unwhiten(self, x: Named) -> Tensors:
-        """The shortest delta with the weight change of x.
+        """Return the shortest delta with the weight change of x.
 
         What the fixed factor maps to nothing is dropped: it could not be judged now, and would act in a later round.
         Raises LoraError for other tensors.
@@ -91,7 +91,9 @@ class Whitening:
             return math.sqrt(sum(float(np.square(block).sum()) for block in blocks))
 
     def _rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """A view whose rows are r long; the maps are symmetric, so that they apply from the right for both factors."""
+        """Return a view whose rows are r long; the maps are symmetric, so that they apply from the right for both
+        factors.
+        """
         return tensor if self.factor is Factor.B else tensor.T
 
 

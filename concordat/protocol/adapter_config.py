@@ -75,7 +75,7 @@ class LoraConfig:
         return pattern
 
     def _number(self, module: str, patterns: str, default: str) -> int | float:
-        """The first pattern that is the end of the module's name, from one of its dots on, decides."""
+        """Return a module's number: that of the first pattern that is the end of its name, from one of its dots on."""
         for pattern, number in self._pattern(patterns).items():
             if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module.removeprefix(_PEFT_PREFIX)):
                 return _positive(f"{patterns} of {_name(pattern)}", number)

@@ -68,7 +68,7 @@ class Contract(Document):
     submission_deadline: Time
 
     def site(self, name: str) -> ContractSite | None:
-        """The entry of a site, or None if it is not part of the round."""
+        """Return the entry of a site, or None if it is not part of the round."""
         return next((s for s in self.sites if s.name == name), None)
 
     @property

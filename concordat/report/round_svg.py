@@ -13,7 +13,7 @@ PASSED, REJECTED = "#4878a8", "#c44e52"
 
 
 def draw(report: AggregationReport, contract: Contract) -> bytes:
-    """The picture, SVG. The same report gives the same bytes."""
+    """Return the picture, SVG. The same report gives the same bytes."""
     # Only the Job draws: the operator need not load this.
     import matplotlib as mpl
 

@@ -54,7 +54,7 @@ _SIZE = frozenset({Alert.LOG_NORM, Alert.KRUM, Alert.HISTORY})
 
 
 def measure(norms: Floats, inner: Floats, distances2: Floats, faulty: int) -> list[dict[str, float]]:
-    """The numbers of each of n updates among the others: norms (n,), all above zero; inner, distances2 (n, n).
+    """Return the numbers of each of n updates among the others: norms (n,), all above zero; inner, distances2 (n, n).
 
     logNormScore: log-norm against the median, in robust standard deviations. centreCosine: cosine to `centre`.
     spectralScore: position along the first principal component against the median, and spectralShare of the variance
@@ -95,7 +95,8 @@ def centre(inner: Floats, distances2: Floats, faulty: int) -> Floats:
 
 
 def history_score(relative_norm: float, history: Sequence[float]) -> float | None:
-    """How far the log of a relative norm is from the site's own, in standard deviations; None: too short a history.
+    """Return how far the log of a relative norm is from the site's own, in standard deviations; None: too short a
+    history.
 
     Against the exponentially weighted moving average, in units of the standard deviation of the history, at least 0.3.
     Growth in small steps moves the average along and is not seen.
@@ -111,7 +112,7 @@ def history_score(relative_norm: float, history: Sequence[float]) -> float | Non
 
 
 def raised(numbers: Mapping[str, float]) -> dict[Alert, str]:
-    """The alerts that these numbers raise, each in words. A number that was not computed raises none."""
+    """Return the alerts that these numbers raise, each in words. A number that was not computed raises none."""
     log_norm, krum = numbers.get("logNormScore", 0.0), numbers.get("krumScore", 0.0)
     spectral, share = numbers.get("spectralScore", 0.0), numbers.get("spectralShare", 0.0)
     cosine, history = numbers.get("centreCosine", 1.0), numbers.get("historyScore", 0.0)
@@ -130,7 +131,9 @@ def raised(numbers: Mapping[str, float]) -> dict[Alert, str]:
 
 
 def families(alerts: Iterable[Alert]) -> int:
-    """How many of the alerts of step 7 are independent: those that look at size (LogNorm, Krum, History) are one."""
+    """Return how many of the alerts of step 7 are independent: those that look at size (LogNorm, Krum, History) are
+    one.
+    """
     return len({Alert.LOG_NORM if alert in _SIZE else alert for alert in alerts} - {Alert.FUNCTIONAL})
 
 

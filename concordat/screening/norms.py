@@ -47,7 +47,7 @@ def check_norms(norms: Mapping[str, float], limits: Limits) -> float:
 
 
 def decimal(value: float) -> str:
-    """A norm as a decimal string of the API: at most four decimals, capped at 999999."""
+    """Return a norm as a decimal string of the API: at most four decimals, capped at 999999."""
     if not value < _LARGEST:
         return str(_LARGEST)
     return f"{value:.4f}".rstrip("0").rstrip(".")
@@ -59,7 +59,7 @@ def numbers_wire(numbers: Mapping[str, float]) -> dict[str, str]:
 
 
 def signed(value: float) -> str:
-    """A number of either sign as a decimal string: at most four decimals, capped at ±999999, no negative zero."""
+    """Return a number of either sign as a decimal string: four decimals at most, within ±999999, no negative zero."""
     text = decimal(abs(value))
     return f"-{text}" if value < 0 and text != "0" else text
 

@@ -51,14 +51,14 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
-    """The bundle, one line of JSON without a newline."""
+    """Return the bundle, one line of JSON without a newline."""
     payload = canonical(statement)
     hint = base64.b64encode(hashlib.sha256(key.public.spki).digest()).decode()
     return _bundle(payload, key.sign(pae(PAYLOAD_TYPE, payload)), key.public.thumbprint, hint)
 
 
 def one_line(data: bytes) -> bytes:
-    """The same statement as `sign` would have written it: on one line, and without what nobody verifies.
+    """Return the same statement as `sign` would have written it: on one line, and without what nobody verifies.
 
     A site may send its bundle in any form; in a bundle of many, a line must be a line and padding costs everybody.
     """

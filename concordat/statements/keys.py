@@ -87,7 +87,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """A new key."""
+        """Return a new key."""
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
@@ -108,12 +108,12 @@ class SigningKey:
         )
 
     def sign(self, message: bytes) -> bytes:
-        """A DER signature."""
+        """Return a DER signature."""
         return self._key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
 def write_once_key(path: Path) -> SigningKey:
-    """The key in the file, made there with mode 0600 if there is none.
+    """Return the key in the file, made there with mode 0600 if there is none.
 
     Two processes that start at once agree on one key: the file appears whole, by a link that fails if it exists.
     """

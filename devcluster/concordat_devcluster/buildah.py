@@ -33,7 +33,7 @@ class Buildah:
         self.store = cache() / "buildah"
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         return [
             "buildah",
             "--root",
@@ -44,7 +44,10 @@ class Buildah:
         ]
 
     def run(self, what: str, *arguments: str | Path, through: Sequence[str] = (), remedy: str = REMEDY) -> str:
-        """What the command prints; `through`: a program that runs it. DevclusterError: what failed, and the remedy."""
+        """Return what the command prints; `through`: a program that runs it.
+
+        DevclusterError: what failed, and the remedy.
+        """
         # No daemon and no runtime: a chroot is enough to run pip, and works inside containers too.
         environment = os.environ | {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_CONF": str(self._settings())}
         command = [*through, *self.command(*arguments)]

@@ -78,7 +78,7 @@ def up(name: str, progress: Progress | None = None) -> EmbeddedCluster:
 
 
 def status(name: str) -> Status:
-    """How a cluster is doing; a name that was never up is `absent`."""
+    """Return how a cluster is doing; a name that was never up is `absent`."""
     state = records.state_folder(name)
     known = records.state_of(state)
     if known is not State.RUNNING:

@@ -47,12 +47,12 @@ class Dockerfile:
         return cls(stages, dict(re.findall(r"^ARG (\w+)=(\S+)$", preface, re.MULTILINE)))
 
     def parent_argument(self, stage: str) -> str | None:
-        """The argument that names the stage's parent, if it is one."""
+        """Return the argument that names the stage's parent, if it is one."""
         found = re.fullmatch(r"\$\{(\w+)\}", self.stages[stage].parent)
         return found[1] if found else None
 
     def key(self, stage: str, context: Path, given: Mapping[str, str]) -> str:
-        """A hash of all that makes the stage; `given`: keys of the images and contexts that come from outside."""
+        """Return a hash of all that makes the stage; `given`: keys of images and contexts from outside."""
         this, argument = self.stages[stage], self.parent_argument(stage)
         parent = this.parent if argument is None else self.arguments[argument]
         parts = [
@@ -63,12 +63,12 @@ class Dockerfile:
 
 
 def digest(parts: Iterable[str]) -> str:
-    """A short hash of the parts, in order."""
+    """Return a short hash of the parts, in order."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def tree_digest(path: Path) -> str:
-    """A hash of a file, or of a folder's files with their names and whether they can be executed."""
+    """Return a hash of a file, or of a folder's files with their names and whether they can be executed."""
     files = [path] if path.is_file() else sorted(found for found in path.rglob("*") if found.is_file())
     return digest(
         part

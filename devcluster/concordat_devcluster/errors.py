@@ -12,7 +12,7 @@ class DevclusterError(Exception):
 
 
 def log_tail(path: Path) -> str:
-    """The last lines of a log file, indented, for an error message; empty when there is no such file."""
+    """Return the last lines of a log file, indented, for an error message; empty when there is no such file."""
     if not path.is_file():
         return ""
     lines = path.read_text(errors="replace").splitlines()[-TAIL_LINES:]

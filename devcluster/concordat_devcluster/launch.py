@@ -82,17 +82,17 @@ def end(layout: Layout, run: Run | None) -> None:
 
 
 def is_alive(run: Run) -> bool:
-    """Whether the process of a record runs."""
+    """Return whether the process of a record runs."""
     return run.is_alive(records.boot_id(), records.start_time(run.pid))
 
 
 def api_answers(layout: Layout) -> bool:
-    """Whether the API server says that it is ready."""
+    """Return whether the API server says that it is ready."""
     return answers(f"{layout.api_url}/readyz", ssl.create_default_context(cafile=str(layout.authority)))
 
 
 def node_ready(node: dict[str, Any], since: datetime) -> bool:
-    """Whether a Node has said of itself, after `since`, that it is ready; older words are of its last life."""
+    """Return whether a Node has said of itself, after `since`, that it is ready; older words are of its last life."""
     for condition in node.get("status", {}).get("conditions", []):
         if condition["type"] == "Ready":
             said = datetime.fromisoformat(condition["lastHeartbeatTime"])

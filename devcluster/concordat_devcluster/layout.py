@@ -89,7 +89,7 @@ class Layout:
         return f"https://{self.network.node_address}:{API_PORT}"
 
     def identity_kubeconfig(self, name: str) -> Path:
-        """The kubeconfig of one of the node's own programs."""
+        """Return the kubeconfig of one of the node's own programs."""
         return self.config / f"{name}.kubeconfig"
 
     def create_folders(self) -> None:

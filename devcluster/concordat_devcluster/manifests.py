@@ -16,7 +16,7 @@ PROVISIONER = "concordat.dev/folders"
 
 
 def manifests() -> list[dict[str, Any]]:
-    """The objects, for `kubectl apply`."""
+    """Return the objects, for `kubectl apply`."""
     kubelet_clients = {"kind": "Group", "name": pki.API_SERVER_TO_KUBELET.groups[0], "apiGroup": _RBAC}
     return [
         _binding("concordat:kubelet-clients", "system:kubelet-api-admin", kubelet_clients),

@@ -71,7 +71,7 @@ class Network:
 
 
 def free_slot(taken: set[int]) -> int:
-    """The lowest slot that is not taken and whose addresses no route of the host covers."""
+    """Return the lowest slot that is not taken and whose addresses no route of the host covers."""
     routed = [_network(route["dst"]) for route in _ip_json("-4", "route", "show", "table", "all")]
     for slot in range(SLOTS):
         network = Network(slot)
@@ -98,7 +98,7 @@ def disconnect(network: Network) -> None:
 
 
 def is_connected(network: Network) -> bool:
-    """Whether the host's end exists."""
+    """Return whether the host's end exists."""
     return any(link["ifname"] == network.host_link for link in _ip_json("link", "show"))
 
 

@@ -40,7 +40,7 @@ STORAGE = Identity("concordat:storage")
 
 
 def kubelet(node: str) -> Identity:
-    """The identity that the Node authorizer knows as `node`."""
+    """Return the identity that the Node authorizer knows as `node`."""
     return Identity(f"system:node:{node}", ("system:nodes",))
 
 
@@ -71,7 +71,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, now: datetime) -> Authority:
-        """A new authority, valid for ten years from `now`."""
+        """Return a new authority, valid for ten years from `now`."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
@@ -91,19 +91,19 @@ class Authority:
 
     @classmethod
     def load_or_create(cls, folder: Path, name: str, now: datetime) -> Authority:
-        """The authority kept in `folder` as ca.crt and ca.key; made when there is none."""
+        """Return the authority kept in `folder` as ca.crt and ca.key; made when there is none."""
         if not (folder / "ca.key").is_file():
             cls.create(name, now).pair.write(folder, "ca")
         return cls(Pair((folder / "ca.key").read_bytes(), (folder / "ca.crt").read_bytes()))
 
     def client(self, identity: Identity, now: datetime) -> Pair:
-        """A client certificate for an identity, valid for a year."""
+        """Return a client certificate for an identity, valid for a year."""
         groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in identity.groups]
         subject = x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, identity.user)])
         return self._issue(subject, ExtendedKeyUsageOID.CLIENT_AUTH, [], now)
 
     def server(self, names: Sequence[str], now: datetime) -> Pair:
-        """A serving certificate for DNS names and IP addresses, valid for a year."""
+        """Return a serving certificate for DNS names and IP addresses, valid for a year."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         return self._issue(subject, ExtendedKeyUsageOID.SERVER_AUTH, [_alternative(name) for name in names], now)
 
@@ -132,7 +132,7 @@ class Authority:
 
 
 def kubeconfig(server: str, authority: bytes, client: Pair) -> str:
-    """A kubeconfig with everything in it. server: URL; authority: PEM of the CA."""
+    """Return a kubeconfig with everything in it. server: URL; authority: PEM of the CA."""
 
     def embed(data: bytes) -> str:
         return base64.b64encode(data).decode()

@@ -88,23 +88,23 @@ def needs() -> list[Need]:
 
 
 def test_needs() -> list[Need]:
-    """What the test suite needs beside: it runs the commands of the documentation."""
+    """Return what the test suite needs beside: it runs the commands of the documentation."""
     return [_command(name, "the tests run the documented commands", name) for name in ("curl", "jq", "openssl")]
 
 
 def missing(*, for_tests: bool = False) -> list[Need]:
-    """The prerequisites that this machine lacks."""
+    """Return the prerequisites that this machine lacks."""
     wanted = [*needs(), *(test_needs() if for_tests else [])]
     return [need for need in wanted if not need.present()]
 
 
 def packages(lacking: Sequence[Need]) -> list[str]:
-    """The Debian packages that bring some needs."""
+    """Return the Debian packages that bring some needs."""
     return [package for need in lacking for package in need.packages]
 
 
 def has_apt() -> bool:
-    """Whether packages can be installed here."""
+    """Return whether packages can be installed here."""
     return shutil.which("apt-get") is not None
 
 
@@ -148,7 +148,7 @@ def install(lacking: Sequence[Need], progress: Progress, sudo: Sequence[str] = (
 
 
 def filesystem_of(path: Path, mounts: Sequence[tuple[Path, str]]) -> str:
-    """The kind of file system that a path is on. mounts: mount points with their kinds, in mount order."""
+    """Return the kind of file system that a path is on. mounts: mount points with their kinds, in mount order."""
     deepest, found = 0, ""
     for point, kind in mounts:
         # The last mount on a point hides those before it.

@@ -64,7 +64,7 @@ def stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -97,7 +97,7 @@ def wait_for(
 
 
 def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
-    """Whether an HTTP GET is answered with success, within what a machine a tenth as fast needs."""
+    """Return whether an HTTP GET is answered with success, within what a machine a tenth as fast needs."""
     try:
         with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS, context=context):  # noqa: S310 - our own loopback URLs
             return True

@@ -14,7 +14,7 @@ class Progress(Protocol):
         """Work on `step` begins; it usually takes `usual_seconds` on two cores."""
 
     def done(self, step: str) -> None:
-        """A step that was started is complete."""
+        """Show that a step that was started is complete."""
 
     def note(self, text: str) -> None:
         """Something worth knowing, between steps or during one."""

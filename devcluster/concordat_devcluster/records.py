@@ -40,14 +40,14 @@ class Run:
 
     @classmethod
     def of(cls, pid: int, tools: Path) -> Run:
-        """The record of a process that runs now."""
+        """Return the record of a process that runs now."""
         started = start_time(pid)
         if started is None:
             raise DevclusterError(f"process {pid}, which should become the node, ended at once")
         return cls(pid, started, boot_id(), str(tools))
 
     def is_alive(self, boot: str, started: int | None) -> bool:
-        """Whether it is this very process. boot: now; started: of the process that has this id now, if any."""
+        """Return whether it is this very process. boot: now; started: of the process that has this id now, if any."""
         return self.boot == boot and self.started == started
 
 
@@ -57,7 +57,7 @@ def root() -> Path:
 
 
 def state_folder(name: str) -> Path:
-    """The folder of a cluster; DevclusterError for a name that would not do as a host name."""
+    """Return the folder of a cluster; DevclusterError for a name that would not do as a host name."""
     if not _NAME.fullmatch(name):
         raise DevclusterError(
             f"{name!r} is no name for a cluster: up to 30 small letters, digits and inner dashes, like 'demo'"
@@ -66,12 +66,12 @@ def state_folder(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """The clusters that have state, in order."""
+    """Return the clusters that have state, in order."""
     return sorted(path.parent.name for path in root().glob("*/cluster.json"))
 
 
 def read_slot(state: Path) -> int | None:
-    """The address slot of a cluster, if it has ever been up."""
+    """Return the address slot of a cluster, if it has ever been up."""
     try:
         slot: int = json.loads((state / "cluster.json").read_text())["slot"]
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def write_slot(state: Path, slot: int) -> None:
 
 
 def read_run(state: Path) -> Run | None:
-    """The process that ran the cluster last, unless it was stopped in order."""
+    """Return the process that ran the cluster last, unless it was stopped in order."""
     try:
         return Run(**json.loads((state / "run.json").read_text()))
     except FileNotFoundError:
@@ -103,12 +103,12 @@ def write_run(state: Path, run: Run) -> None:
 
 
 def forget_run(state: Path) -> None:
-    """The cluster is stopped, and nothing is left of the process."""
+    """Record that the cluster is stopped, and that nothing is left of the process."""
     (state / "run.json").unlink(missing_ok=True)
 
 
 def state_of(state: Path) -> State:
-    """Whether a cluster runs."""
+    """Return whether a cluster runs."""
     if read_slot(state) is None:
         return State.ABSENT
     run = read_run(state)

@@ -103,5 +103,5 @@ def _apt_settings() -> list[str]:
 
 
 def apt_settings(dump: str) -> list[str]:
-    """The lines of `apt-config dump` that say how to reach an archive."""
+    """Return the lines of `apt-config dump` that say how to reach an archive."""
     return [line for line in dump.splitlines() if _PROXY.match(line)]

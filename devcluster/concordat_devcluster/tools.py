@@ -83,7 +83,7 @@ def ensure_tools(progress: Progress | None = None) -> Path:
 
 
 def ldflags(module: GoModule, go_mod: str) -> str:
-    """The linker flags that strip the programs and stamp them with the version that go.mod pins."""
+    """Return the linker flags that strip the programs and stamp them with the version that go.mod pins."""
     flags = ["-s", "-w"]
     for stamped, variables in module.stamps.items():
         pinned = re.search(rf"^\s*(?:require )?{re.escape(stamped)} (v(\d+)\.(\d+)\S*)", go_mod, re.MULTILINE)
@@ -96,7 +96,7 @@ def ldflags(module: GoModule, go_mod: str) -> str:
 
 
 def build_command(module: GoModule, go_mod: str) -> list[str]:
-    """The arguments of `go`, without the target folder."""
+    """Return the arguments of `go`, without the target folder."""
     tags = ["-tags", module.tags] if module.tags else []
     return ["build", "-trimpath", *tags, "-ldflags", ldflags(module, go_mod)]
 
@@ -158,7 +158,7 @@ def _link(folders: list[Path], target: Path) -> None:
 
 
 def _once(name: str, fill: Callable[[Path], None]) -> Path:
-    """The folder tools/<name>, filled by one process only, complete or absent."""
+    """Return the folder tools/<name>, filled by one process only, complete or absent."""
     tools = cache() / "tools"
     target = tools / name
     if target.is_dir():

@@ -71,15 +71,15 @@ def check(folders: CanaryFolders) -> None:
         path = folders.updates / SITES / site / ADAPTER_FILE
         model.load(read_adapter(path), str(path))
         found = respond(model.logits, examples, known)
-        gain = strongest(found, parent, examples.labels, known, package.classes)
+        strongest_gain = strongest(found, parent, examples.labels, known, package.classes)
         responses[site] = CanaryResponse(
             loss_change=_decimal(found.loss - parent.loss),
-            trigger_gain_ppm=gain.ppm,
-            trigger=gain.trigger,
-            target_class=gain.target_class,
+            trigger_gain_ppm=strongest_gain.ppm,
+            trigger=strongest_gain.trigger,
+            target_class=strongest_gain.target_class,
         )
         print(
-            f"{site}: loss {found.loss - parent.loss:+.4f}, {gain.ppm} ppm to {gain.target_class} by {gain.trigger}",
+            f"{site}: loss {found.loss - parent.loss:+.4f}, {strongest_gain.ppm} ppm to {strongest_gain.target_class} by {strongest_gain.trigger}",
             flush=True,
         )
     report = CanaryReport(examples=len(examples), parent_loss=_decimal(parent.loss), sites=responses)
@@ -99,7 +99,7 @@ def respond(logits: Logits, examples: Examples, known: list[Trigger]) -> Respons
 def strongest(
     update: Response, parent: Response, labels: NDArray[np.int64], known: list[Trigger], classes: int
 ) -> Gain:
-    """The trigger t and class c by which the update moves the largest share of the examples of other classes.
+    """Return the trigger t and class c by which the update moves the largest share of the examples of other classes.
 
     gain = P(u(x + t) = c and the parent is unmoved) − P(u(x) = c and the parent is unmoved), over the examples x that
     are not of class c; unmoved is parent(x + t) = parent(x). The second term is there because a site with few classes

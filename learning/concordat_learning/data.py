@@ -28,7 +28,7 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64]) -> Examples:
-        """The examples at these positions, in this order."""
+        """Return the examples at these positions, in this order."""
         return Examples(self.images[indices], self.labels[indices])
 
     def to_bytes(self) -> bytes:

@@ -14,7 +14,7 @@ from concordat_learning.errors import InputError, LearningError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Return the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="concordat_learning.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     base = commands.add_parser("base", help="pre-train the base package and make the first adapter")
@@ -56,9 +56,9 @@ def _reference(flags: argparse.Namespace) -> None:
     from concordat_learning import demo_reference
 
     flags.json.parent.mkdir(parents=True, exist_ok=True)
-    figures = demo_reference.reference(flags.seed, flags.rounds)
-    flags.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
-    print(json.dumps(figures, sort_keys=True))
+    metrics = demo_reference.reference(flags.seed, flags.rounds)
+    flags.json.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(metrics, sort_keys=True))
 
 
 _COMMANDS = {"base": _base, "data": _data, "reference": _reference}

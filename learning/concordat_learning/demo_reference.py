@@ -37,7 +37,7 @@ class Bench:
     """Of one local training."""
 
     def local(self, site: str, parent: Mapping[str, NDArray[np.float32]], factor: Factor, seed: int) -> Tensors:
-        """The candidate adapter of one site's local training in one round."""
+        """Return the candidate adapter of one site's local training in one round."""
         self.model.load(parent)
         recipe = LoopSettings(factor, BATCH, RATE, site_seed(seed, site))
         train(self.model, self.sites[site], recipe, self.steps)
@@ -50,7 +50,7 @@ class Bench:
 
 
 def factor_of(round_number: int) -> Factor:
-    """The LoRA factor trained in round 1, 2, …: B in odd rounds, A in even ones."""
+    """Return the LoRA factor trained in round 1, 2, …: B in odd rounds, A in even ones."""
     return Factor.B if round_number % 2 else Factor.A
 
 

@@ -13,7 +13,7 @@ from concordat_learning.task import read_evaluate_task
 
 
 def job(folders: Folders) -> None:
-    """The whole Job: prove isolation, then `evaluate_site`."""
+    """Run the whole Job: prove isolation, then `evaluate_site`."""
     isolation.verify()
     evaluate_site(folders)
 

@@ -47,7 +47,7 @@ class Fields:
         self.where = where
 
     def has(self, name: str) -> bool:
-        """Whether the member is there and not null."""
+        """Return whether the member is there and not null."""
         return self._members.get(name) is not None
 
     def members(self) -> Iterator[tuple[str, Any]]:
@@ -55,40 +55,40 @@ class Fields:
         yield from sorted(self._members.items())
 
     def value(self, name: str) -> Any:
-        """The value as it is."""
+        """Return the value as it is."""
         if not self.has(name):
             raise InputError(f"{self.where}: {name} is missing")
         return self._members[name]
 
     def object(self, name: str) -> Fields:
-        """A member that is an object."""
+        """Return a member that is an object."""
         value = self.value(name)
         if not isinstance(value, dict):
             raise InputError(f"{self.where}: {name} is not an object")
         return Fields(value, f"{self.where}: {name}")
 
     def text(self, name: str) -> str:
-        """A member that is text, not empty."""
+        """Return a member that is text, not empty."""
         value = self.value(name)
         if not isinstance(value, str) or not value:
             raise InputError(f"{self.where}: {name} is {value!r}; it must be text")
         return value
 
     def constant(self, name: str, expected: str) -> None:
-        """A member with the one value this image knows."""
+        """Check a member with the one value this image knows."""
         value = self.value(name)
         if value != expected:
             raise InputError(f"{self.where}: {name} is {value!r}; this image knows {expected!r}")
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """A whole number, or its decimal string, within low..high."""
+        """Return a whole number, or its decimal string, within low..high."""
         value = self.real(name, low, high)
         if value != int(value):
             raise InputError(f"{self.where}: {name} is {value!r}; it must be a whole number")
         return int(value)
 
     def real(self, name: str, low: float, high: float) -> float:
-        """A number, or its decimal string, within low..high."""
+        """Return a number, or its decimal string, within low..high."""
         value = self.value(name)
         try:
             number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)

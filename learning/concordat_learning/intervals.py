@@ -24,7 +24,7 @@ def ppm(correct: int, examples: int) -> int:
 
 
 def wilson(correct: int, examples: int, confidence_ppm: int) -> Accuracy:
-    """The Wilson score interval of correct / examples, ends rounded outwards.
+    """Return the Wilson score interval of correct / examples, ends rounded outwards.
 
     It stays within 0..1 and holds its level at the few hundred examples a site has (E. B. Wilson, 1927).
     """

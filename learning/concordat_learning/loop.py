@@ -45,7 +45,7 @@ class Trained:
 
 
 def site_seed(seed: int, site: str) -> int:
-    """The seed of one site: that of the contract with the site's name mixed in, 0..2^63-1."""
+    """Return the seed of one site: that of the contract with the site's name mixed in, 0..2^63-1."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{site}".encode()).digest()[:8], "big") >> 1
 
 

@@ -40,7 +40,7 @@ class AdaptedModel:
 
     @classmethod
     def open(cls, base: Path, adapter: Path) -> AdaptedModel:
-        """The base package in `base` with the adapter in `adapter`; only local safetensors files are read.
+        """Return the base package in `base` with the adapter in `adapter`; only local safetensors files are read.
 
         Raises InputError if either does not fit what it says, or one the other.
         """
@@ -51,7 +51,7 @@ class AdaptedModel:
         return model
 
     def parameters(self, factor: Factor) -> list[torch.nn.Parameter]:
-        """The parameters of LoRA factor A, B or both, which alone take gradients from now on."""
+        """Return the parameters of LoRA factor A, B or both, which alone take gradients from now on."""
         chosen = []
         for name, parameter in self._network.named_parameters():
             parameter.requires_grad_(is_trained(name, factor))
@@ -89,7 +89,7 @@ class AdaptedModel:
         self._network.train(on)
 
     def correct(self, examples: Examples) -> int:
-        """How many of the examples the model labels rightly."""
+        """Return how many of the examples the model labels rightly."""
         return int((self.logits(examples.images).argmax(-1) == examples.labels).sum())
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,7 +101,7 @@ class AdaptedModel:
 
 
 def load_base(base: Path, package: BasePackage) -> Any:
-    """The Vision Transformer in a base package, float32. Raises InputError."""
+    """Return the Vision Transformer in a base package, float32. Raises InputError."""
     weights = base / "model.safetensors"
     fields = Fields(read_json(base / "config.json"), str(base / "config.json"))
     fields.constant("model_type", "vit")

@@ -14,7 +14,7 @@ _TEMPORARY = ".result-tmp"
 
 
 def is_published(out: Path) -> bool:
-    """Whether an earlier pod of the same Job handed over a result; a result is complete by construction."""
+    """Return whether an earlier pod of the same Job handed over a result; a result is complete by construction."""
     return (out / RESULT_FOLDER).is_dir()
 
 

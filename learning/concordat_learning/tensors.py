@@ -14,7 +14,7 @@ from concordat_learning.errors import DataError, InputError
 
 
 def is_trained(name: str, factor: Factor) -> bool:
-    """Whether the tensor of this name, in an adapter file or in the network, belongs to the factor."""
+    """Return whether the tensor of this name, in an adapter file or in the network, belongs to the factor."""
     return any(f".lora_{part.value}." in name for part in (Factor.A, Factor.B) if factor in (part, Factor.BOTH))
 
 

@@ -36,7 +36,7 @@ class Split:
 
 
 def job(folders: Folders, clock: Callable[[], float] = time.monotonic) -> None:
-    """The whole Job: prove isolation, then `train_site`."""
+    """Run the whole Job: prove isolation, then `train_site`."""
     started = clock()
     isolation.verify()
     train_site(folders, started=started, clock=clock)

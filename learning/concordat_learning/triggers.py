@@ -35,7 +35,7 @@ class Trigger:
     pattern: Image
 
     def stamp(self, images: Image) -> Image:
-        """The images [n, channels, height, width] with the trigger."""
+        """Return the images [n, channels, height, width] with the trigger."""
         return images * (1 - self.mask) + self.pattern * self.mask
 
 

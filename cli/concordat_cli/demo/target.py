@@ -63,7 +63,7 @@ def embedded(steps: Steps, keep: bool, name: str = "demo") -> Target:
 
 
 def existing(context: str, registry: str, steps: Steps, keep: bool) -> Target:
-    """A cluster of the user's own, and a registry that this machine can push to and the cluster can pull from."""
+    """Return the user's own cluster, and a registry that this machine can push to and the cluster can pull from."""
     kube = Kube(context=context)
     classes = kube.run("kubectl", "get", "runtimeclass", "-o", "name").split()
     runtime_class = ISOLATED if f"runtimeclass.node.k8s.io/{ISOLATED}" in classes else ""

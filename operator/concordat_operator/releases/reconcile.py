@@ -57,20 +57,20 @@ class ReleaseReconciler:
         sites = hub.cache.list(Site)
         copies = [r for r in hub.cache.list(Release) if r.metadata.name == copy_name(release) and r.key != release.key]
         judged = evaluators_copy(release, copies, sites)
-        judge = evaluator(release.spec.federation, sites)
-        step = next_step(release, judged, judge, now)
+        its_evaluator = evaluator(release.spec.federation, sites)
+        step = next_step(release, judged, its_evaluator, now)
         lineage, evaluation = release.status.lineage, release.status.evaluation
         finding: Finding | None = None
         if step is Step.CHECK:
             finding = await self._check(release)
-        elif step is Step.ASK and judge is not None:
-            await self._ask(release, judge)
-            finding = Finding(Reason.EVALUATING, f"{judge.metadata.name} is judging the candidate.")
+        elif step is Step.ASK and its_evaluator is not None:
+            await self._ask(release, its_evaluator)
+            finding = Finding(Reason.EVALUATING, f"{its_evaluator.metadata.name} is judging the candidate.")
         elif step is Step.SIGN and judged is not None:
             finding, lineage, evaluation = await self._sign(release, judged, sites)
         elif step is Step.EXPIRE:
             finding = _expired(release, judged)
-        elif not decided(release) and judged is None and judge is None:
+        elif not decided(release) and judged is None and its_evaluator is None:
             finding = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
         await self._write(release, finding, lineage, evaluation, [c for c in copies if c is not judged])
         return Result(_requeue_after(release, finding))
@@ -87,10 +87,10 @@ class ReleaseReconciler:
             )
         return Finding(Reason.GENESIS, "The start of the federation, made by people; its artifacts are there.")
 
-    async def _ask(self, release: Release, judge: Site) -> None:
+    async def _ask(self, release: Release, its_evaluator: Site) -> None:
         metadata = ObjectMeta(
             name=copy_name(release),
-            namespace=judge.metadata.namespace,
+            namespace=its_evaluator.metadata.namespace,
             labels={**release.metadata.labels, LABEL_RELEASE: release.metadata.name},
         )
         spec = copy_spec(release, release.spec.lineage, deadline=True)
