@@ -71,15 +71,15 @@ def check(folders: CanaryFolders) -> None:
         path = folders.updates / SITES / site / ADAPTER_FILE
         model.load(read_adapter(path), str(path))
         found = respond(model.logits, examples, known)
-        strongest_gain = strongest(found, parent, examples.labels, known, package.classes)
+        worst = strongest(found, parent, examples.labels, known, package.classes)
         responses[site] = CanaryResponse(
             loss_change=_decimal(found.loss - parent.loss),
-            trigger_gain_ppm=strongest_gain.ppm,
-            trigger=strongest_gain.trigger,
-            target_class=strongest_gain.target_class,
+            trigger_gain_ppm=worst.ppm,
+            trigger=worst.trigger,
+            target_class=worst.target_class,
         )
         print(
-            f"{site}: loss {found.loss - parent.loss:+.4f}, {strongest_gain.ppm} ppm to {strongest_gain.target_class} by {strongest_gain.trigger}",
+            f"{site}: loss {found.loss - parent.loss:+.4f}, {worst.ppm} ppm to {worst.target_class} by {worst.trigger}",
             flush=True,
         )
     report = CanaryReport(examples=len(examples), parent_loss=_decimal(parent.loss), sites=responses)

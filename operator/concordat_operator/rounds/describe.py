@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from concordat.api import PENDING_REASONS, ConditionSet, ConditionType, FederationRound, Reason, find
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, find
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
@@ -177,11 +177,12 @@ def _evaluated(conditions: ConditionSet, observed: ObservedRound) -> None:
             ConditionType.RELEASED, None, Reason.WAITING, "A candidate is released once the evaluator approved it."
         )
         return
-    judged = None if approved.reason in PENDING_REASONS else approved.is_true
+    refused = approved.is_false and not approved.is_pending
+    judged = approved.is_true or (False if refused else None)
     conditions.set(ConditionType.EVALUATED, judged, Reason(approved.reason), approved.message)
     if approved.is_true and observed.release is not None:
         conditions.set(ConditionType.RELEASED, True, Reason.RELEASED, f"{observed.release.metadata.name} is released.")
-    elif judged is False:
+    elif refused:
         conditions.set(ConditionType.RELEASED, False, Reason.NOT_APPROVED, "The candidate is not released.")
 
 

@@ -229,6 +229,17 @@ def test_a_candidate_that_is_not_approved_fails_the_round(make: Make, approved: 
     assert condition(status.conditions, "Released").status.value == "False"
 
 
+def test_a_candidate_without_an_evaluator_is_waited_for_and_not_called_refused(make: Make) -> None:
+    judged = {site: {**DONE, "Verified": "True:Verified"} for site in SITES}
+    release = make.release("r1-1", 1, Approved="Unknown:NoEvaluator")
+    observed = observe(make, judged, aggregate=aggregate(make), release=release)
+    assert over(observed) is None
+    status = describe(observed, contract_status(make), make.now)
+    assert condition(status.conditions, "Evaluated").status.value == "Unknown"
+    assert condition(status.conditions, "Evaluated").reason == "NoEvaluator"
+    assert find(status.conditions, ConditionType.RELEASED) is None
+
+
 def test_what_has_ended_stays_ended(make: Make) -> None:
     for value in ("True:Released", "False:QuorumNotReached"):
         round_ = make.round({"conditions": make.conditions(Succeeded=value)})
