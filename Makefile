@@ -38,7 +38,7 @@ fmt: setup ## Format the code
 	@$(BIN)/ruff format --quiet $(SOURCES)
 
 .PHONY: generate
-generate: setup ## Write what is generated: CRDs, API reference, the picture of the layers
+generate: setup ## Write CRDs, API reference and the picture of the layers
 	@$(BIN)/python -m concordat.api.crdgen
 	@$(BIN)/python docs/develop/draw_layers.py
 

@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 
 from concordat.api import ConditionType
+from concordat.report.round_view import RoundView
 from concordat_cli.demo import install, model, report, rounds
 from concordat_cli.demo.target import Target, embedded, existing
 from concordat_cli.errors import Exit, UserError
 from concordat_cli.progress import Steps
 from concordat_cli.round_commands import Output
-from concordat_cli.round_view import RoundView
 
 LOG_WIDTH = 140
 """Columns of the tables where nobody sees a terminal."""

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.live import Live
 
 from concordat.api import ConditionType, FederationRound, Release, Site, Update
+from concordat.report.round_table import RoundTable, width
+from concordat.report.round_view import RoundView, view
 from concordat_cli.errors import Exit, UserError
 from concordat_cli.kube import Kube
-from concordat_cli.round_table import RoundTable, width
-from concordat_cli.round_view import RoundView, view
 
 app = typer.Typer(no_args_is_help=True, help="Rounds at a glance.")
 

@@ -1,1 +1,1 @@
-"""A round for people: as a picture."""
+"""A round for people: as rows of a table, on a terminal, and as a picture."""

@@ -17,12 +17,12 @@ from rich.console import Console
 
 from concordat.api import ConditionType, FederationRound, Release, Site, Update, find
 from concordat.api.types import LABEL_ROUND_UID
+from concordat.report.round_view import RoundView
 from concordat_cli.demo import rounds
 from concordat_cli.demo.install import HUB
 from concordat_cli.demo.target import Target
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
-from concordat_cli.round_view import RoundView
 from concordat_devcluster import images, records
 from concordat_devcluster.buildah import Buildah
 from concordat_devcluster.layout import REGISTRY_HOST, REGISTRY_PORT

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from concordat.api import Condition, ConditionType, find, is_true
+from concordat.report.round_view import RoundView
 from concordat_cli.demo.install import HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS
-from concordat_cli.round_view import RoundView
 from tests.e2e.federation import Federation
 from tests.support.presence import condition, present
 

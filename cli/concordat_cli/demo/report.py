@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from concordat.api import ConditionType, Reason
+from concordat.report.round_view import RoundView, own_quality, percent
 from concordat_cli.demo.install import HOSTILE, HUB
 from concordat_cli.kube import Kube
-from concordat_cli.round_view import RoundView, own_quality, percent
 
 
 def sites_table(v: RoundView) -> Table:

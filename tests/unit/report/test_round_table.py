@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from concordat.api import Reason
+from concordat.report.round_table import RoundTable, broken, width
+from concordat.report.round_view import ROUND_STEPS, STEPS, RoundView, SiteRow
 from concordat_cli import round_commands
 from concordat_cli.main import main
-from concordat_cli.round_table import RoundTable, broken, width
-from concordat_cli.round_view import ROUND_STEPS, STEPS, RoundView, SiteRow
 
 LONG = "hospital-of-the-university-{}-department-of-radiology"
 LONGEST_REASON = max(Reason, key=len).value

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, Site, Update
-from concordat_cli.round_view import own_quality, percent, view
+from concordat.report.round_view import own_quality, percent, view
 
 NOW = "2026-11-24T12:00:00Z"
 DIGEST = "sha256:" + "a" * 64

@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from concordat_cli.round_view import ROUND_STEPS, STEPS, RoundView, SiteRow, own_quality
+from concordat.report.round_view import ROUND_STEPS, STEPS, RoundView, SiteRow, own_quality
 
 MARKS = {
     "True": Text("✓", style="green"),
