@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +20,6 @@ from concordat.aggregation.sums import weighted_sum
 from concordat.aggregation.weights import Weights
 from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, shortage
 from concordat.tensors import Named, Tensors
-
-_BY_GRAM: Mapping[Rule, Callable[[Gram, int], Weights]] = {
-    Rule.KRUM: rules.krum,
-    Rule.MULTI_KRUM: rules.multi_krum,
-    Rule.GEOMETRIC_MEDIAN: rules.geometric_median,
-    Rule.CENTERED_CLIPPING: rules.centered_clipping,
-    Rule.DNC: rules.dnc,
-    Rule.CAF: rules.caf,
-    Rule.FOOLSGOLD: rules.fools_gold,
-    Rule.FLAME: rules.flame,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +140,7 @@ class _Method:
 
     @property
     def by_gram(self) -> bool:
-        return self.rule in _BY_GRAM or self.rule is Rule.BULYAN or self.pre is PreAggregation.NNM
+        return self.rule in rules.BY_GRAM or self.rule is Rule.BULYAN or self.pre is PreAggregation.NNM
 
     @property
     def by_norms(self) -> bool:
@@ -193,8 +182,8 @@ class _Method:
             return rules.norm_bounded(norms, bound)
         mix = self.mix(n, gram, norms)
         if mix is None:
-            return _BY_GRAM[self.rule](gram, self.max_faulty)
-        return np.asarray(_BY_GRAM[self.rule](gram.mixed(_matrix(mix)), self.max_faulty) @ _matrix(mix))
+            return rules.BY_GRAM[self.rule](gram, self.max_faulty)
+        return np.asarray(rules.BY_GRAM[self.rule](gram.mixed(_matrix(mix)), self.max_faulty) @ _matrix(mix))
 
 
 def _by_coordinate(

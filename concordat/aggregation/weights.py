@@ -5,14 +5,21 @@ Every rule takes (gram, f) and gives (n,) float64. They cost nothing that grows 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation.geometry import Gram, Matrix, middle
 from concordat.aggregation.pre import clip_factors
 from concordat.aggregation.rows import AggregationError
+from concordat.api.rules import Rule
 
 Weights = NDArray[np.float64]
+ByGram = Callable[[Gram, int], Weights]
+
+BY_GRAM: dict[Rule, ByGram] = {}
+"""The rules that need no more than the Gram and f."""
 
 _STEP = 1e-10
 _SHIFT = 1e-9
@@ -20,6 +27,17 @@ _STEPS = 10_000
 _CLIPPINGS = 3
 
 
+def gives(rule: Rule) -> Callable[[ByGram], ByGram]:
+    """Enter the function below as that rule."""
+
+    def enter(function: ByGram) -> ByGram:
+        BY_GRAM[rule] = function
+        return function
+
+    return enter
+
+
+@gives(Rule.KRUM)
 def krum(gram: Gram, max_faulty: int) -> Weights:
     """Return the update with the smallest sum of squared distances to its n − f − 2 nearest (Blanchard et al., NIPS
     2017).
@@ -27,6 +45,7 @@ def krum(gram: Gram, max_faulty: int) -> Weights:
     return _share(gram.n, _krum_order(gram.distances2, max_faulty)[:1])
 
 
+@gives(Rule.MULTI_KRUM)
 def multi_krum(gram: Gram, max_faulty: int) -> Weights:
     """Mean of the n − f updates with the smallest Krum scores (Blanchard et al., NIPS 2017).
 
@@ -48,6 +67,7 @@ def bulyan_selection(gram: Gram, max_faulty: int) -> list[int]:
     return sorted(chosen)
 
 
+@gives(Rule.GEOMETRIC_MEDIAN)
 def geometric_median(gram: Gram, max_faulty: int) -> Weights:
     """Return the point with the smallest sum of distances, by smoothed Weiszfeld steps (RFA; Pillutla et al., IEEE TSP
     2022).
@@ -71,6 +91,7 @@ def geometric_median(gram: Gram, max_faulty: int) -> Weights:
     return weights
 
 
+@gives(Rule.CENTERED_CLIPPING)
 def centered_clipping(gram: Gram, max_faulty: int) -> Weights:
     """Three steps v + mean of (x − v) min(1, τ / |x − v|) (Karimireddy et al., ICML 2021).
 
@@ -85,6 +106,7 @@ def centered_clipping(gram: Gram, max_faulty: int) -> Weights:
     return weights
 
 
+@gives(Rule.DNC)
 def dnc(gram: Gram, max_faulty: int) -> Weights:
     """Mean of all but the f updates that stand out most along the direction of largest variance.
 
@@ -98,6 +120,7 @@ def dnc(gram: Gram, max_faulty: int) -> Weights:
     return _share(gram.n, kept)
 
 
+@gives(Rule.CAF)
 def caf(gram: Gram, max_faulty: int) -> Weights:
     """Covariance-bound agnostic filter (Allouah et al., CafCor, 2025).
 
@@ -122,6 +145,7 @@ def caf(gram: Gram, max_faulty: int) -> Weights:
             return best
 
 
+@gives(Rule.FOOLSGOLD)
 def fools_gold(gram: Gram, max_faulty: int) -> Weights:
     """Less for updates that point the same way as another (FoolsGold; Fung et al., RAID 2020); shares add up to 1.
 
@@ -144,6 +168,7 @@ def fools_gold(gram: Gram, max_faulty: int) -> Weights:
     return np.asarray(shares / shares.sum())
 
 
+@gives(Rule.FLAME)
 def flame(gram: Gram, max_faulty: int) -> Weights:
     """Mean of the largest cluster by cosine, clipped to the median norm of all (Nguyen et al., USENIX Security 2022).
 
