@@ -23,6 +23,7 @@ class Rule(StrEnum):
     FLTRUST = "FLTrust"
     FOOLSGOLD = "FoolsGold"
     FLAME = "FLAME"
+    MEDOID = "Medoid"
 
 
 class PreAggregation(StrEnum):
