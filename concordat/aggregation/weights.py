@@ -168,12 +168,6 @@ def fools_gold(gram: Gram, max_faulty: int) -> Weights:
     return np.asarray(shares / shares.sum())
 
 
-@gives(Rule.MEDOID)
-def medoid(gram: Gram, max_faulty: int) -> Weights:
-    """Return the update with the smallest sum of distances to all others."""
-    return _share(gram.n, np.argsort(np.sqrt(gram.distances2).sum(axis=1), kind="stable")[:1])
-
-
 @gives(Rule.FLAME)
 def flame(gram: Gram, max_faulty: int) -> Weights:
     """Mean of the largest cluster by cosine, clipped to the median norm of all (Nguyen et al., USENIX Security 2022).

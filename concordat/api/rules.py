@@ -23,7 +23,6 @@ class Rule(StrEnum):
     FLTRUST = "FLTrust"
     FOOLSGOLD = "FoolsGold"
     FLAME = "FLAME"
-    MEDOID = "Medoid"
 
 
 class PreAggregation(StrEnum):

@@ -155,13 +155,8 @@ def flame(x: Array, f: int) -> Array:
     return mean(np.array([row * min(1, bound / np.linalg.norm(row)) for row in x[found.labels_ == 0]]), f)
 
 
-def medoid(x: Array, f: int) -> Array:
-    return x[np.argmin([sum(np.linalg.norm(a - b) for b in x) for a in x])]
-
-
 RULES: dict[Rule, Callable[[Array, int], Array]] = {
     Rule.MEAN: mean,
-    Rule.MEDOID: medoid,
     Rule.NORM_BOUNDED_MEAN: norm_bounded_mean,
     Rule.COORDINATE_MEDIAN: coordinate_median,
     Rule.TRIMMED_MEAN: trimmed_mean,
