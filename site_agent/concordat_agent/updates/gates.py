@@ -30,13 +30,7 @@ def _no_regression(contract: Contract, policy: SitePolicy, training: TrainingEvi
     return None
 
 
-def _enough_examples(contract: Contract, policy: SitePolicy, training: TrainingEvidence) -> str | None:
-    if training.validation_examples < 10:
-        return f"{training.validation_examples} validation examples are fewer than 10"
-    return None
-
-
-GATES: tuple[Gate, ...] = (_within_budget, _no_regression, _enough_examples)
+GATES: tuple[Gate, ...] = (_within_budget, _no_regression)
 """In this order; the first that objects decides."""
 
 
