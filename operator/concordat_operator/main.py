@@ -30,6 +30,7 @@ from concordat.controller import (
     fields,
     run,
 )
+from concordat.controller.environment import SettingsError
 from concordat.statements import StatementError
 from concordat_operator import VERSION
 from concordat_operator.channels.reconcile import ChannelReconciler
@@ -37,7 +38,7 @@ from concordat_operator.hub import Hub
 from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.releases.reconcile import ReleaseReconciler
 from concordat_operator.rounds.reconcile import RoundReconciler
-from concordat_operator.settings import Settings, SettingsError
+from concordat_operator.settings import Settings
 from concordat_operator.sites.reconcile import SiteReconciler
 from concordat_operator.updates.reconcile import UpdateReconciler
 

@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from concordat.controller.environment import SettingsError, http_port, required
+
 _DIGEST = re.compile(r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$")
-
-
-class SettingsError(Exception):
-    """The environment does not say what the operator needs. The message names the variable and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +32,16 @@ class Settings:
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Return settings from the CONCORDAT_… variables and POD_NAME, as the chart sets them. Raises SettingsError."""
-        port = env.get("CONCORDAT_HTTP_PORT", "8080")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")
         return cls(
-            namespace=_required(env, "CONCORDAT_NAMESPACE", "the namespace of the hub"),
-            registry_url=_required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
-            operator_image=_image(env, "CONCORDAT_OPERATOR_IMAGE") or _required(env, "CONCORDAT_OPERATOR_IMAGE", ""),
+            namespace=required(env, "CONCORDAT_NAMESPACE", "the namespace of the hub"),
+            registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
+            operator_image=_image(env, "CONCORDAT_OPERATOR_IMAGE")
+            or required(env, "CONCORDAT_OPERATOR_IMAGE", "an image by digest (name@sha256:…)"),
             learning_image=_image(env, "CONCORDAT_LEARNING_IMAGE"),
             runtime_class=env.get("CONCORDAT_RUNTIME_CLASS") or None,
             identity=env.get("POD_NAME") or "operator",
-            http_port=int(port),
+            http_port=http_port(env),
         )
-
-
-def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
-    value = env.get(name, "")
-    if not value:
-        raise SettingsError(f"{name} is not set: set it to {meaning or 'an image by digest (name@sha256:…)'}")
-    return value
 
 
 def _image(env: Mapping[str, str], name: str) -> str | None:

@@ -23,13 +23,14 @@ from concordat.controller import (
     fields,
     run,
 )
+from concordat.controller.environment import SettingsError
 from concordat.lineage import LineageError, Trust
 from concordat.statements import StatementError, write_once_key
 from concordat_agent.agent import Agent
 from concordat_agent.policy import PolicyError, SitePolicy
 from concordat_agent.releases.champions import ChampionError, Champions
 from concordat_agent.releases.reconcile import ReleaseReconciler
-from concordat_agent.settings import Settings, SettingsError
+from concordat_agent.settings import Settings
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler

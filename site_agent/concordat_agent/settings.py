@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-
-class SettingsError(Exception):
-    """The environment does not say what the agent needs. The message names the variable and the remedy."""
+from concordat.controller.environment import http_port, required
 
 
 @dataclass(frozen=True)
@@ -32,18 +30,8 @@ class Settings:
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Return settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""
-        port = env.get("CONCORDAT_HTTP_PORT", "8080")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise SettingsError(f"CONCORDAT_HTTP_PORT is {port!r}: set it to a port number, for example 8080")
         return cls(
-            site=_required(env, "CONCORDAT_SITE", "the name of the site, which is that of its namespace"),
-            registry_url=_required(env, "CONCORDAT_REGISTRY_URL", "the URL of the hub's artifact registry"),
-            http_port=int(port),
+            site=required(env, "CONCORDAT_SITE", "the name of the site, which is that of its namespace"),
+            registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the hub's artifact registry"),
+            http_port=http_port(env),
         )
-
-
-def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
-    value = env.get(name, "")
-    if not value:
-        raise SettingsError(f"{name} is not set: set it to {meaning}")
-    return value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from concordat_agent.settings import Settings, SettingsError
+from concordat.controller.environment import SettingsError
+from concordat_agent.settings import Settings
 
 ENV = {"CONCORDAT_SITE": "site-a", "CONCORDAT_REGISTRY_URL": "http://registry:5000"}
 

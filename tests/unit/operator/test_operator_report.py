@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from concordat.controller.environment import SettingsError
 from concordat.errors import Terminal
 from concordat.protocol.aggregation import AggregationReport
 from concordat_operator.rounds.aggregation_result import request_of, result
-from concordat_operator.settings import Settings, SettingsError
+from concordat_operator.settings import Settings
 
 DIGEST = "sha256:" + "a" * 64
 REF = {"repository": "digits/x", "digest": DIGEST}
