@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bench.peers import BYZFL, FLOWER, PeerRule, byzfl_rule
 from concordat.aggregation import Parameters, aggregate
-from concordat.api.rules import PreAggregation, Rule
+from concordat.api.aggregation_rules import PreAggregation, Rule
 
 Rows = NDArray[np.float32]
 TOLERANCE = 1e-6

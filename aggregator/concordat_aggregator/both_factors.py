@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, Gram, Parameters, mixing, shares
+from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.api.round import Factor, LoraMode
-from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors

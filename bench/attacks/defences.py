@@ -13,7 +13,7 @@ from bench.attacks.hostile import Floats
 from bench.attacks.toy import HOSTILE, SITES, Federation
 from bench.peers import BYZFL, FLOWER
 from concordat.aggregation import AggregationError, Parameters, Rows, aggregate, gram
-from concordat.api.rules import PreAggregation, Rule, shortage
+from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.screening import (
     Candidate,
     Functional,

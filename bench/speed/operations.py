@@ -59,7 +59,7 @@ def reading(updates: list[Update]) -> Callable[[], Any]:
 def concordat(updates: list[Update]) -> Operations:
     """The engine, on the mapped files."""
     from concordat.aggregation import Parameters, Rows, aggregate, gram
-    from concordat.api.rules import PreAggregation, Rule
+    from concordat.api.aggregation_rules import PreAggregation, Rule
 
     f = faulty(len(updates))
 

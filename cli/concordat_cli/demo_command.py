@@ -13,7 +13,7 @@ from rich.console import Console
 
 from concordat.api import ConditionType
 from concordat.report.round_view import RoundView
-from concordat_cli.demo import install, model, report, rounds
+from concordat_cli.demo import install, model, report, roster, rounds
 from concordat_cli.demo.target import Target, embedded, existing
 from concordat_cli.errors import Exit, UserError
 from concordat_cli.progress import Steps
@@ -33,11 +33,11 @@ def prepare(target: Target, seed: int, steps: Steps) -> None:
         trust = install.wait_for_trust(kube, evaluator=False)
         install.wait_for_data(kube)
     with steps.step("Installing the evaluator, then five sites", 25):
-        install.install_site(kube, install.EVALUATOR, images["agent"], trust)
+        install.install_site(kube, roster.EVALUATOR, images["agent"], trust)
         trust = install.wait_for_trust(kube, evaluator=True)
         install.install_sites(kube, images, trust)
         install.wait_for_registry(kube)
-        install.publish(kube, model.publish_genesis(kube, install.HUB, base))
+        install.publish(kube, model.publish_genesis(kube, roster.HUB, base))
         install.wait_for_sites(kube, steps)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from concordat.api.rules import PreAggregation, Rule
+from concordat.api.aggregation_rules import PreAggregation, Rule
 from concordat_cli.errors import Exit, UserError
 
 Named = Mapping[str, NDArray[Any]]
@@ -50,7 +50,7 @@ def aggregate(
 ) -> None:
     """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many."""
     from concordat import aggregation
-    from concordat.api.rules import STANDALONE
+    from concordat.api.aggregation_rules import STANDALONE
     from concordat.tensors import write_tensors
 
     found = _read(updates)

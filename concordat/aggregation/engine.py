@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation import geometry
-from concordat.aggregation import weights as rules
+from concordat.aggregation import weighted_rules as rules
 from concordat.aggregation.blocks import Progress, one_blas_thread, step
-from concordat.aggregation.coordinate import Window, by_coordinate, median, nearest_to_median, trimmed
+from concordat.aggregation.coordinate_rules import Window, by_coordinate, median, nearest_to_median, trimmed
 from concordat.aggregation.geometry import Gram, Matrix
 from concordat.aggregation.pre import arc, bucketing, nnm
 from concordat.aggregation.rows import AggregationError, Rows, Vector
 from concordat.aggregation.sums import weighted_sum
-from concordat.aggregation.weights import Weights
-from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, shortage
+from concordat.aggregation.weighted_rules import Weights
+from concordat.api.aggregation_rules import COORDINATE, STANDALONE, PreAggregation, Rule, shortage
 from concordat.tensors import Named, Tensors
 
 

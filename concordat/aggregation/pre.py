@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation.geometry import Matrix
-from concordat.api.rules import BUCKET
+from concordat.api.aggregation_rules import BUCKET
 
 Weights = NDArray[np.float64]
 

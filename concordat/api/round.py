@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from concordat.api.aggregation_rules import STANDALONE, PreAggregation, Rule, least_updates_cel
 from concordat.api.conditions import ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import FederationRoundStatus
-from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates_cel
 from concordat.api.types import (
     CpuQuantity,
     Decimal6,

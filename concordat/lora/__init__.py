@@ -8,7 +8,7 @@ the first components of the parent's; `pad` fills in the rest. The base model is
 from __future__ import annotations
 
 from concordat.lora.adapter import Adapter, LoraError, Module, read_adapter
-from concordat.lora.ceiling import Ceiling
+from concordat.lora.clip import Ceiling
 from concordat.lora.products import COVARIANCE_LIMIT, CovarianceTooLarge, factor_mean, product_gram, product_norms
 from concordat.lora.svd import DISCARDED_LIMIT, DiscardedEnergy, SvdResult, svd_mean, svd_trimmed
 from concordat.lora.whitening import Whitening

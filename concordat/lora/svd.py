@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.api.round import Factor
-from concordat.api.rules import PreAggregation, Rule, shortage
 from concordat.lora.adapter import Adapter, LoraError, Module
 from concordat.lora.deltas import Matrix, both_deltas, mean_partner, side_by_side, stacked
 from concordat.lora.products import share

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from concordat.api.aggregation_rules import PreAggregation, Rule
 from concordat.api.round import LoraMode
 from concordat.api.round_status import Count
-from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef, Decimal6, Message, Model, Name, PublicKeyPem, ReasonText, Sha256
 from concordat.api.update import Alerts, Measurements
 from concordat.protocol.document import Document

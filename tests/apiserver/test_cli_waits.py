@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from concordat_cli import kube as waiting
-from concordat_cli.demo import install
+from concordat_cli.demo import install, roster
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_devcluster.control_plane import ControlPlane
 
-SPACE = install.EVALUATOR
+SPACE = roster.EVALUATOR
 
 
 @pytest.fixture(scope="module")

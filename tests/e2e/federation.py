@@ -19,7 +19,7 @@ from concordat.api import ConditionType, FederationRound, Release, Site, Update,
 from concordat.api.types import LABEL_ROUND_UID
 from concordat.report.round_view import RoundView
 from concordat_cli.demo import rounds
-from concordat_cli.demo.install import HUB
+from concordat_cli.demo.roster import HUB
 from concordat_cli.demo.target import Target
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps

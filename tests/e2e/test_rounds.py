@@ -6,7 +6,7 @@ import pytest
 
 from concordat.api import Condition, ConditionType, find, is_true
 from concordat.report.round_view import RoundView
-from concordat_cli.demo.install import HOSTILE, HUB, SITES
+from concordat_cli.demo.roster import HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS
 from tests.e2e.federation import Federation

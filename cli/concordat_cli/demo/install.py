@@ -12,16 +12,11 @@ import yaml
 
 from concordat.api import KINDS, ConditionType, Release, ReleaseChannel, Site, is_true
 from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
+from concordat_cli.demo.roster import CANARY, EVALUATOR, HOSTILE, HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS, Kube, documents
 from concordat_cli.progress import Steps
 
-HUB = "concordat"
-EVALUATOR = "evaluator"
-CANARY = "canary"
-"""The claim with the hub's examples for the canary check, and the part of the demo's data on it."""
-SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
-HOSTILE = "site-d"
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "demo"
 CHARTS = ROOT / "charts"

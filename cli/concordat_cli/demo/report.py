@@ -10,7 +10,7 @@ from rich.table import Table
 
 from concordat.api import ConditionType, Reason
 from concordat.report.round_view import RoundView, own_quality, percent
-from concordat_cli.demo.install import HOSTILE, HUB
+from concordat_cli.demo.roster import HOSTILE, HUB
 from concordat_cli.kube import Kube
 
 

@@ -11,7 +11,8 @@ from rich.live import Live
 from concordat.api import ConditionType, FederationRound
 from concordat.report.round_table import RoundTable
 from concordat.report.round_view import RoundView
-from concordat_cli.demo.install import EXAMPLES, HUB, SITES
+from concordat_cli.demo.install import EXAMPLES
+from concordat_cli.demo.roster import HUB, SITES
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube, documents
 from concordat_cli.round_commands import read

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from concordat_cli import cluster_commands
-from concordat_cli.demo import install
+from concordat_cli.demo import install, roster
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
@@ -78,4 +78,4 @@ def existing(context: str, registry: str, steps: Steps, keep: bool) -> Target:
 
 
 def _is_installed(kube: Kube) -> bool:
-    return bool(kube.run("kubectl", "get", "namespace", install.HUB, "--ignore-not-found", "-o", "name").strip())
+    return bool(kube.run("kubectl", "get", "namespace", roster.HUB, "--ignore-not-found", "-o", "name").strip())

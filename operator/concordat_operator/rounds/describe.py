@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, find
+from concordat.api.aggregation_rules import PreAggregation
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
-from concordat.api.rules import PreAggregation
 from concordat.api.types import NameRef
 from concordat.protocol.contract import Contract
 from concordat_operator.rounds.plan import ObservedRound, collected, held, over

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from concordat.api import ConditionType, FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
-from concordat.api.rules import shortage
+from concordat.api.aggregation_rules import shortage
 from concordat_operator.text import count, names
 
 

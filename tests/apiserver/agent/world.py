@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from concordat.api import Condition, ConditionType, Release, Resource, Site, Update, find
+from concordat.api.aggregation_rules import PreAggregation, Rule
 from concordat.api.round import LoraMode
-from concordat.api.rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.controller import JOB, Cache, Cluster, FixedClock

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from concordat.aggregation import Parameters, aggregate, apply_delta
-from concordat.api.rules import PreAggregation, Rule
+from concordat.api.aggregation_rules import PreAggregation, Rule
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.protocol import artifact_types as types

@@ -13,7 +13,7 @@ from sklearn.cluster import HDBSCAN
 
 from concordat.aggregation import AggregationError, Parameters, aggregate, gram, mixing, shares
 from concordat.aggregation.rows import Rows
-from concordat.api.rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates
+from concordat.api.aggregation_rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates
 
 Array = NDArray[Any]
 MAX_NORM = 2.0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, Parameters, aggregate, gram
 from concordat.aggregation.rows import Rows
-from concordat.api.rules import STANDALONE, PreAggregation, Rule, least_updates
+from concordat.api.aggregation_rules import STANDALONE, PreAggregation, Rule, least_updates
 
 Array = NDArray[Any]
 LARGEST = np.finfo(np.float32).max

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from concordat.aggregation.geometry import Gram, Matrix, middle
 from concordat.aggregation.pre import clip_factors
 from concordat.aggregation.rows import AggregationError
-from concordat.api.rules import Rule
+from concordat.api.aggregation_rules import Rule
 
 Weights = NDArray[np.float64]
 ByGram = Callable[[Gram, int], Weights]
