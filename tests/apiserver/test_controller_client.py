@@ -30,6 +30,7 @@ from concordat.controller import (
 )
 from concordat.controller.kinds import EVENT
 from concordat_devcluster.control_plane import ControlPlane
+from tests.support.namespaces import new_namespace
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -43,9 +44,7 @@ async def cluster(crds: ControlPlane) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 async def namespace(cluster: Cluster) -> str:
-    name = f"client-{uuid.uuid4().hex[:8]}"
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return name
+    return await new_namespace(cluster, "client")
 
 
 def configmap(namespace: str, name: str = "x", **data: str) -> dict[str, Any]:

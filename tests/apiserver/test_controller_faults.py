@@ -33,6 +33,7 @@ from concordat.controller import (
     run,
 )
 from concordat_devcluster.control_plane import ControlPlane
+from tests.support.namespaces import new_namespace
 from tests.support.waiting import no_hang
 
 
@@ -44,9 +45,7 @@ async def admin(crds: ControlPlane) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 async def namespace(admin: Cluster) -> str:
-    name = f"faults-{uuid.uuid4().hex[:8]}"
-    await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return name
+    return await new_namespace(admin, "faults")
 
 
 def channel(namespace: str, name: str) -> dict[str, Any]:

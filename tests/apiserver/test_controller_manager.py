@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from concordat.controller import (
 )
 from concordat.controller.leader import Leader
 from concordat_devcluster.control_plane import ControlPlane
+from tests.support.namespaces import new_namespace
 from tests.support.waiting import no_hang
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -48,9 +48,7 @@ async def cluster(crds: ControlPlane) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 async def namespace(cluster: Cluster) -> str:
-    name = f"host-{uuid.uuid4().hex[:8]}"
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return name
+    return await new_namespace(cluster, "host")
 
 
 def channel(namespace: str, name: str = "stable", **metadata: Any) -> dict[str, Any]:

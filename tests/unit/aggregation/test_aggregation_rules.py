@@ -1,199 +1,21 @@
-"""Every rule and pre-aggregation against its definition, written out for rows that all fit in memory, in float64."""
+"""Every rule and pre-aggregation against its definition (plain_rules.py), in float64."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
 
 from concordat.aggregation import AggregationError, Parameters, aggregate, gram, mixing, shares
 from concordat.aggregation.rows import Rows
 from concordat.api.aggregation_rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates
+from tests.unit.aggregation.plain_rules import MAX_NORM, RULES, Array, mixed, reference
 
-Array = NDArray[Any]
-MAX_NORM = 2.0
 WITH_PRE = [rule for rule in Rule if rule not in STANDALONE]
 FROM_ZERO = [Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST, Rule.FOOLSGOLD, Rule.FLAME]
 """Rules that measure from the parent, by norm or angle: another parent gives another result. So does ARC."""
-
-
-def mean(x: Array, f: int) -> Array:
-    return np.asarray(x.mean(axis=0))
-
-
-def norm_bounded_mean(x: Array, f: int) -> Array:
-    return mean(np.array([row * min(1, MAX_NORM / np.linalg.norm(row)) for row in x]), f)
-
-
-def coordinate_median(x: Array, f: int) -> Array:
-    return np.asarray(np.median(x, axis=0))
-
-
-def trimmed_mean(x: Array, f: int) -> Array:
-    return np.array([np.mean(sorted(column)[f : len(column) - f]) for column in x.T])
-
-
-def distances2(x: Array) -> Array:
-    return np.array([[np.sum((one - other) ** 2) for other in x] for one in x])
-
-
-def krum_scores(x: Array, f: int) -> Array:
-    neighbours = max(1, len(x) - f - 2)
-    return np.array([sum(sorted(np.delete(row, i))[:neighbours]) for i, row in enumerate(distances2(x))])
-
-
-def krum_best(x: Array, f: int) -> int:
-    """Two that are each other's only neighbour have the same score: then the sum of all distances decides."""
-    scores, total = krum_scores(x, f), distances2(x).sum(axis=1)
-    return int(min(np.flatnonzero(scores <= scores.min() * (1 + 1e-9)), key=lambda i: total[i]))
-
-
-def krum(x: Array, f: int) -> Array:
-    return np.asarray(x[krum_best(x, f)])
-
-
-def multi_krum(x: Array, f: int) -> Array:
-    return mean(x[np.argsort(krum_scores(x, f))[: len(x) - f]], f)
-
-
-def bulyan(x: Array, f: int) -> Array:
-    left = list(range(len(x)))
-    chosen = [left.pop(krum_best(x[left], f)) for _ in range(len(x) - 2 * f)]
-    return nearest(x[chosen], len(x) - 4 * f)
-
-
-def nearest(x: Array, keep: int) -> Array:
-    middle = np.median(x, axis=0)
-    return np.array(
-        [np.mean(sorted(column, key=lambda v: (abs(v - m), v))[:keep]) for column, m in zip(x.T, middle, strict=True)]
-    )
-
-
-def meamed(x: Array, f: int) -> Array:
-    return nearest(x, len(x) - f)
-
-
-def geometric_median(x: Array, f: int) -> Array:
-    point = coordinate_median(x, f)
-    for _ in range(20_000):
-        closeness = 1 / np.maximum(np.linalg.norm(x - point, axis=1), 1e-9 * np.abs(x).max())
-        before, point = point, closeness @ x / closeness.sum()
-        if np.abs(point - before).max() < 1e-13 * np.abs(x).max():
-            break
-    return np.asarray(point)
-
-
-def centered_clipping(x: Array, f: int) -> Array:
-    if len(x) == 1:
-        return np.asarray(x[0])
-    distances = np.sqrt(distances2(x))
-    others = np.array([sorted(np.delete(row, i))[(len(x) - 2) // 2] for i, row in enumerate(distances)])
-    point, radius = x[np.lexsort((distances2(x).sum(axis=1), others))[0]], others.min()
-    for _ in range(3):
-        away = x - point
-        point = point + np.mean([d * min(1, radius / max(np.linalg.norm(d), 1e-300)) for d in away], axis=0)
-    return np.asarray(point)
-
-
-def dnc(x: Array, f: int) -> Array:
-    direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][0]
-    scores = ((x - x.mean(axis=0)) @ direction) ** 2
-    return mean(x[np.argsort(scores)[: len(x) - f]], f)
-
-
-def caf(x: Array, f: int) -> Array:
-    shares, best = np.ones(len(x)), (np.inf, x.mean(axis=0))
-    while shares.sum() > len(x) - 2 * f:
-        middle = shares @ x / shares.sum()
-        away = x - middle
-        values, vectors = np.linalg.eigh((away.T * shares) @ away / shares.sum())
-        if values[-1] < best[0]:
-            best = values[-1], middle
-        projections2 = (away @ vectors[:, -1]) ** 2
-        shares = np.maximum(shares * (1 - projections2 / projections2[shares > 0].max()), 0)
-    return np.asarray(best[1])
-
-
-def cosine(one: Array, other: Array) -> float:
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-def fltrust(x: Array, f: int) -> Array:
-    trusted = reference(x)
-    trust = [max(0.0, cosine(row, trusted)) for row in x]
-    brought = [t * np.linalg.norm(trusted) / np.linalg.norm(row) * row for t, row in zip(trust, x, strict=True)]
-    return np.asarray(sum(brought) / sum(trust))
-
-
-def fools_gold(x: Array, f: int) -> Array:
-    n = len(x)
-    cosines = [[0.0 if i == j else cosine(x[i], x[j]) for j in range(n)] for i in range(n)]
-    closest = [max(row) for row in cosines]
-    for i in range(n):
-        for j in range(n):
-            if closest[i] < closest[j]:
-                cosines[i][j] *= closest[i] / closest[j]
-    alpha = np.array([min(max(1 - max(row), 0), 1) for row in cosines])
-    alpha /= alpha.max()
-    alpha[alpha == 1] = 0.99
-    weights = np.array([min(max(math.log(a / (1 - a)) + 0.5, 0), 1) if a > 0 else 0 for a in alpha])
-    return np.asarray(weights @ x / weights.sum())
-
-
-def flame(x: Array, f: int) -> Array:
-    n = len(x)
-    distances = np.array([[0 if i == j else 1 - cosine(x[i], x[j]) for j in range(n)] for i in range(n)])
-    found = HDBSCAN(
-        min_cluster_size=n // 2 + 1, min_samples=1, allow_single_cluster=True, metric="precomputed", copy=True
-    ).fit(np.maximum(distances, 0))
-    bound = np.median(np.linalg.norm(x, axis=1))
-    return mean(np.array([row * min(1, bound / np.linalg.norm(row)) for row in x[found.labels_ == 0]]), f)
-
-
-RULES: dict[Rule, Callable[[Array, int], Array]] = {
-    Rule.MEAN: mean,
-    Rule.NORM_BOUNDED_MEAN: norm_bounded_mean,
-    Rule.COORDINATE_MEDIAN: coordinate_median,
-    Rule.TRIMMED_MEAN: trimmed_mean,
-    Rule.KRUM: krum,
-    Rule.MULTI_KRUM: multi_krum,
-    Rule.BULYAN: bulyan,
-    Rule.GEOMETRIC_MEDIAN: geometric_median,
-    Rule.CENTERED_CLIPPING: centered_clipping,
-    Rule.MEAMED: meamed,
-    Rule.DNC: dnc,
-    Rule.CAF: caf,
-    Rule.FLTRUST: fltrust,
-    Rule.FOOLSGOLD: fools_gold,
-    Rule.FLAME: flame,
-}
-
-
-def mixed(x: Array, f: int, pre: PreAggregation, seed: int = 0) -> Array:
-    n = len(x)
-    match pre:
-        case PreAggregation.NONE:
-            return x
-        case PreAggregation.NNM:
-            return np.array([x[np.argsort(row, kind="stable")[: n - f]].mean(axis=0) for row in distances2(x)])
-        case PreAggregation.BUCKETING:
-            order = np.random.default_rng(seed).permutation(n)
-            return np.array([x[order[i : i + 2]].mean(axis=0) for i in range(0, n, 2)])
-        case PreAggregation.ARC:
-            norms = np.linalg.norm(x, axis=1)
-            clipped = math.floor(2 * (f / n) * (n - f) + 1e-9)
-            bound = sorted(norms)[n - clipped - 1]
-            return np.array([row * min(1, bound / norm) for row, norm in zip(x, norms, strict=True)])
-
-
-def reference(x: Array) -> Array:
-    """An update that points where most of them do."""
-    return np.asarray(0.5 * np.median(x, axis=0) + 0.1)
 
 
 def updates(x: Array) -> list[dict[str, Array]]:
