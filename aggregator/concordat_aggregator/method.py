@@ -39,7 +39,7 @@ class Combined:
 
 
 class Method(Protocol):
-    """How updates are measured and combined: for one trained factor (OneFactor) or for both (BothFactors)."""
+    """A way to measure and combine updates: for one trained factor (OneFactor) or for both (BothFactors)."""
 
     def norms(self, delta: Named) -> dict[str, float]:
         """Frobenius norm of the weight change, by module."""

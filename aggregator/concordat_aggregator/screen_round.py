@@ -10,11 +10,11 @@ import numpy as np
 
 from concordat.aggregation import Gram
 from concordat.protocol.contract import Contract
-from concordat.screening import Candidate, FunctionalCheck, numbers_wire, screen
+from concordat.screening import CHARGED, Candidate, FunctionalCheck, numbers_wire, screen
 from concordat.tensors import Tensors
 from concordat_aggregator import functional
 from concordat_aggregator.method import Method
-from concordat_aggregator.verify import CHARGED, UpdateVerdict
+from concordat_aggregator.verify import UpdateVerdict
 
 _SPECTRUM = 10
 

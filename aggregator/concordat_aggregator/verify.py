@@ -26,8 +26,6 @@ from concordat_aggregator.method import Method
 _LOG = logging.getLogger(__name__)
 MAX_MESSAGE = 500
 _HEADER_ALLOWANCE = 1 << 20
-CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
-"""Rejections up to here that use up the fault budget: a protocol violation, or one party in two places."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class UpdateVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the update may be aggregated."""
+        """True if the update may be aggregated."""
         return self.reason is Reason.VERIFIED
 
     def reported(self) -> ReportedUpdate:
@@ -96,9 +94,10 @@ class Verifier:
             update.check_origin(statement, submission.site, self._signed)
             update.check_place(submission.artifact, submission.site, self._signed)
             with _unreadable():
-                files = await self._store.file_digests(submission.artifact)
-            verdict = replace(verdict, update_sha256=update.check_files(files, statement))
-            path = await self._fetch(submission.artifact)
+                files = await self._store.files(submission.artifact)
+            digests = {name: file.digest for name, file in files.items()}
+            verdict = replace(verdict, update_sha256=update.check_files(digests, statement))
+            path = await self._fetch(submission.artifact, files[DELTA_FILE].size)
             norm = self._measure(submission.site, path)
         except (RegistryUnavailable, OSError):
             raise
@@ -122,13 +121,12 @@ class Verifier:
             raise ScreeningError(Reason.STATEMENT_INVALID, f"the update's statement cannot be read: {error}") from error
         return update.open_statement(data, self._signed.keys[submission.site])
 
-    async def _fetch(self, artifact: ArtifactRef) -> Path:
-        """Return the update's file on the disk, readable as tensors."""
+    async def _fetch(self, artifact: ArtifactRef, size: int) -> Path:
+        """Return the update's file of `size` bytes on the disk, readable as tensors."""
         limit = self._parent.size + _HEADER_ALLOWANCE
         # By digest: what an earlier container of the pod fetched is not fetched again.
         folder = self._work / artifact.digest.removeprefix("sha256:")
         with _unreadable():
-            size = (await self._store.files(artifact))[DELTA_FILE].size
             if size > limit:
                 raise ArtifactTooLarge(f"{DELTA_FILE} has {size} bytes, at most {limit} are accepted")
             path = await self._store.pull(artifact, folder) / DELTA_FILE

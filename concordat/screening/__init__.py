@@ -20,9 +20,10 @@ from concordat.screening.screen import (
     Screened,
     screen,
 )
-from concordat.screening.update import norm_limits
+from concordat.screening.update import CHARGED, norm_limits
 
 __all__ = [
+    "CHARGED",
     "NORM_TOLERANCE",
     "Alert",
     "Candidate",

@@ -23,6 +23,8 @@ from concordat.statements.provenance import Provenance, read_update
 from concordat.tensors import Named, NotFiniteError, TensorError, Tensors, check_schema, pad, shown
 
 _BLOCK = 1 << 18
+CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
+"""Rejections before step 6 that use up the fault budget: a protocol violation, or one party in two places."""
 
 
 def open_statement(data: bytes, key: PublicKey) -> Provenance:
