@@ -1,4 +1,4 @@
-"""What can go wrong in a reconcile: try again (Transient), a person must act (Terminal), or a bug (anything else)."""
+"""Errors of a reconcile: try again (Transient), a person must act (Terminal), or a bug (anything else)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from concordat.tensors import Named, Tensors
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What a rule takes beside the updates and the number of faults."""
+    """The settings of a rule, beside the updates and the number of faults."""
 
     pre: PreAggregation = PreAggregation.NONE
     """The pre-aggregation, before the rule."""
@@ -33,7 +33,7 @@ class Parameters:
     reference: Named | None = None
     """The trusted update of FLTrust."""
     seed: int = 0
-    """Of the pairs of Bucketing."""
+    """Seed of the pairs of Bucketing."""
 
 
 _DEFAULTS = Parameters()

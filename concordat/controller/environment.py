@@ -1,4 +1,4 @@
-"""What a program reads from its environment, with messages that name the variable and the remedy."""
+"""Settings from a program's environment, with messages that name the variable and the remedy."""
 
 from __future__ import annotations
 

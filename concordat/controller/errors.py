@@ -1,4 +1,4 @@
-"""What the API server answers when it does not do what it was asked."""
+"""Answers of the API server that refuse a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changed between two adapters: taking the difference, checking its form, and padding that of a lower rank.
+"""Differences between two adapters: taking one, checking its form, and padding one of a lower rank.
 
 Tensors have peft's names: `….lora_A.weight` is factor A, (r, k); `….lora_B.weight` is factor B, (d, r).
 """

@@ -1,4 +1,4 @@
-"""What every reconciler of the hub needs."""
+"""The hub: all that its reconcilers share."""
 
 from __future__ import annotations
 

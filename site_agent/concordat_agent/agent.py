@@ -1,4 +1,4 @@
-"""What every reconciler of the agent needs."""
+"""The agent: all that its reconcilers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the site itself allows. Its Helm release writes it; the hub cannot change it.
+"""The site's own rules. Its Helm release writes it; the hub cannot change it.
 
 Whoever decides by it answers with an `Answer`: yes or no, one word why, one sentence with numbers.
 """

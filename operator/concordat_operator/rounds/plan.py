@@ -64,7 +64,7 @@ class ObservedRound:
     release: Release | None = None
     """The candidate Release."""
     problem: Finding | None = None
-    """What the last step ran into; it is tried again."""
+    """The obstacle that the last step met; it is tried again."""
 
     @property
     def verified(self) -> int:

@@ -1,4 +1,4 @@
-"""Whether the site puts a release into use: its quality here against the site's own rules."""
+"""The site's decision on a release: its quality here against the site's own rules."""
 
 from __future__ import annotations
 
