@@ -66,12 +66,12 @@ generate-check: setup ## Whether the generated files are those of the models
 test: check api charts e2e ## Run the whole test suite
 
 .PHONY: unit
-unit: setup ## Unit and property tests
-	@$(BIN)/pytest -q -n 2 tests/unit
+unit: setup ## Unit and property tests, and scenarios in memory
+	@$(BIN)/pytest -q -n 2 tests/unit tests/scenarios
 
 .PHONY: api
 api: setup prerequisites ## Tests against a real API server
-	@$(BIN)/pytest -q tests/apiserver
+	@$(BIN)/pytest -q --real tests/apiserver tests/scenarios
 
 .PHONY: charts
 charts: setup prerequisites ## Charts: lint, golden renders, negative values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concordat.api import ConditionType, is_true
-from tests.apiserver.operator.federation import Federation
+from tests.scenarios.federation import Federation
 from tests.support.presence import condition
 
 

@@ -11,7 +11,7 @@ from concordat.protocol.canonical import sha256_digest
 from concordat.statements import SigningKey, sign
 from concordat.statements.summary import consent
 from concordat_agent.agent import FIELD_MANAGER
-from tests.apiserver.operator.federation import Federation
+from tests.scenarios.federation import Federation
 
 
 async def consents(federation: Federation, short: str, statement: ArtifactRef) -> None:

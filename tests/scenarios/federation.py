@@ -1,4 +1,4 @@
-"""A whole federation in one process, on a real API server and a real registry: the operator's and every agent's own
+"""A whole federation in one process, on one API server and one registry: the operator's and every agent's own
 reconcilers. The test plays the scheduler of reconciles, and the node: it ends Jobs with what their pods would leave.
 """
 
@@ -34,7 +34,8 @@ from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
-from tests.apiserver.operator.faults import Killed, MortalCluster, NodeCache
+from tests.fakes.api_server import Denial, FakeCluster
+from tests.scenarios.faults import Killed, Mortal, NodeCache
 from tests.support.presence import present
 from tests.support.waiting import no_hang
 
@@ -50,7 +51,7 @@ Key = tuple[str, str]
 class Federation:
     """Hub, sites and evaluator, each in its own namespace of one API server."""
 
-    def __init__(self, cluster: MortalCluster, admin: Cluster, registry: RegistryStore, url: str, folder: Path) -> None:
+    def __init__(self, cluster: Mortal, admin: Cluster, registry: RegistryStore, url: str, folder: Path) -> None:
         self.cluster, self.admin, self.registry, self.folder = cluster, admin, registry, folder
         self.prefix = f"t{next(_NUMBERS)}"
         self.hub_space, self.url = f"{self.prefix}-hub", url
@@ -173,6 +174,9 @@ class Federation:
     async def refuse_jobs(self, short: str) -> None:
         """An admission policy of the site that admits no Jobs; returns once the API server enforces it."""
         name, space = f"{self.prefix}-no-jobs", self.name(short)
+        if isinstance(self.admin, FakeCluster):
+            self.admin.server.denials.append(_no_jobs(space))
+            return
         group = "admissionregistration.k8s.io/v1"
         rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
         here = {"matchLabels": {"kubernetes.io/metadata.name": space}}
@@ -401,6 +405,14 @@ class Federation:
         """What a site uses."""
         site = self.cache.get(Site, self.name(short), self.name(short))
         return site.status.champion.release if site.status.champion else None
+
+
+def _no_jobs(space: str) -> Denial:
+    def denial(method: str, path: str, _: Any) -> tuple[int, str, str] | None:
+        refused = method == "POST" and path == f"/apis/batch/v1/namespaces/{space}/jobs"
+        return (422, "Invalid", "no Jobs here") if refused else None
+
+    return denial
 
 
 _NUMBERS = itertools.count(1)

@@ -1,4 +1,4 @@
-"""A real API server and a real registry for the tests of this folder, one for the session."""
+"""A real API server and a real registry, one for the session, for the tests that ask for them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from concordat_devcluster.control_plane import ControlPlane
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
 from tests.support.waiting import HANG_SECONDS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Scenarios run in memory, unless they are asked to run on the real API server and registry."""
+    parser.addoption("--real", action="store_true", help="run tests/scenarios on a real API server and registry")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from concordat.api import ConditionType, FederationRound, Release, Site, Update,
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
 from concordat.tensors import Tensors
-from tests.apiserver.operator.federation import Federation
+from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
 

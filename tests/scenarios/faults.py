@@ -1,25 +1,33 @@
-"""An operator that can be killed at any write, and a cache in which the test ends Jobs."""
+"""An operator that can be killed at any write, requests that fail, and a cache in which the test ends Jobs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from concordat.controller import JOB, Cache, Cluster
+from tests.fakes.api_server import FakeApiServer, FakeCluster
 
 
 class Killed(BaseException):
     """The process died at this write."""
 
 
-class MortalCluster(Cluster):
-    """The operator's connection. Its process can be killed before or after each write that it makes first."""
+Interference = Callable[[str, str], Exception | None]
+"""From method and path to the error that the caller gets; None lets the request through."""
+
+
+class Mortal(Cluster):
+    """A connection whose process can be killed before or after each write that it makes first.
+
+    `before` and `after` may make a request fail, before the API server got it or when the answer is lost.
+    """
 
     moment: str | None = None
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._seen: set[str] = set()
+    before: Interference | None = None
+    after: Interference | None = None
+    _seen: set[str]
 
     async def _request(self, method: str, path: str, query: Any = None, body: Any = None, *more: Any) -> dict[str, Any]:
         write = json.dumps([method, path, body], sort_keys=True, default=str)
@@ -28,10 +36,30 @@ class MortalCluster(Cluster):
             self._seen.add(write)
         if fatal == "before":
             raise Killed(path)
+        if self.before is not None and (error := self.before(method, path)) is not None:
+            raise error
         answer = await super()._request(method, path, query, body, *more)
         if fatal == "after":
             raise Killed(path)
+        if self.after is not None and (error := self.after(method, path)) is not None:
+            raise error
         return answer
+
+
+class MortalCluster(Mortal):
+    """The operator's connection to a real API server."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._seen = set()
+
+
+class MortalFake(Mortal, FakeCluster):
+    """The operator's connection to an API server in memory."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        super().__init__(server)
+        self._seen = set()
 
 
 class NodeCache(Cache):

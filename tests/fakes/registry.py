@@ -1,0 +1,83 @@
+"""A registry in memory: the same references for the same files, and outages on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore, RegistryUnavailable, manifest
+from concordat.artifacts.manifest import File
+from concordat.protocol.canonical import sha256_digest
+
+
+class MemoryRegistry(RegistryStore):
+    """The store, without a registry behind it."""
+
+    def __init__(self) -> None:
+        super().__init__("http://memory")
+        self.artifacts: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.away = False
+        """Whether it does not answer."""
+
+    async def __aenter__(self) -> MemoryRegistry:
+        """Nothing has to be opened."""
+        return self
+
+    async def push(
+        self,
+        repository: str,
+        artifact_type: str,
+        files: Mapping[str, bytes | Path],
+        annotations: Mapping[str, str] | None = None,
+    ) -> ArtifactRef:
+        """Store files as one artifact."""
+        self._answer()
+        contents = {name: data if isinstance(data, bytes) else data.read_bytes() for name, data in files.items()}
+        body = manifest.build(artifact_type, _described(contents), annotations)
+        ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
+        self.artifacts[ref.repository, ref.digest] = contents
+        return ref
+
+    async def files(self, ref: ArtifactRef) -> dict[str, File]:
+        """Return the artifact's files by name."""
+        return {file.name: file for file in _described(self._contents(ref))}
+
+    async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
+        """Return one file."""
+        contents = self._contents(ref)
+        if name not in contents:
+            raise ArtifactNotFound(f"{ref.repository}@{ref.digest} has no file {name!r}")
+        if len(contents[name]) > limit:
+            raise ArtifactTooLarge(f"{name} has {len(contents[name])} bytes, at most {limit} are accepted")
+        return contents[name]
+
+    async def pull(self, ref: ArtifactRef, target: Path) -> Path:
+        """Write all files into a folder."""
+        if target.is_dir():
+            return target
+        contents = self._contents(ref)
+        target.mkdir(parents=True)
+        for name, data in contents.items():
+            (target / name).write_bytes(data)
+        return target
+
+    async def delete(self, ref: ArtifactRef) -> None:
+        """Remove the artifact, if it is there."""
+        self._answer()
+        self.artifacts.pop((ref.repository, ref.digest), None)
+
+    def _contents(self, ref: ArtifactRef) -> dict[str, bytes]:
+        self._answer()
+        try:
+            return self.artifacts[ref.repository, ref.digest]
+        except KeyError:
+            raise ArtifactNotFound(f"{ref.repository}@{ref.digest} is not in the registry {self._http.url}") from None
+
+    def _answer(self) -> None:
+        if self.away:
+            raise RegistryUnavailable("the registry http://memory does not answer")
+
+
+def _described(contents: Mapping[str, bytes]) -> list[File]:
+    return [File(name, sha256_digest(data), len(data)) for name, data in sorted(contents.items())]

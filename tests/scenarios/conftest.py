@@ -1,0 +1,56 @@
+"""A federation for each test: a hub alone, or with four sites and an evaluator."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from concordat.artifacts import RegistryStore
+from concordat.controller import AlreadyExists, Cluster
+from concordat_devcluster.control_plane import ControlPlane
+from tests.fakes.api_server import FakeApiServer, FakeCluster
+from tests.fakes.registry import MemoryRegistry
+from tests.scenarios.faults import MortalCluster, MortalFake
+from tests.scenarios.federation import EVALUATOR, Federation
+
+
+@pytest.fixture
+async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Federation]:
+    """A hub without sites."""
+    if not request.config.getoption("--real"):
+        server = FakeApiServer()
+        yield await _hub(
+            Federation(MortalFake(server), FakeCluster(server), MemoryRegistry(), "http://memory", tmp_path)
+        )
+        return
+    crds: ControlPlane = request.getfixturevalue("crds")
+    registry_url: str = request.getfixturevalue("registry_url")
+    async with (
+        MortalCluster(crds.kubeconfig, qps=1000, burst=1000) as cluster,
+        Cluster(crds.kubeconfig, qps=1000, burst=1000) as admin,
+        RegistryStore(registry_url) as registry,
+    ):
+        yield await _hub(Federation(cluster, admin, registry, registry_url, tmp_path))
+
+
+async def _hub(made: Federation) -> Federation:
+    await made.namespace(made.hub_space)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+    with contextlib.suppress(AlreadyExists):
+        await made.admin.create({**account, "metadata": {"name": "default", "namespace": made.hub_space}})
+    await made.start_operator()
+    return made
+
+
+@pytest.fixture
+async def federation(empty: Federation) -> Federation:
+    """Four sites and an evaluator, ready, with a first release on the channel."""
+    await empty.join(EVALUATOR, role="Evaluator")
+    for short in ("site-a", "site-b", "site-c", "site-d"):
+        await empty.join(short)
+    await empty.publish_genesis()
+    await empty.settle()
+    return empty
