@@ -149,11 +149,23 @@ class Cluster:
         return await self._apply(target.path(_namespace(obj), obj["metadata"]["name"]), obj, manager)
 
     async def apply_status(
-        self, kind: KindLike, namespace: str, name: str, status: dict[str, Any], manager: str
+        self,
+        kind: KindLike,
+        namespace: str,
+        name: str,
+        status: dict[str, Any],
+        manager: str,
+        *,
+        resource_version: str = "",
     ) -> dict[str, Any]:
-        """Apply the status server-side, forced. Raises NotFound when the object is gone."""
+        """Apply the status server-side, forced. Raises NotFound when the object is gone.
+
+        With `resource_version` only if the object is still at it, else Conflict. There is no such precondition on
+        the uid: of a custom resource's status the API server ignores it.
+        """
         target = gvk(kind)
         metadata = {"name": name} | ({"namespace": namespace} if target.namespaced else {})
+        metadata |= {"resourceVersion": resource_version} if resource_version else {}
         body = {"apiVersion": target.api_version, "kind": target.kind, "metadata": metadata, "status": status}
         return await self._apply(target.path(namespace, name, "status"), body, manager)
 

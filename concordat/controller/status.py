@@ -9,7 +9,11 @@ from concordat.api.conditions import Condition, ConditionType
 from concordat.api.resource import Resource
 from concordat.api.types import Model
 from concordat.controller.client import Cluster
+from concordat.controller.errors import Conflict
 from concordat.controller.events import announce, transition_events
+
+_TRIES = 5
+"""Of a status write while others write the same object's status."""
 
 
 async def write_status(
@@ -18,6 +22,8 @@ async def write_status(
     status: Model,
     manager: str,
     owned_conditions: Collection[ConditionType] | None = None,
+    *,
+    unchanged: bool = False,
 ) -> bool:
     """Make what is set in `status` the status of `obj`, as field manager `manager`. True if written.
 
@@ -26,8 +32,11 @@ async def write_status(
     `manager` owns; None means all. Compared with what `obj` shows, an equal status costs no request; otherwise
     it is exactly one server-side apply, then one Event and one log line per transition.
 
-    Raises ApiError, NotFound if the object is gone; and, after the write, ValueError where the caller and the
-    API server disagree on what `manager` owns.
+    The write applies to the very object that was looked at, never to a later one of the same name. With `unchanged`
+    it also fails if that object was changed since, by anybody: for a step that cannot be taken back.
+
+    Raises Conflict or NotFound if the object is gone or not the one that was looked at, ApiError; and, after the
+    write, ValueError where the caller and the API server disagree on what `manager` owns.
     """
     observed: Model = getattr(obj, "status")  # noqa: B009 - every kind has one, their base does not
     owned = set(status.model_fields_set)
@@ -37,8 +46,7 @@ async def write_status(
     body = dict(desired)
     if "conditions" in body:
         body["conditions"] = list(body["conditions"].values())
-    namespace, name = obj.key
-    written = await cluster.apply_status(type(obj), namespace, name, body, manager)
+    written = await _apply(cluster, obj, body, manager, unchanged=unchanged)
     await announce(
         cluster,
         obj,
@@ -47,6 +55,24 @@ async def write_status(
     )
     _check_ownership(obj, manager, observed, status, written.get("status") or {})
     return True
+
+
+async def _apply(
+    cluster: Cluster, obj: Resource, status: dict[str, Any], manager: str, *, unchanged: bool
+) -> dict[str, Any]:
+    """Apply to this object only. The API server checks the version, so the uid is checked here where that differs."""
+    version = obj.metadata.resource_version
+    for _ in range(_TRIES - 1):
+        try:
+            return await cluster.apply_status(type(obj), *obj.key, status, manager, resource_version=version)
+        except Conflict:
+            if unchanged:
+                raise
+            current = (await cluster.get(type(obj), *obj.key))["metadata"]
+            if current["uid"] != obj.metadata.uid:
+                raise
+            version = current["resourceVersion"]
+    return await cluster.apply_status(type(obj), *obj.key, status, manager, resource_version=version)
 
 
 def _check_ownership(obj: Resource, manager: str, observed: Model, status: Model, written: Mapping[str, Any]) -> None:

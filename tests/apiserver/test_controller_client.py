@@ -259,6 +259,30 @@ async def test_the_status_of_an_absent_object_is_not_found(cluster: Cluster, nam
         await write_status(cluster, seen, UpdateStatus(observed_generation=1), "concordat-operator-status")
 
 
+async def test_a_status_is_never_written_onto_a_namesake(cluster: Cluster, namespace: str) -> None:
+    """Finding 27."""
+    await cluster.create(update(namespace))
+    seen = await read(cluster, namespace)
+    await cluster.delete(Update, namespace, "r-1")
+    await cluster.create(update(namespace))
+    with pytest.raises(Conflict):
+        await write_status(cluster, seen, UpdateStatus(observed_generation=1), "concordat-operator-status")
+    assert (await read(cluster, namespace)).status == UpdateStatus()
+
+
+async def test_a_status_can_demand_that_nothing_was_changed_since(cluster: Cluster, namespace: str) -> None:
+    """Findings 6 and 27: an edit between the look and an irreversible write means to look again."""
+    await cluster.create(update(namespace))
+    seen = await read(cluster, namespace)
+    await cluster.apply_status(Update, namespace, "r-1", {"observedGeneration": 1}, "someone-else")
+    status = UpdateStatus(verdict=Verdict(reason="Verified"))
+    with pytest.raises(Conflict):
+        await write_status(cluster, seen, status, "concordat-operator-verdict", unchanged=True)
+    seen = await read(cluster, namespace)
+    assert await write_status(cluster, seen, status, "concordat-operator-verdict", unchanged=True)
+    assert (await read(cluster, namespace)).status.observed_generation == 1
+
+
 async def test_a_transition_is_one_event_about_the_object(
     cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
