@@ -23,11 +23,15 @@ class Reason(StrEnum):
     QUORUM_NOT_REACHED = "QuorumNotReached"
     PARENT_NOT_FOUND = "ParentNotFound"
     PARENT_NOT_APPROVED = "ParentNotApproved"
+    PARENT_SUPERSEDED = "ParentSuperseded"
+    ANOTHER_ROUND_OPEN = "AnotherRoundOpen"
     NO_IMAGE = "NoImage"
     TOO_MANY_FAULTS = "TooManyFaults"
     SIGNED = "Signed"
     WAITING = "Waiting"
     COLLECTED = "Collected"
+    NOT_ALLOWED = "NotAllowed"
+    TOO_LATE = "TooLate"
     AGGREGATED = "Aggregated"
     AGGREGATION_FAILED = "AggregationFailed"
     HELD_FOR_APPROVAL = "HeldForApproval"
@@ -252,6 +256,10 @@ class ConditionSet:
     def is_false(self, type_: ConditionType) -> bool:
         """Return whether that condition is False."""
         return is_false(self._by_type.values(), type_)
+
+    def renewed(self) -> list[Condition]:
+        """Return all conditions as observations of this generation: what they say still holds."""
+        return [c.model_copy(update={"observed_generation": self._generation}) for c in self._by_type.values()]
 
     def list(self) -> list[Condition]:
         """Return all conditions, in the order in which they were first set."""

@@ -43,6 +43,15 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The parent Release has not been approved by the evaluator.",
         "Choose an approved Release, or wait until this one is judged.",
     ),
+    Reason.PARENT_SUPERSEDED: ReasonHelp(
+        "While the round ran, another release of its federation was approved: releasing this one, which does not build "
+        "on it, would throw it away.",
+        "Create a new round: it starts from what the channel points to now. Two hubs must not serve one federation.",
+    ),
+    Reason.ANOTHER_ROUND_OPEN: ReasonHelp(
+        "Another round of the federation has a contract and has not ended; two at once would overwrite each other.",
+        "Nothing: this round starts when the other has ended. Approve or delete the other one if it is held.",
+    ),
     Reason.NO_IMAGE: ReasonHelp(
         "Neither the round nor the operator names an image for the training Job.",
         "Set `spec.recipe.image`, or `learningImage` of the operator's chart, to an image by digest.",
@@ -54,6 +63,15 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.SIGNED: ReasonHelp("The contract is frozen, signed and published."),
     Reason.WAITING: ReasonHelp("An earlier step has not ended yet."),
     Reason.COLLECTED: ReasonHelp("Every site has answered, or its deadline has passed with the quorum met."),
+    Reason.NOT_ALLOWED: ReasonHelp(
+        "The site was never asked: the API server refused the hub's request in the site's namespace.",
+        "Read the message: the namespace may be gone, or its Role and RoleBinding for the hub. Install the site's "
+        "chart there again.",
+    ),
+    Reason.TOO_LATE: ReasonHelp(
+        "The site answered after the aggregation of the round had begun: what it sent counts nowhere.",
+        "Nothing, if the site was down; otherwise see whether its clock is right, and give the round longer deadlines.",
+    ),
     Reason.AGGREGATED: ReasonHelp("The verified updates are one candidate adapter."),
     Reason.AGGREGATION_FAILED: ReasonHelp(
         "The aggregator Job failed, or its result is not what the operator can confirm.",

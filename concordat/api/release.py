@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
@@ -230,6 +231,6 @@ def copy_name(release: Release) -> str:
     return release.metadata.name
 
 
-def release_name(round_name: str, adapter: ArtifactRef) -> str:
-    """Name of the release a round makes: equal content, equal name."""
-    return f"{round_name}-{adapter.digest.removeprefix('sha256:')[:8]}"
+def release_name(round_name: str, round_uid: str, adapter: ArtifactRef) -> str:
+    """Name of the release a round makes. A round that is made again under its name makes another one."""
+    return f"{round_name}-{hashlib.sha256(f'{round_uid} {adapter.digest}'.encode()).hexdigest()[:8]}"

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from concordat.api.aggregation_rules import STANDALONE, PreAggregation, Rule, least_updates_cel
-from concordat.api.conditions import ConditionType
+from concordat.api.conditions import ConditionType, is_false, is_true
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import FederationRoundStatus
 from concordat.api.types import (
@@ -346,3 +346,10 @@ class FederationRound(Resource):
     """One round."""
     status: FederationRoundStatus = Field(default_factory=FederationRoundStatus)
     """What is observed."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the round has ended, well or not."""
+        return is_true(self.status.conditions, ConditionType.SUCCEEDED) or is_false(
+            self.status.conditions, ConditionType.SUCCEEDED
+        )

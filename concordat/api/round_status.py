@@ -58,9 +58,10 @@ class DroppedOut(Model):
     site: Name
     """Name of the site."""
     step: ReasonText
-    """The step at which it dropped out: Consented, AttestationValid, Staged, Trained, Submitted or Verified."""
+    """The step at which it dropped out: Requested, Consented, AttestationValid, Staged, Trained, Submitted or
+    Verified. Requested: it could not be asked."""
     reason: ReasonText
-    """Reason of that condition."""
+    """Reason of that condition; of Requested, NotAllowed."""
     message: Message = ""
     """Message of that condition."""
 
@@ -78,6 +79,8 @@ class AggregateStatus(Model):
     """Aggregated, HeldForApproval, or why there is no candidate."""
     message: Message = ""
     """The same as a sentence, with the arithmetic."""
+    verified: Count = 0
+    """Updates that passed verification."""
     rejected: Count = 0
     """Updates rejected for what is in them; each used up one of aggregation.maxFaultySites."""
     quarantined: Annotated[list[Name], Field(max_length=20, json_schema_extra=SET)] = Field(default_factory=list)

@@ -20,11 +20,18 @@ def manifest(resource: Resource) -> dict[str, Any]:
 
 
 async def create_once(cluster: Cluster, resource: Resource) -> None:
-    """Create it; one of that name that says the same, or that lives on from before a crash, is left alone."""
+    """Create it; one of that name that the same round made before a crash is left alone.
+
+    Raises Conflict where the one of that name belongs to another round.
+    """
     try:
         await cluster.create(manifest(resource))
     except AlreadyExists:
         existing = await cluster.get(type(resource), resource.metadata.namespace, resource.metadata.name)
+        made_by = (existing["metadata"].get("labels") or {}).get(LABEL_ROUND_UID)
+        if made_by != resource.metadata.labels.get(LABEL_ROUND_UID):
+            where = f"{resource.KIND.kind} {resource.metadata.namespace}/{resource.metadata.name}"
+            raise Conflict(f"{where} belongs to another round ({made_by or 'none'}): delete it") from None
         if cluster.on_write is not None:
             cluster.on_write(existing)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.controller import Cache, Clock, Cluster
 from concordat.protocol.contract import Contract
+from concordat.protocol.document import Document
 from concordat_operator.keys import Keys
 from concordat_operator.settings import Settings
 
@@ -17,7 +19,9 @@ FIELD_MANAGER = "concordat-operator"
 VERDICT_FIELD_MANAGER = "concordat-operator-verdict"
 """Field manager of the verdict on an Update: another writer than the one that attends to its Job."""
 
-_CACHED_CONTRACTS = 256
+_CACHED_DOCUMENTS = 256
+
+D = TypeVar("D", bound=Document)
 
 
 @dataclass
@@ -30,15 +34,20 @@ class Hub:
     registry: RegistryStore
     clock: Clock
     keys: Keys
-    sequence_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the next sequence of a federation is chosen and taken."""
-    _contracts: dict[str, Contract] = field(default_factory=dict)
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a round is opened, from the choice of its parent to the write of its contract; and while the next
+    sequence of a federation is chosen and taken."""
+    _documents: dict[str, Document] = field(default_factory=dict)
 
     async def contract(self, ref: ArtifactRef) -> Contract:
-        """Return the contract in an artifact. Content-addressed, so what was read once needs no second reading."""
-        if ref.digest not in self._contracts:
-            if len(self._contracts) >= _CACHED_CONTRACTS:
-                self._contracts.clear()
-            document = await self.registry.read(ref, Contract.FILE, Contract.LIMIT)
-            self._contracts[ref.digest] = Contract.from_bytes(document)
-        return self._contracts[ref.digest]
+        """Return the contract in an artifact."""
+        return await self.document(ref, Contract)
+
+    async def document(self, ref: ArtifactRef, type_: type[D]) -> D:
+        """Return a document. Content-addressed, so what was read once needs no second reading."""
+        if ref.digest not in self._documents:
+            if len(self._documents) >= _CACHED_DOCUMENTS:
+                self._documents.clear()
+            data = await self.registry.read(ref, type_.FILE, type_.LIMIT)
+            self._documents[ref.digest] = type_.from_bytes(data)
+        return cast(D, self._documents[ref.digest])

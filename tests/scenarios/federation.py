@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
+from concordat.api.release import ReleaseStatus
 from concordat.artifacts import RegistryStore
-from concordat.controller import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound
+from concordat.controller import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, write_status
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
@@ -29,12 +31,12 @@ from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
 from concordat_aggregator.job import Until
 from concordat_aggregator.job import run as aggregate
-from concordat_operator.hub import Hub
+from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
-from tests.fakes.api_server import Denial, FakeCluster
+from tests.fakes.api_server import Denial, FakeApiServer, FakeCluster
 from tests.scenarios.faults import Killed, Mortal, NodeCache
 from tests.support.presence import present
 from tests.support.waiting import no_hang
@@ -61,6 +63,7 @@ class Federation:
         self.hub_controllers: list[Controller] = []
         self.agents: dict[str, list[Controller]] = {}
         self.workspaces: dict[str, Workspace] = {}
+        self.site_keys: dict[str, SigningKey] = {}
         self.outcomes: dict[str, str] = {}
         """Site to what its training Job ends with: a reason of failure, instead of a candidate."""
         self.quality: dict[str, int] = {}
@@ -68,10 +71,19 @@ class Federation:
         self.canary_loss: dict[str, str] = {}
         """Namespace of a site to what its update does to the loss on the hub's canary data."""
         self.launched: list[Key] = []
+        self.held: set[str] = set()
+        """Namespaces whose Jobs do not end."""
         self.mortal: str | None = None
         """Kill the operator `before` or `after` every write."""
         self.deaths = 0
         cluster.on_write = admin.on_write = self._feed
+
+    @property
+    def memory(self) -> FakeApiServer:
+        """The API server in memory. Skips the test on the real one, where nobody can look between two requests."""
+        if not isinstance(self.admin, FakeCluster):
+            pytest.skip("this fault is made inside an API server in memory")
+        return self.admin.server
 
     def name(self, short: str) -> str:
         """The namespace of a site."""
@@ -104,9 +116,10 @@ class Federation:
         labels: dict[str, str] | None = None,
         trust: Trust | None = None,
         channel: str = "stable",
+        key_of: str | None = None,
         **rules: Any,
     ) -> None:
-        """A site with its agent, subscribed to `channel` if it is a trainer."""
+        """A site with its agent, subscribed to `channel` if it is a trainer. `key_of` is a site whose key it shows."""
         site = self.name(short)
         await self.namespace(site)
         spec = {
@@ -120,7 +133,8 @@ class Federation:
             {"apiVersion": "concordat.dev/v1alpha1", "kind": "Site", "metadata": metadata, "spec": spec}
         )
         policy = SitePolicy.from_json(json.dumps({"consent": {"maxSteps": 500, "maxWallSeconds": 3600}, **rules}))
-        key, folder = SigningKey.generate(), self.folder / site
+        key, folder = SigningKey.generate() if key_of is None else self.site_keys[key_of], self.folder / site
+        self.site_keys[short] = key
         folder.mkdir()
         if role == "Evaluator":
             self.evaluator_key = key
@@ -159,6 +173,21 @@ class Federation:
         await self.admin.create(
             {"apiVersion": "concordat.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
         )
+
+    async def foreign_release(self, name: str, *, sequence: int) -> None:
+        """An approved release of the federation that this operator did not make."""
+        genesis = self.cache.get(Release, self.hub_space, "digits-0")
+        assert genesis is not None
+        origin = {"name": "other", "namespace": self.hub_space, "uid": "00000000-0000-4000-8000-000000000000"}
+        spec = {**genesis.spec.wire(), "sequence": sequence, "roundRef": origin, "parent": genesis.spec.adapter.wire()}
+        await self.create("Release", name, spec)
+        await self.sync()
+        release = self.cache.get(Release, self.hub_space, name)
+        assert release is not None
+        conditions = ConditionSet([], 1, self.clock.now())
+        conditions.set(ConditionType.APPROVED, True, Reason.APPROVED, "Restored.")
+        status = ReleaseStatus(conditions=conditions.list())
+        await write_status(self.admin, release, status, FIELD_MANAGER, {ConditionType.APPROVED})
 
     async def round(self, name: str, **spec: Any) -> None:
         """Apply a round."""
@@ -272,6 +301,8 @@ class Federation:
             if metadata["uid"] in self.cache.ended:
                 continue
             key = (metadata["namespace"], metadata["name"])
+            if key[0] in self.held:
+                continue
             self.launched.append(key)
             failure = None
             if key[0] == self.hub_space:

@@ -9,6 +9,7 @@ from tests.support.presence import condition
 
 async def released(federation: Federation, name: str) -> str:
     """Run a round to its end and return the name of its release."""
+    federation.clock.advance(1)
     await federation.round(name, parent={"releaseRef": {"name": "digits-0"}})
     await federation.settle()
     release = federation.released(name)

@@ -66,6 +66,20 @@ def decided(release: Release) -> bool:
     return approved is not None and (approved.is_true or (approved.is_false and approved.reason not in UNDECIDED))
 
 
+def superseding(releases: Sequence[Release], federation: str, sequence: int, since: datetime) -> Release | None:
+    """Return a release of the federation, of a higher sequence, that was approved at or after `since`; None: none."""
+    newer = [
+        r
+        for r in releases
+        if r.spec.federation == federation
+        and r.spec.sequence > sequence
+        and (approved := find(r.status.conditions, ConditionType.APPROVED)) is not None
+        and approved.is_true
+        and approved.last_transition_time >= since
+    ]
+    return min(newer, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
+
+
 def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
     """Return the step due for a copy."""
     conditions = copy.status.conditions

@@ -98,6 +98,7 @@ class AggregationStep:
             lineage=published.lineage,
             reason=report.reason,
             message=report.message,
+            verified=sum(judged.passed for judged in report.verdicts),
             rejected=report.rejected,
             quarantined=sorted(report.quarantined)[:20],
         )

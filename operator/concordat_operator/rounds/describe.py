@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, find
 from concordat.api.aggregation_rules import PreAggregation
@@ -58,14 +59,28 @@ def describe(observed: ObservedRound, contract: ContractStatus | None, now: date
     )
 
 
-def stalled(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
-    """Return the status as it was, but for what stands in the way: for when nothing else can be observed."""
+def stalled(round_: FederationRound, why: Finding, now: datetime, *, over: bool) -> FederationRoundStatus:
+    """Return the status as it was, but for what stands in the way: for when nothing else can be observed.
+
+    `over` says whether that is how the round ends.
+    """
     conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
     conditions.drop(ConditionType.RECONCILING)
-    for type_, holds in ((ConditionType.STALLED, True), (ConditionType.READY, False)):
+    said = [(ConditionType.STALLED, True), (ConditionType.READY, False)]
+    for type_, holds in [*said, (ConditionType.SUCCEEDED, False)] if over else said:
         conditions.set(type_, holds, why.reason, why.message)
+    return _as_it_was(round_, conditions=conditions.list(), phase="Failed" if over else "Stalled")
+
+
+def settled(round_: FederationRound, now: datetime) -> FederationRoundStatus:
+    """Return the status of a round that has ended and was edited since: nothing of its end changes."""
+    conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
+    return _as_it_was(round_, conditions=conditions.renewed(), observed_generation=round_.metadata.generation)
+
+
+def _as_it_was(round_: FederationRound, **changed: Any) -> FederationRoundStatus:
     known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
-    return FederationRoundStatus(**{**known, "conditions": conditions.list(), "phase": "Stalled"})
+    return FederationRoundStatus(**{**known, **changed})
 
 
 def _selected(conditions: ConditionSet, observed: ObservedRound) -> None:
@@ -113,7 +128,7 @@ def _collected(conditions: ConditionSet, observed: ObservedRound, now: datetime)
     elif conclusion is not None and observed.job is None and observed.aggregate is None:
         conditions.set(ConditionType.UPDATES_COLLECTED, False, conclusion.reason, conclusion.message)
     else:
-        total, handed_in = len(observed.slots), sum(slot.has(ConditionType.SUBMITTED) for slot in observed.slots)
+        total, handed_in = len(observed.slots), sum(slot.sent for slot in observed.slots)
         conditions.set(
             ConditionType.UPDATES_COLLECTED,
             True,
@@ -130,7 +145,11 @@ def waiting(observed: ObservedRound, contract: Contract, now: datetime) -> str:
     limit = f" until {until(deadline)}" if deadline is not None else ""
     gone = [slot.site for slot in observed.slots if slot.out is not None]
     out = f"; out: {names(gone)}" if gone else ""
-    return f"{done} of {len(observed.slots)} updates submitted; waiting for {names(awaited)}{limit}{out}."
+    unasked = [slot for slot in observed.slots if slot.unasked and slot.out is None]
+    more = f" {unasked[0].site} could not be asked: {unasked[0].unasked}." if unasked else ""
+    if len(unasked) > 1:
+        more += f" So it is with {names(slot.site for slot in unasked[1:])}."
+    return f"{done} of {len(observed.slots)} updates submitted; waiting for {names(awaited)}{limit}{out}.{more}"
 
 
 def _aggregated(conditions: ConditionSet, observed: ObservedRound) -> None:
@@ -202,7 +221,7 @@ def _summary(conditions: ConditionSet, observed: ObservedRound, now: datetime) -
     phase, message = _doing(observed, now)
     conditions.set(ConditionType.SUCCEEDED, None, Reason.IN_PROGRESS, message)
     if observed.round.spec.suspend:
-        paused = f"spec.suspend is true; nothing new is started. {message}"
+        paused = f"spec.suspend is true; nothing new is started. {_goes_on(observed, now)}{message}"
         conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED, paused)
         conditions.set(ConditionType.READY, False, Reason.SUSPENDED, paused)
         return "Suspended"
@@ -221,6 +240,17 @@ def _summary(conditions: ConditionSet, observed: ObservedRound, now: datetime) -
         ConditionType.READY, False, hindrance.reason if hindrance is not None else Reason.IN_PROGRESS, message
     )
     return phase
+
+
+def _goes_on(observed: ObservedRound, now: datetime) -> str:
+    """Say which deadline fails a suspended round: they are signed, and go on."""
+    deadline = next_deadline(observed.contract, observed.slots, now) if observed.contract is not None else None
+    if deadline is None or collected(observed):
+        return ""
+    return (
+        f"The deadlines of the contract go on: whoever has not answered by {until(deadline)} is out, and below the "
+        "quorum the round fails. "
+    )
 
 
 def _doing(observed: ObservedRound, now: datetime) -> tuple[str, str]:
@@ -243,4 +273,4 @@ def _progress(observed: ObservedRound) -> str | None:
         return None
     if observed.aggregate is not None:
         return f"{observed.verified}/{len(observed.slots)} verified"
-    return f"{sum(slot.has(ConditionType.SUBMITTED) for slot in observed.slots)}/{len(observed.slots)} submitted"
+    return f"{sum(slot.sent for slot in observed.slots)}/{len(observed.slots)} submitted"

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_true
+from concordat.api.round import FederationRoundSpec
 from concordat.api.round_status import AggregateStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
 from concordat.protocol.contract import Contract
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import Slot, next_deadline
-from concordat_operator.text import count, names
+from concordat_operator.text import count, names, until
 
 REQUEUE_SECONDS = 30.0
+AGGREGATION_SECONDS = 7200
+"""For the aggregator Job with its retries, and for its result to be confirmed."""
 NO_CHAMPION_TOUCHED = "No champion was touched."
 
 
@@ -63,13 +66,17 @@ class ObservedRound:
     """The result of the aggregator, once the operator has confirmed and signed it."""
     release: Release | None = None
     """The candidate Release."""
+    newer: Release | None = None
+    """A release of the federation that was approved since the contract, and that this round does not build on."""
+    expired: datetime | None = None
+    """When the time of all steps together was over; None before it is."""
     problem: Finding | None = None
     """The obstacle that the last step met; it is tried again."""
 
     @property
     def verified(self) -> int:
         """Return how many updates passed verification."""
-        return sum(slot.has(ConditionType.VERIFIED) for slot in self.slots)
+        return self.aggregate.verified if self.aggregate is not None else 0
 
 
 def next_step(observed: ObservedRound) -> Step:
@@ -98,12 +105,10 @@ def held(observed: ObservedRound) -> str | None:
     return f"{aggregate.message} Set spec.approveHeld to true to propose the candidate nevertheless."
 
 
-def ended(round_: FederationRound) -> bool:
-    """Return whether the round has ended and its status says all there is to say; then nothing is observed any more."""
-    conditions, metadata = round_.status.conditions, round_.metadata
-    settled = is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)
-    current = round_.status.observed_generation == metadata.generation
-    return settled and current and metadata.deletion_timestamp is None
+def expires(spec: FederationRoundSpec, contracted: datetime) -> datetime:
+    """Return when every step of a round has had all the time there is for it; what stands in its way then ends it."""
+    seconds = spec.deadlines.submission_seconds + AGGREGATION_SECONDS + spec.deadlines.evaluation_seconds
+    return contracted + timedelta(seconds=seconds)
 
 
 def over(observed: ObservedRound) -> Finding | None:
@@ -113,8 +118,20 @@ def over(observed: ObservedRound) -> Finding | None:
         return Finding(Reason(succeeded.reason), succeeded.message)
     if observed.contract is None:
         return None
-    if observed.problem is not None and observed.problem.reason is Reason.AGGREGATION_FAILED:
-        return Finding(Reason.AGGREGATION_FAILED, f"{observed.problem.message} {NO_CHAMPION_TOUCHED}")
+    problem = observed.problem
+    if problem is not None and problem.reason is Reason.AGGREGATION_FAILED:
+        return Finding(Reason.AGGREGATION_FAILED, f"{problem.message} {NO_CHAMPION_TOUCHED}")
+    if problem is not None and observed.expired is not None:
+        return Finding(
+            problem.reason,
+            f"{problem.message} This was not put right by {until(observed.expired)}. {NO_CHAMPION_TOUCHED}",
+        )
+    if observed.newer is not None and (observed.release is None or not approved(observed.release)):
+        return Finding(
+            Reason.PARENT_SUPERSEDED,
+            f"Release {observed.newer.metadata.name} was approved meanwhile, and this round does not build on it. "
+            f"{NO_CHAMPION_TOUCHED}",
+        )
     if observed.aggregate is None:
         return _uncollectable(observed, observed.contract)
     if observed.aggregate.adapter is None:
@@ -183,15 +200,15 @@ def _unaggregated(observed: ObservedRound, aggregate: AggregateStatus) -> Findin
 
 
 def _judged(release: Release) -> Finding | None:
-    approved = find(release.status.conditions, ConditionType.APPROVED)
-    if approved is None:
+    decision = find(release.status.conditions, ConditionType.APPROVED)
+    if decision is None:
         return None
-    if approved.is_true:
-        return Finding(Reason.RELEASED, f"Release {release.metadata.name} is approved. {approved.message}")
-    if approved.is_false and not approved.is_pending:
-        known = (Reason.EVALUATION_DEADLINE_EXCEEDED, Reason.NO_EVALUATOR)
-        reason = Reason(approved.reason) if approved.reason in known else Reason.NOT_APPROVED
-        return Finding(reason, f"{approved.message} {NO_CHAMPION_TOUCHED}")
+    if decision.is_true:
+        return Finding(Reason.RELEASED, f"Release {release.metadata.name} is approved. {decision.message}")
+    if decision.is_false and not decision.is_pending:
+        known = (Reason.EVALUATION_DEADLINE_EXCEEDED, Reason.NO_EVALUATOR, Reason.PARENT_SUPERSEDED)
+        reason = next((r for r in known if r == decision.reason), Reason.NOT_APPROVED)
+        return Finding(reason, f"{decision.message} {NO_CHAMPION_TOUCHED}")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseSpec, release_name
@@ -24,14 +25,17 @@ from concordat.controller import (
     write_status,
 )
 from concordat.jobs import aggregation_job_name
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
 from concordat_operator.create import create_once, labels, later, round_ref
 from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.aggregate import AggregationStep
+from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.rounds.cleanup import clean_up
 from concordat_operator.rounds.contract import contract as make_contract
-from concordat_operator.rounds.describe import describe, stalled
-from concordat_operator.rounds.plan import REQUEUE_SECONDS, ObservedRound, Step, ended, next_step, over, wake
+from concordat_operator.rounds.describe import describe, settled, stalled
+from concordat_operator.rounds.plan import REQUEUE_SECONDS, ObservedRound, Step, expires, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection, select
 from concordat_operator.rounds.slots import slots
 from concordat_operator.signing import publish_contract
@@ -46,6 +50,7 @@ class RoundReconciler:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._aggregation = AggregationStep(hub)
+        self._unasked: dict[str, dict[str, str]] = {}
 
     async def __call__(self, key: Key) -> Result:
         """Do the next step of one round. Raises Transient when the API server is out of reach."""
@@ -53,20 +58,33 @@ class RoundReconciler:
         round_ = hub.cache.get(FederationRound, *key)
         if round_ is None or key[0] != hub.settings.namespace:
             return Result()
-        if ended(round_):
-            return Result()
         if next_step(ObservedRound(round_)) is Step.CLEAN_UP:
             return Result(await clean_up(hub, round_))
+        if round_.ended:
+            await write_status(hub.cluster, round_, settled(round_, hub.clock.now()), FIELD_MANAGER)
+            return Result()
+        if round_.status.contract is not None:
+            return await self._pass(round_)
+        async with hub.opening:
+            # What the round before it in this lock has written is in the cache, and decides whether this one may open.
+            fresh = hub.cache.get(FederationRound, *key)
+            return await self._pass(fresh) if fresh is not None else Result()
+
+    async def _pass(self, round_: FederationRound) -> Result:
+        hub = self._hub
         signed, aggregate, problem = round_.status.contract, round_.status.aggregate, None
         try:
             observed = await self._observe(round_, signed, aggregate)
-        except PERMANENT_REGISTRY_ERRORS as error:
+        except (RegistryUnavailable, *PERMANENT_REGISTRY_ERRORS) as error:
             return await self._stall(round_, error)
         try:
             step = next_step(observed)
             if step is Step.FINALIZE:
                 await hub.cluster.set_finalizers(
-                    FederationRound, *key, [*round_.metadata.finalizers, FINALIZER], round_.metadata.resource_version
+                    FederationRound,
+                    *round_.key,
+                    [*round_.metadata.finalizers, FINALIZER],
+                    round_.metadata.resource_version,
                 )
                 return Result()
             if step is Step.CONTRACT:
@@ -83,24 +101,31 @@ class RoundReconciler:
         except Terminal as error:
             problem = Finding(error.reason, error.message)
         except RegistryUnavailable as error:
-            problem = Finding(Reason.REGISTRY_UNAVAILABLE, f"{error}; it is tried again.")
+            problem = _unavailable(error)
         except PERMANENT_REGISTRY_ERRORS as error:
             problem = Finding(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         except (Forbidden, Invalid) as error:
             problem = Finding(Reason.INVALID, f"The API server refused the next step: {error}.")
         now = hub.clock.now()
         observed = replace(observed, problem=problem)
-        written = await write_status(hub.cluster, round_, describe(observed, signed, now), FIELD_MANAGER)
+        # What cannot be taken back is not written onto a round that was edited since it was looked at.
+        irreversible = signed != round_.status.contract or aggregate != round_.status.aggregate
+        status = describe(observed, signed, now)
+        written = await write_status(hub.cluster, round_, status, FIELD_MANAGER, unchanged=irreversible)
         outcome = over(observed)
         if written and outcome is not None:
             metrics.ROUNDS.labels(outcome.reason.value).inc()
         return Result(wake(observed, now))
 
     async def _stall(self, round_: FederationRound, error: Exception) -> Result:
-        """Show that the contract is lost; what the status says of the round otherwise is all that is left of it."""
-        hub = self._hub
-        lost = Finding(Reason.ARTIFACT_UNREADABLE, f"The round's contract is lost: {error}.")
-        await write_status(hub.cluster, round_, stalled(round_, lost, hub.clock.now()), FIELD_MANAGER)
+        """Show that the contract cannot be read; what the status says of the round otherwise is all that is known."""
+        hub, now, signed = self._hub, self._hub.clock.now(), round_.status.contract
+        if isinstance(error, RegistryUnavailable):
+            why, over = _unavailable(error), False
+        else:
+            why = Finding(Reason.ARTIFACT_UNREADABLE, f"The round's contract is lost: {error}.")
+            over = signed is not None and now >= expires(round_.spec, signed.contracted_time)
+        await write_status(hub.cluster, round_, stalled(round_, why, now, over=over), FIELD_MANAGER)
         return Result(REQUEUE_SECONDS)
 
     async def _observe(
@@ -114,14 +139,39 @@ class RoundReconciler:
         updates = hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
         releases = hub.cache.list(Release, namespace, {LABEL_ROUND_UID: round_.metadata.uid})
+        job, now = hub.cache.get(JOB, namespace, aggregation_job_name(round_)), hub.clock.now()
+        over_at = expires(round_.spec, contract.opens)
         return ObservedRound(
             round_,
             contract=contract,
-            slots=slots(contract, by_site, hub.clock.now()),
-            job=hub.cache.get(JOB, namespace, aggregation_job_name(round_)),
+            slots=slots(
+                contract,
+                by_site,
+                now,
+                judged=await self._judged(job, aggregate),
+                unasked=self._unasked.get(round_.metadata.uid),
+            ),
+            job=job,
             aggregate=aggregate,
             release=releases[0] if releases else None,
+            newer=superseding(
+                [r for r in hub.cache.list(Release, namespace) if r not in releases],
+                contract.federation,
+                contract.parent_release.sequence,
+                contract.opens,
+            ),
+            expired=over_at if now >= over_at else None,
         )
+
+    async def _judged(self, job: dict[str, Any] | None, aggregate: AggregateStatus | None) -> set[str] | None:
+        """Return the sites whose updates the aggregator was given; None before it was started."""
+        if aggregate is None and job is None:
+            return None
+        if aggregate is not None:
+            report = await self._hub.document(aggregate.report, AggregationReport)
+            return {verdict.site for verdict in report.verdicts}
+        request = await self._hub.document(request_of(job or {}), AggregationRequest)
+        return {submission.site for submission in request.submissions}
 
     async def _select(self, round_: FederationRound) -> Selection | Finding:
         hub, namespace = self._hub, round_.metadata.namespace
@@ -130,6 +180,7 @@ class RoundReconciler:
             sites=hub.cache.list(Site),
             releases=hub.cache.list(Release, namespace),
             channels=hub.cache.list(ReleaseChannel, namespace),
+            rounds=hub.cache.list(FederationRound, namespace),
             default_image=hub.settings.learning_image,
             quarantined=await quarantined(hub.cluster, namespace),
         )
@@ -155,6 +206,7 @@ class RoundReconciler:
         contract = observed.contract
         if contract is None:
             raise ValueError("Updates need a contract")
+        unasked: dict[str, str] = {}
         for slot in observed.slots:
             if slot.update is not None or slot.out is not None:
                 continue
@@ -176,9 +228,18 @@ class RoundReconciler:
             except Unavailable:
                 raise
             except ApiError as error:
-                log.warning(
-                    "site not asked", extra=fields(round=observed.round.metadata.name, site=slot.site, error=str(error))
-                )
+                unasked[slot.site] = str(error)
+        self._remember(observed.round, unasked)
+
+    def _remember(self, round_: FederationRound, unasked: dict[str, str]) -> None:
+        """Keep why sites could not be asked, for the status; each pass tries again until the consent deadline."""
+        uid, before = round_.metadata.uid, self._unasked.get(round_.metadata.uid, {})
+        for site, why in unasked.items():
+            if before.get(site) != why:
+                log.warning("site not asked", extra=fields(round=round_.metadata.name, site=site, error=why))
+        self._unasked.pop(uid, None)
+        if unasked:
+            self._unasked[uid] = unasked
 
     async def _propose(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the candidate Release, with the next free sequence of its federation."""
@@ -186,8 +247,8 @@ class RoundReconciler:
         if contract is None or aggregate is None or aggregate.adapter is None:
             raise ValueError("a candidate needs a contract and an adapter")
         namespace, seconds = observed.round.metadata.namespace, observed.round.spec.deadlines.evaluation_seconds
-        name = release_name(observed.round.metadata.name, aggregate.adapter)
-        async with hub.sequence_lock:
+        name = release_name(observed.round.metadata.name, observed.round.metadata.uid, aggregate.adapter)
+        async with hub.opening:
             taken = [
                 r.spec.sequence for r in hub.cache.list(Release, namespace) if r.spec.federation == contract.federation
             ]
@@ -208,3 +269,7 @@ class RoundReconciler:
                 name=name, namespace=namespace, labels={**labels(observed.round), LABEL_RELEASE: name}
             )
             await create_once(hub.cluster, Release(metadata=metadata, spec=spec))
+
+
+def _unavailable(error: RegistryUnavailable) -> Finding:
+    return Finding(Reason.REGISTRY_UNAVAILABLE, f"{error}; it is tried again.")

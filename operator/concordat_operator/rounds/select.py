@@ -34,14 +34,22 @@ def select(
     sites: Sequence[Site],
     releases: Sequence[Release],
     channels: Sequence[ReleaseChannel],
+    rounds: Sequence[FederationRound] = (),
     default_image: str | None,
     quarantined: Container[str] = (),
 ) -> Selection | Finding:
     """Return the parent, the sites and the image of the round, or why it cannot start.
 
-    `releases` and `channels` are the hub's; `sites` are all there are, `quarantined` names some of them.
+    `releases`, `channels` and `rounds` are the hub's; `sites` are all there are, `quarantined` names some of them.
     """
     spec = round_.spec
+    other = min((r.metadata.name for r in rounds if _open_beside(r, round_)), default=None)
+    if other is not None:
+        return Finding(
+            Reason.ANOTHER_ROUND_OPEN,
+            f"Round {other!r} of federation {spec.federation!r} is open; this one is contracted when it has ended, "
+            "from what was released then.",
+        )
     parent = _parent(round_, releases, channels)
     if isinstance(parent, Finding):
         return parent
@@ -91,6 +99,12 @@ def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[
             f"aggregation.referenceSite {policy.reference_site!r} cannot take part: bring it to Ready.",
         )
     return Selection(parent, chosen, image)
+
+
+def _open_beside(other: FederationRound, round_: FederationRound) -> bool:
+    """Return whether the other round of the federation has a contract and has not ended."""
+    same = other.spec.federation == round_.spec.federation and other.metadata.uid != round_.metadata.uid
+    return same and other.status.contract is not None and not other.ended
 
 
 def eligible(round_: FederationRound, site: Site) -> bool:

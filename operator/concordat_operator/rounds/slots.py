@@ -1,8 +1,11 @@
-"""Where each site of a round stands: in, handed in, or out and why. Read from its Update and the time alone."""
+"""Where each site of a round stands: in, handed in, or out and why. Read from its Update and the time alone.
+
+Once the aggregation has begun, what counts is what the aggregator was asked to judge, whatever becomes of the Updates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,16 +32,20 @@ class Slot:
     site: str
     update: Update | None
     out: DroppedOut | None
+    sent: bool
+    """Whether the site handed in an update in time."""
+    unasked: str = ""
+    """Why the site could not be asked so far."""
 
     @property
     def submitted(self) -> bool:
         """Return whether the site handed in an update that nothing speaks against yet."""
-        return self.out is None and self.has(ConditionType.SUBMITTED)
+        return self.out is None and self.sent
 
     @property
     def waited_for(self) -> bool:
         """Return whether the site may still submit."""
-        return self.out is None and not self.has(ConditionType.SUBMITTED)
+        return self.out is None and not self.sent
 
     @property
     def rejected(self) -> bool:
@@ -50,10 +57,21 @@ class Slot:
         return self.update is not None and is_true(self.update.status.conditions, condition)
 
 
-def slots(contract: Contract, updates: Mapping[str, Update], now: datetime) -> tuple[Slot, ...]:
-    """Return all sites of the contract, by name. `updates` are the round's, by site."""
+def slots(
+    contract: Contract,
+    updates: Mapping[str, Update],
+    now: datetime,
+    *,
+    judged: Collection[str] | None = None,
+    unasked: Mapping[str, str] | None = None,
+) -> tuple[Slot, ...]:
+    """Return all sites of the contract, by name. `updates` are the round's, by site.
+
+    `judged` are the sites whose updates the aggregator was given, None before that; `unasked` says of a site why it
+    could not be asked.
+    """
     return tuple(
-        Slot(site.name, update := updates.get(site.name), _out(site.name, update, contract, now))
+        _slot(site.name, updates.get(site.name), contract, now, judged, (unasked or {}).get(site.name, ""))
         for site in contract.sites
     )
 
@@ -69,7 +87,7 @@ def counts(all_slots: Iterable[Slot]) -> Counts:
         selected=len(known),
         consented=having(ConditionType.CONSENTED),
         trained=having(ConditionType.TRAINED),
-        submitted=having(ConditionType.SUBMITTED),
+        submitted=sum(slot.sent for slot in known),
         verified=having(ConditionType.VERIFIED),
         out=sum(slot.out is not None for slot in known),
     )
@@ -84,7 +102,44 @@ def next_deadline(contract: Contract, all_slots: Iterable[Slot], now: datetime) 
     return min((deadline for deadline in deadlines if deadline > now), default=None)
 
 
-def _out(site: str, update: Update | None, contract: Contract, now: datetime) -> DroppedOut | None:
+def _slot(
+    site: str,
+    update: Update | None,
+    contract: Contract,
+    now: datetime,
+    judged: Collection[str] | None,
+    unasked: str,
+) -> Slot:
+    if judged is None:
+        sent = update is not None and is_true(update.status.conditions, ConditionType.SUBMITTED)
+        return Slot(site, update, _out(site, update, contract, now, unasked), sent, unasked)
+    if site in judged:
+        return Slot(site, update, _refused(site, update), sent=True)
+    out = _out(site, update, contract, now, unasked) or DroppedOut(
+        site=site,
+        step=ConditionType.SUBMITTED.value,
+        reason=Reason.TOO_LATE,
+        message="What the site sent came after the aggregation had begun, and counts nowhere.",
+    )
+    return Slot(site, update, out, sent=False)
+
+
+def _refused(site: str, update: Update | None) -> DroppedOut | None:
+    verified = find(update.status.conditions, ConditionType.VERIFIED) if update is not None else None
+    if verified is None or not verified.is_false:
+        return None
+    return DroppedOut(site=site, step=verified.type, reason=verified.reason, message=verified.message)
+
+
+def _out(site: str, update: Update | None, contract: Contract, now: datetime, unasked: str) -> DroppedOut | None:
+    if update is None and now >= contract.consent_deadline:
+        why = unasked or "its namespace, its Update or the rights of the hub there are gone"
+        return DroppedOut(
+            site=site,
+            step="Requested",
+            reason=Reason.NOT_ALLOWED,
+            message=f"The hub could not ask the site until {until(contract.consent_deadline)}: {why}."[:1024],
+        )
     conditions = update.status.conditions if update is not None else []
     failed = [c for step in STEPS if (c := find(conditions, step)) is not None and c.is_false]
     for condition in failed:

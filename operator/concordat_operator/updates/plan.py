@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import ConditionType, FederationRound, Update, find, is_false, is_true
+from concordat.api import ConditionType, FederationRound, Update, find, is_true
 from concordat.jobs import outcome
 
 CONDITIONS = (ConditionType.ATTESTATION_VALID, ConditionType.TRAINED)
@@ -26,7 +26,7 @@ class Step(StrEnum):
     REPORT = "report"
     """Show how far the Job is."""
     STOP = "stop"
-    """The round has ended without this site: stop its Job."""
+    """The round goes on, or has ended, without this site: stop its Job."""
 
 
 def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, Any] | None, now: datetime) -> Step:
@@ -42,15 +42,12 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     if trained is not None and not trained.is_pending:
         return Step.REST
     job_outcome = outcome(job)
-    if trained is not None and job_outcome is None and _over(round_):
+    # Whoever is still at work when the updates are collected is out: what it makes would count nowhere.
+    closed = round_.ended or is_true(round_.status.conditions, ConditionType.UPDATES_COLLECTED)
+    if trained is not None and job_outcome is None and closed:
         return Step.STOP
     if job is not None:
         return Step.REPORT if job_outcome is not None or trained is None else Step.REST
     ready = is_true(conditions, ConditionType.STAGED) and is_true(conditions, ConditionType.ATTESTATION_VALID)
-    held = round_.spec.suspend or _over(round_) or round_.metadata.deletion_timestamp is not None
+    held = round_.spec.suspend or closed or round_.metadata.deletion_timestamp is not None
     return Step.LAUNCH if ready and not held and now < update.spec.submission_deadline else Step.REST
-
-
-def _over(round_: FederationRound) -> bool:
-    conditions = round_.status.conditions
-    return is_true(conditions, ConditionType.SUCCEEDED) or is_false(conditions, ConditionType.SUCCEEDED)

@@ -52,7 +52,7 @@ class UpdateReconciler:
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
-            stopped = "The round job_outcome without this site while its training Job still ran; the Job was stopped."
+            stopped = "The round went on without this site while its training Job still ran; the Job was stopped."
             await self._write(update, ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
         elif step is Step.REPORT and job is not None:
             done, finding = await self._progress(job)

@@ -1,0 +1,124 @@
+"""One site never stops the others, and every round ends, with a reason."""
+
+from __future__ import annotations
+
+from concordat.api import ConditionType, FederationRound, Site, Update, is_true
+from concordat.controller import NAMESPACE
+from tests.fakes.api_server import Denial
+from tests.scenarios.federation import Federation
+from tests.support.presence import condition, present
+
+
+def ended(federation: Federation, name: str) -> tuple[str, str]:
+    """Status and reason of Succeeded."""
+    found = condition(federation.found(name).status.conditions, "Succeeded")
+    return (found.status.value, found.reason)
+
+
+def forbids(method: str, namespace: str, resource: str) -> Denial:
+    """The rights that a site has withdrawn."""
+
+    def denial(asked: str, path: str, _: object) -> tuple[int, str, str] | None:
+        refused = asked == method and f"/namespaces/{namespace}/{resource}" in path
+        return (403, "Forbidden", f"cannot {method} {resource} in {namespace}") if refused else None
+
+    return denial
+
+
+async def test_a_site_that_cannot_be_asked_is_named_and_the_others_go_on(federation: Federation) -> None:
+    """Finding 22: nobody is told "no answer" of a site that was never asked."""
+    site = federation.name("site-b")
+    federation.memory.denials.append(forbids("POST", site, "updates"))
+    await federation.round("r1")
+    await federation.settle()
+    waits = condition(federation.found("r1").status.conditions, "UpdatesCollected")
+    assert f"{site} could not be asked" in waits.message
+    assert f"cannot POST updates in {site}" in waits.message
+    federation.clock.advance(301)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    (gone,) = federation.found("r1").status.dropped_sites
+    assert (gone.site, gone.step, gone.reason) == (site, "Requested", "NotAllowed")
+    assert f"cannot POST updates in {site}" in gone.message
+
+
+async def test_a_site_that_is_uninstalled_at_any_moment_hurts_nobody(federation: Federation) -> None:
+    """Its namespace goes with all that is in it, while it trains."""
+    site = federation.name("site-b")
+    federation.held = {site}
+    await federation.round("r1")
+    await federation.settle()
+    federation.agents.pop(site)
+    await federation.admin.delete(NAMESPACE, "", site)
+    federation.clock.advance(3601)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    (gone,) = federation.found("r1").status.dropped_sites
+    assert (gone.site, gone.step) == (site, "Requested")
+
+
+async def test_a_suspended_round_says_which_deadline_will_fail_it(federation: Federation) -> None:
+    """Finding 10: the contract's deadlines go on."""
+    federation.held = {federation.name(s) for s in ("site-a", "site-b", "site-c", "site-d")}
+    await federation.round("r1")
+    await federation.settle()
+    deadline = (await federation.contract("r1")).submission_deadline
+    await federation.patch("federationrounds", "r1", {"suspend": True})
+    await federation.settle()
+    paused = condition(federation.found("r1").status.conditions, "Suspended")
+    assert f"{deadline:%Y-%m-%d %H:%MZ}" in paused.message
+    assert "fails" in paused.message
+
+
+async def test_an_ended_round_stays_as_it_ended_whatever_is_lost_and_touched(federation: Federation) -> None:
+    """Finding 24: spec.suspend on a round that succeeded makes no Stalled of it."""
+    await federation.round("r1")
+    await federation.settle()
+    before = federation.found("r1").status
+    await federation.registry.delete(present(before.contract).artifact)
+    await federation.start_operator()
+    await federation.patch("federationrounds", "r1", {"suspend": True})
+    await federation.settle()
+    after = federation.found("r1")
+    assert is_true(after.status.conditions, ConditionType.READY)
+    assert after.status.phase == "Succeeded"
+    assert after.status.observed_generation == after.metadata.generation
+    assert (after.status.counts, after.status.release) == (before.counts, before.release)
+
+
+async def test_a_round_whose_contract_is_lost_ends_when_its_time_is_over(federation: Federation) -> None:
+    """Nothing is Stalled for ever."""
+    federation.held = {federation.name("site-d")}
+    await federation.round("r1")
+    await federation.settle()
+    await federation.registry.delete(present(federation.found("r1").status.contract).artifact)
+    await federation.start_operator()
+    await federation.settle()
+    assert condition(federation.found("r1").status.conditions, "Stalled").reason == "ArtifactUnreadable"
+    federation.clock.advance(24 * 3600)
+    await federation.settle()
+    assert ended(federation, "r1") == ("False", "ArtifactUnreadable")
+
+
+async def test_a_deleted_update_is_asked_for_again(federation: Federation) -> None:
+    """An Update that somebody deletes while its site trains."""
+    federation.held = {federation.name("site-b")}
+    await federation.round("r1")
+    await federation.settle()
+    update = federation.updates("r1")["site-b"]
+    await federation.admin.delete(Update, *update.key)
+    federation.held = set()
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.found("r1").status.summary == "4/4 verified"
+
+
+async def test_a_deleted_site_ends_in_a_reason(federation: Federation) -> None:
+    """Finding 23: the Site object goes while its site trains; the round does not wait in silence."""
+    name = federation.name("site-b")
+    await federation.admin.delete(Site, name, name)
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert isinstance(federation.found("r1"), FederationRound)
