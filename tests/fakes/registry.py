@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class MemoryRegistry(RegistryStore):
         self.artifacts: dict[tuple[str, str], dict[str, bytes]] = {}
         self.away = False
         """Whether it does not answer."""
+        self.chance: random.Random | None = None
+        """Do not answer every third call, at random."""
 
     async def __aenter__(self) -> MemoryRegistry:
         """Nothing has to be opened."""
@@ -75,7 +78,7 @@ class MemoryRegistry(RegistryStore):
             raise ArtifactNotFound(f"{ref.repository}@{ref.digest} is not in the registry {self._http.url}") from None
 
     def _answer(self) -> None:
-        if self.away:
+        if self.away or (self.chance is not None and self.chance.random() < 1 / 3):
             raise RegistryUnavailable("the registry http://memory does not answer")
 
 

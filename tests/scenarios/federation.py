@@ -1,16 +1,17 @@
 """A whole federation in one process, on one API server and one registry: the operator's and every agent's own
-reconcilers. The test plays the scheduler of reconciles, and the node: it ends Jobs with what their pods would leave.
+reconcilers. The test plays the scheduler of reconciles, and the node.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from datetime import UTC, datetime
+import random
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
@@ -22,60 +23,50 @@ from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
-from concordat.tensors import Tensors, read_tensors, write_tensors
+from concordat.tensors import write_tensors
 from concordat_agent.agent import Agent
 from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
-from concordat_aggregator.job import Until
-from concordat_aggregator.job import run as aggregate
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
-from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
 from tests.fakes.api_server import Denial, FakeApiServer, FakeCluster
+from tests.fakes.registry import MemoryRegistry
 from tests.scenarios.faults import Killed, Mortal, NodeCache
+from tests.scenarios.node import IMAGE, PARENT, Key, Node
+from tests.support.invariants import World, broken
 from tests.support.presence import present
 from tests.support.waiting import no_hang
 
-IMAGE = "registry.local/learning@sha256:" + "1" * 64
-A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
-PARENT: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
 KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB)
 EVALUATOR = "evaluator"
-Key = tuple[str, str]
 
 
-class Federation:
+class Federation(Node):
     """Hub, sites and evaluator, each in its own namespace of one API server."""
 
     def __init__(self, cluster: Mortal, admin: Cluster, registry: RegistryStore, url: str, folder: Path) -> None:
-        self.cluster, self.admin, self.registry, self.folder = cluster, admin, registry, folder
+        super().__init__(admin, registry, folder)
+        self.cluster = cluster
         self.prefix = f"t{next(_NUMBERS)}"
         self.hub_space, self.url = f"{self.prefix}-hub", url
-        self.clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
-        self.cache = NodeCache()
         self.cache.watch(KINDS)
         self.hub_controllers: list[Controller] = []
-        self.agents: dict[str, list[Controller]] = {}
-        self.workspaces: dict[str, Workspace] = {}
         self.site_keys: dict[str, SigningKey] = {}
-        self.outcomes: dict[str, str] = {}
-        """Site to what its training Job ends with: a reason of failure, instead of a candidate."""
-        self.quality: dict[str, int] = {}
-        """Namespace to the candidate's accuracy there, in parts per million; 900000 where nothing is said."""
-        self.canary_loss: dict[str, str] = {}
-        """Namespace of a site to what its update does to the loss on the hub's canary data."""
-        self.launched: list[Key] = []
-        self.held: set[str] = set()
-        """Namespaces whose Jobs do not end."""
+        self.site_agents: dict[str, Agent] = {}
+        self._caches = [self.cache]
         self.mortal: str | None = None
         """Kill the operator `before` or `after` every write."""
         self.deaths = 0
+        self.tolerated: tuple[type[Exception], ...] = (Conflict, NotFound)
+        """What the worker of a reconcile retries: races; and where a test makes faults, these."""
+        self._bad_watch: random.Random | None = None
+        self._undelivered: list[tuple[str, dict[str, Any]]] = []
         cluster.on_write = admin.on_write = self._feed
 
     @property
@@ -96,16 +87,19 @@ class Federation:
 
     async def start_operator(self) -> None:
         """A fresh operator process: nothing is in its memory."""
+        keys = await load_or_create(self.admin, self.hub_space)
+        await publish_first(self.admin, self.hub_space, keys)
+        self.keys = keys
+        self.hub_controllers = self._operator(self.cache)
+
+    def _operator(self, cache: NodeCache) -> list[Controller]:
         settings = Settings(
             namespace=self.hub_space,
             registry_url=self.url,
             operator_image=IMAGE.replace("learning", "operator"),
             learning_image=IMAGE,
         )
-        keys = await load_or_create(self.admin, self.hub_space)
-        await publish_first(self.admin, self.hub_space, keys)
-        self.keys = keys
-        self.hub_controllers = hub_controllers(Hub(settings, self.cluster, self.cache, self.registry, self.clock, keys))
+        return hub_controllers(Hub(settings, self.cluster, cache, self.registry, self.clock, self.keys))
 
     async def join(
         self,
@@ -140,7 +134,7 @@ class Federation:
             self.evaluator_key = key
         trust = trust or self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
         self.workspaces[site] = Workspace(folder)
-        agent = Agent(
+        self.site_agents[site] = agent = Agent(
             site=site,
             cluster=self.admin,
             cache=self.cache,
@@ -235,19 +229,25 @@ class Federation:
 
     # ---- running
 
-    async def settle(self, passes: int = 60) -> None:
-        """Reconcile everything, again and again, until nothing is written any more and no Job is left to end."""
-        before = await self.sync()
+    async def settle(self, passes: int = 60, still: int = 1) -> None:
+        """Let everybody act until nothing is written and no Job ends, `still` times in a row."""
+        before, quiet = await self.sync(), 0
         for _ in range(passes):
-            await self.operate()
-            for controllers in self.agents.values():
-                await self.step(controllers)
-            await self.end_jobs()
-            after = await self.sync()
-            if after == before:
+            after = await self.turn()
+            quiet = quiet + 1 if after == before else 0
+            if quiet == still:
                 return
             before = after
         raise AssertionError(f"not settled after {passes} passes")
+
+    async def turn(self) -> str:
+        """Let everybody act once; returns what `sync` returns."""
+        self._deliver()
+        await self.operate()
+        for controllers in self.agents.values():
+            await self.step(controllers)
+        await self.end_jobs()
+        return await self.sync()
 
     async def operate(self) -> None:
         """One pass of the operator; a new process goes on where the old one died."""
@@ -272,8 +272,62 @@ class Federation:
             for key in keys:
                 try:
                     await controller.reconcile(key)
-                except (Conflict, NotFound):
-                    continue  # A race with another writer: the next pass sees what it wrote.
+                except self.tolerated:
+                    continue  # The next pass sees what another writer wrote, or tries again.
+
+    def second_operator(self) -> list[Controller]:
+        """Another operator process that leads too, with a cache of its own, as old as this moment."""
+        cache = NodeCache()
+        cache.watch(KINDS)
+        cache.ended = self.cache.ended
+        self._caches.append(cache)
+        return self._operator(cache)
+
+    def skew(self, short: str, seconds: int) -> None:
+        """Set a site's clock ahead, or behind."""
+        site = self.name(short)
+        clock = FixedClock(self.clock.now() + timedelta(seconds=seconds))
+        self.agents[site] = agent_controllers(replace(self.site_agents[site], clock=clock))
+
+    def flicker(self, chance: random.Random | None) -> None:
+        """Let the registry be away for every third call, at random; None: there again."""
+        if not isinstance(self.registry, MemoryRegistry):
+            pytest.skip("this fault is made inside a registry in memory")
+        self.registry.chance = chance
+
+    def watch_badly(self, chance: random.Random | None) -> None:
+        """Feed the cache by watch events that are lost, late, doubled and out of order; None: by lists again."""
+        if self._bad_watch is None:
+            self.memory.told.append(lambda event, obj: self._undelivered.append((event, obj)))
+            self.cluster.on_write = self.admin.on_write = None
+        self._bad_watch = chance
+
+    def _deliver(self) -> None:
+        chance = self._bad_watch
+        if chance is None:
+            return
+        due = [pair for pair in self._undelivered if chance.random() < 0.7]
+        self._undelivered = [pair for pair in self._undelivered if pair not in due]
+        chance.shuffle(due)
+        for event, obj in due + [pair for pair in due if chance.random() < 0.2]:
+            if chance.random() < 0.2:
+                continue
+            if event == "DELETED":
+                self.cache.remove(obj)
+            else:
+                self.cache.feed(obj)
+
+    async def broken(self) -> list[str]:
+        """Return what must always hold and does not."""
+        world = World(
+            self.hub_space,
+            self.cache.list(FederationRound),
+            self.cache.list(Update),
+            self.cache.list(Release),
+            self.cache.list(Site),
+        )
+        trust = self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
+        return await broken(world, self.registry, trust)
 
     async def sync(self) -> str:
         """List everything, as the watches would tell it; returns what tells a changed world from an unchanged one."""
@@ -281,7 +335,10 @@ class Federation:
         for kind in KINDS:
             items, version = await self.admin.list_at(kind)
             mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
-            self.cache.sync(kind, mine, version)
+            if self._bad_watch is not None and self._bad_watch.random() < 0.9:
+                continue
+            for cache in self._caches:
+                cache.sync(kind, mine, version)
             state += [
                 {
                     **i,
@@ -293,110 +350,6 @@ class Federation:
                 if kind is not JOB
             ]
         return json.dumps([state, sorted(self.cache.ended)], default=str)
-
-    async def end_jobs(self) -> None:
-        """What the node does: run the Jobs that are there."""
-        for job in self.cache.list(JOB):
-            metadata = job["metadata"]
-            if metadata["uid"] in self.cache.ended:
-                continue
-            key = (metadata["namespace"], metadata["name"])
-            if key[0] in self.held:
-                continue
-            self.launched.append(key)
-            failure = None
-            if key[0] == self.hub_space:
-                await self._aggregate(job)
-            elif metadata["name"] in {u.metadata.name for u in self.cache.list(Update, key[0])}:
-                failure = self.outcomes.get(key[0])
-                self._train(key)
-            else:
-                self._evaluate(key)
-            at = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            ended = {"type": "Failed" if failure else "Complete", "status": "True"}
-            more = {"reason": failure} if failure else {}
-            status: dict[str, Any] = {"conditions": [{**ended, **more}]}
-            self.cache.ended[metadata["uid"]] = status if failure else {**status, "completionTime": at}
-
-    def _train(self, key: Key) -> None:
-        number = sorted(self.agents).index(key[0])
-        # Different for every site, as honest training is: what points the same way counts as a copy.
-        # Beside something in common, which they all learn.
-        own = np.random.default_rng(number).normal(scale=0.2, size=(4, 2))
-        values = (own + 0.2).astype(np.float32)
-        evidence = {
-            "schema": "concordat.dev/training-evidence/v1",
-            "steps": 100,
-            "examples": 200,
-            "validationExamples": 50,
-            "parentPpm": 800_000,
-            "candidatePpm": 850_000,
-            "isolation": "verified",
-        }
-        parent = read_tensors((self.workspaces[key[0]].inputs(key[1]) / "parent" / types.ADAPTER_FILE).read_bytes())
-        candidate = write_tensors({A: parent[A], B: parent[B] + values})
-        self._leave(key, {types.ADAPTER_FILE: candidate, "evidence.json": json.dumps(evidence).encode()})
-
-    def _evaluate(self, key: Key) -> None:
-        task = json.loads((self.workspaces[key[0]].inputs(key[1]) / "task.json").read_bytes())
-
-        def quality(ppm: int) -> dict[str, int]:
-            return {"ppm": ppm, "lowPpm": ppm - 10_000, "highPpm": ppm + 10_000}
-
-        found = self.quality.get(key[0], 900_000)
-        models = {model: quality(found if model == "candidate" else 800_000) for model in task["models"]}
-        evidence = {
-            "schema": "concordat.dev/evaluation-evidence/v1",
-            "examples": 100,
-            "models": models,
-            "isolation": "verified",
-        }
-        self._leave(key, {"evaluation.json": json.dumps(evidence).encode()})
-
-    def _leave(self, key: Key, files: dict[str, bytes]) -> None:
-        result = self.workspaces[key[0]].inputs(key[1]).parent / "out" / "result"
-        result.mkdir(parents=True)
-        for name, data in files.items():
-            (result / name).write_bytes(data)
-
-    def _check_canary(self, updates: Path, out: Path) -> None:
-        """The learning image's part: measure what the aggregator laid out."""
-        sites = [folder.name for folder in (updates / "sites").iterdir()]
-        found = {
-            site: {"lossChange": self.canary_loss.get(site, "-0.1"), "triggerGainPpm": 0, "trigger": "x"}
-            for site in sites
-        }
-        report = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1", "sites": found}
-        (out / "canary.json").write_text(json.dumps(report))
-
-    async def _aggregate(self, job: dict[str, Any]) -> None:
-        """Run the real aggregator, and leave its pod with the termination message."""
-        work = self.folder / "work" / job["metadata"]["uid"]
-        if job["spec"]["template"]["spec"].get("initContainers"):
-            await aggregate(self.registry, request_of(job), work, Until.UPDATES)
-            self._check_canary(work / "canary", work)
-            await aggregate(self.registry, request_of(job), work, Until.CANDIDATE)
-            self._check_canary(work / "gate", work / "gate")
-        outcome = await aggregate(self.registry, request_of(job), work)
-        metadata = {
-            "name": f"{job['metadata']['name']}-pod",
-            "namespace": self.hub_space,
-            "labels": {"batch.kubernetes.io/job-name": job["metadata"]["name"]},
-        }
-        container = {"name": "aggregator", "image": IMAGE}
-        spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
-        pod = await self.admin.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        assert outcome is not None
-        message = outcome.model_dump_json(exclude_none=True)
-        ended = {"exitCode": 0, "message": message, "reason": "Completed"}
-        state = {"name": "aggregator", "image": IMAGE, "imageID": "", "ready": False, "restartCount": 0}
-        status = {"phase": "Succeeded", "containerStatuses": [{**state, "state": {"terminated": ended}}]}
-        await self.admin._write(  # the client has no call for the status of a pod: only kubelet writes it
-            "PATCH",
-            f"/api/v1/namespaces/{self.hub_space}/pods/{pod['metadata']['name']}/status",
-            {"status": status},
-            content_type="application/merge-patch+json",
-        )
 
     # ---- looking
 
