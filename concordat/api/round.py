@@ -59,6 +59,15 @@ class Deadlines(Model):
     """From the candidate until the evaluator must have answered."""
 
 
+class LaterDeadlines(Model):
+    """More time for a round that is under way, counted from the contract like the deadlines that it replaces."""
+
+    consent_seconds: Seconds | None = None
+    """Until a site must have consented; absent: as it was."""
+    submission_seconds: Seconds | None = None
+    """Until a site must have submitted; absent: as it was."""
+
+
 class Budget(Model):
     """What one site may spend on one round."""
 
@@ -169,12 +178,14 @@ class Evaluation(Model):
 
 
 class FederationRoundSpec(Model):
-    """One round. It cannot be changed once it is contracted, apart from `suspend` and `approveHeld`."""
+    """One round. It cannot be changed once it is contracted, apart from `suspend`, `extendDeadlines`, `approveHeld`."""
 
     federation: ShortName
     """Name of the federation the round belongs to."""
     suspend: bool = False
-    """Holds the round: nothing new is started while it is true. Taking it away resumes."""
+    """Holds the round: nothing new is started while it is true. Taking it away resumes. The deadlines go on."""
+    extend_deadlines: LaterDeadlines | None = None
+    """Gives the sites more time. The hub signs the later deadlines; earlier ones than those signed change nothing."""
     approve_held: bool = False
     """Lets a round go on that is held because screening rejected more updates than aggregation.maxFaultySites."""
     parent: Annotated[
@@ -233,6 +244,15 @@ def _frozen_once_contracted(field: str) -> dict[str, str]:
         "rule": f"!({contracted}) || ({same})",
         "message": f"{field} cannot change: the contract is signed; create a new round",
         "fieldPath": f".spec.{field}",
+    }
+
+
+def _not_before(name: str) -> dict[str, str]:
+    later = f"self.extendDeadlines.{name}"
+    return {
+        "rule": f"!has(self.extendDeadlines) || !has({later}) || {later} >= self.deadlines.{name}",
+        "message": f"extendDeadlines.{name} must not be less than deadlines.{name}",
+        "fieldPath": f".extendDeadlines.{name}",
     }
 
 
@@ -339,6 +359,7 @@ class FederationRound(Resource):
                     "message": "deadlines.consentSeconds must not exceed deadlines.submissionSeconds",
                     "fieldPath": ".deadlines.consentSeconds",
                 },
+                *(_not_before(name) for name in ("consentSeconds", "submissionSeconds")),
                 *_AGGREGATION_RULES,
             )
         ),

@@ -35,6 +35,17 @@ class ContractStatus(Model):
     """When the contract was made; deadlines count from here."""
 
 
+class ExtensionStatus(Model):
+    """Later deadlines than the contract's, signed."""
+
+    statement: ArtifactRef
+    """Signed statement over contract.json with the deadlines."""
+    consent_deadline: Time
+    """Until when a site must have consented."""
+    submission_deadline: Time
+    """Until when a site must have submitted."""
+
+
 class Counts(Model):
     """How far the sites are."""
 
@@ -116,6 +127,8 @@ class FederationRoundStatus(Model):
     """For printing only: progress in a few words."""
     contract: ContractStatus | None = None
     """The signed contract."""
+    extension: ExtensionStatus | None = None
+    """Later deadlines, after spec.extendDeadlines."""
     counts: Counts | None = None
     """How far the sites are."""
     dropped_sites: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.round_status import ExtensionStatus
 from concordat.api.types import (
     SET,
     ArtifactRef,
@@ -99,6 +101,8 @@ class UpdateStatus(Model):
     """Written by the agent."""
     submission: Submission | None = None
     """Written by the agent."""
+    extension: ExtensionStatus | None = None
+    """Later deadlines than those of the request. Written by the operator; the agent demands the hub's signature."""
     verdict: Verdict | None = None
     """Written by the operator."""
 
@@ -137,6 +141,18 @@ class Update(Resource):
     """The request."""
     status: UpdateStatus = Field(default_factory=UpdateStatus)
     """The answer."""
+
+    @property
+    def consent_deadline(self) -> datetime:
+        """Return until when the site must have consented, extension included."""
+        later = self.status.extension
+        return self.spec.consent_deadline if later is None else later.consent_deadline
+
+    @property
+    def submission_deadline(self) -> datetime:
+        """Return until when the site must have submitted, extension included."""
+        later = self.status.extension
+        return self.spec.submission_deadline if later is None else later.submission_deadline
 
 
 def update_name(round_name: str, round_uid: str) -> str:

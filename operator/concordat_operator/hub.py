@@ -16,6 +16,8 @@ from concordat_operator.settings import Settings
 
 FIELD_MANAGER = "concordat-operator"
 """Field manager of the operator's part of most objects."""
+EXTENSION_FIELD_MANAGER = "concordat-operator-extension"
+"""Field manager of the later deadlines on an Update."""
 VERDICT_FIELD_MANAGER = "concordat-operator-verdict"
 """Field manager of the verdict on an Update: another writer than the one that attends to its Job."""
 

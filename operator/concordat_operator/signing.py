@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concordat.api.round_status import ContractStatus
+from concordat.api.round_status import ContractStatus, ExtensionStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.lineage import bundle
@@ -25,6 +25,7 @@ from concordat.protocol.locations import lineage_repository, releases_repository
 from concordat.statements import SigningKey, sign, unverified
 from concordat.statements.closure import Closure
 from concordat.statements.contract import contract_statement
+from concordat.statements.extension import Extension
 from concordat.statements.provenance import aggregation_provenance
 from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import verdict
@@ -54,6 +55,15 @@ async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contra
     files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, keys.contract)}
     ref = await registry.push(repository_of(contract), CONTRACT, files)
     return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
+
+
+async def publish_extension(
+    registry: RegistryStore, keys: Keys, contract: Contract, digest: str, consent: datetime, submission: datetime
+) -> ExtensionStatus:
+    """Sign and push later deadlines of a contract."""
+    later = Extension(contract=digest, consent_deadline=consent, submission_deadline=submission)
+    ref = await _push(registry, repository_of(contract), sign(later.statement(), keys.contract))
+    return ExtensionStatus(statement=ref, consent_deadline=consent, submission_deadline=submission)
 
 
 async def publish_verdicts(

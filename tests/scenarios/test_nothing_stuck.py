@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from concordat.api import ConditionType, FederationRound, Site, Update, is_true
 from concordat.controller import NAMESPACE
 from tests.fakes.api_server import Denial
@@ -68,6 +70,27 @@ async def test_a_suspended_round_says_which_deadline_will_fail_it(federation: Fe
     paused = condition(federation.found("r1").status.conditions, "Suspended")
     assert f"{deadline:%Y-%m-%d %H:%MZ}" in paused.message
     assert "fails" in paused.message
+
+
+async def test_a_round_can_be_given_more_time(federation: Federation) -> None:
+    """Finding 10: later deadlines, signed by the hub, and only by the hub."""
+    sites = {federation.name(s) for s in ("site-a", "site-b", "site-c", "site-d")}
+    federation.held = sites
+    await federation.round("r1")
+    await federation.settle()
+    await federation.patch("federationrounds", "r1", {"suspend": True, "extendDeadlines": {"submissionSeconds": 7200}})
+    await federation.settle()
+    contract, later = await federation.contract("r1"), present(federation.found("r1").status.extension)
+    assert later.submission_deadline == contract.opens + timedelta(seconds=7200)
+    assert later.consent_deadline == contract.consent_deadline
+    federation.clock.advance(5000)
+    await federation.patch("federationrounds", "r1", {"suspend": False})
+    await federation.settle()
+    assert present(federation.found("r1").status.counts).out == 0
+    federation.held = set()
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.found("r1").status.summary == "4/4 verified"
 
 
 async def test_an_ended_round_stays_as_it_ended_whatever_is_lost_and_touched(federation: Federation) -> None:

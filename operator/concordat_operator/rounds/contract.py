@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from concordat.api import FederationRound, Site
+from concordat.api.round_status import ExtensionStatus
 from concordat.protocol.contract import Contract, ContractRound, ContractSite, ParentRelease
 from concordat_operator.rounds.select import Selection
 
@@ -36,6 +37,31 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         consent_deadline=opens + timedelta(seconds=spec.deadlines.consent_seconds),
         submission_deadline=opens + timedelta(seconds=spec.deadlines.submission_seconds),
     )
+
+
+def extended(contract: Contract, extension: ExtensionStatus | None) -> Contract:
+    """Return the contract with the deadlines that hold now."""
+    if extension is None:
+        return contract
+    later = {
+        "consent_deadline": extension.consent_deadline,
+        "submission_deadline": extension.submission_deadline,
+    }
+    return contract.model_copy(update=later)
+
+
+def later_deadlines(round_: FederationRound, contract: Contract) -> tuple[datetime, datetime] | None:
+    """Return the deadlines of consent and submission that spec.extendDeadlines asks for; None: those that hold now.
+
+    `contract` has the deadlines that hold now; none is ever put back.
+    """
+    wanted = round_.spec.extend_deadlines
+    if wanted is None:
+        return None
+    consent = max(contract.consent_deadline, contract.opens + timedelta(seconds=wanted.consent_seconds or 0))
+    submission = max(contract.submission_deadline, contract.opens + timedelta(seconds=wanted.submission_seconds or 0))
+    found = (min(consent, submission), submission)
+    return None if found == (contract.consent_deadline, contract.submission_deadline) else found
 
 
 def _site(site: Site) -> ContractSite:

@@ -51,6 +51,7 @@ def describe(observed: ObservedRound, contract: ContractStatus | None, now: date
         phase=phase,
         summary=_progress(observed),
         contract=contract,
+        extension=observed.extension,
         counts=counts(observed.slots) if observed.slots else None,
         dropped_sites=gone[:_MOST_DROPPED],
         aggregate=observed.aggregate,
@@ -248,8 +249,8 @@ def _goes_on(observed: ObservedRound, now: datetime) -> str:
     if deadline is None or collected(observed):
         return ""
     return (
-        f"The deadlines of the contract go on: whoever has not answered by {until(deadline)} is out, and below the "
-        "quorum the round fails. "
+        f"The deadlines go on: whoever has not answered by {until(deadline)} is out, and below the quorum the round "
+        "fails; spec.extendDeadlines gives more time. "
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_true
 from concordat.api.round import FederationRoundSpec
-from concordat.api.round_status import AggregateStatus
+from concordat.api.round_status import AggregateStatus, ExtensionStatus
 from concordat.api.types import FINALIZER
 from concordat.jobs import outcome
 from concordat.protocol.contract import Contract
@@ -57,7 +57,9 @@ class ObservedRound:
     selection: Selection | Finding | None = None
     """Before the contract: what it would be made of, or why it cannot be made."""
     contract: Contract | None = None
-    """The signed contract; None before it."""
+    """The signed contract, with the deadlines that hold now; None before it."""
+    extension: ExtensionStatus | None = None
+    """The later deadlines that were signed; the contract above has them."""
     slots: tuple[Slot, ...] = ()
     """Each site of the contract."""
     job: Mapping[str, Any] | None = None
@@ -107,8 +109,9 @@ def held(observed: ObservedRound) -> str | None:
 
 def expires(spec: FederationRoundSpec, contracted: datetime) -> datetime:
     """Return when every step of a round has had all the time there is for it; what stands in its way then ends it."""
-    seconds = spec.deadlines.submission_seconds + AGGREGATION_SECONDS + spec.deadlines.evaluation_seconds
-    return contracted + timedelta(seconds=seconds)
+    later = spec.extend_deadlines.submission_seconds if spec.extend_deadlines is not None else None
+    submission = max(spec.deadlines.submission_seconds, later or 0)
+    return contracted + timedelta(seconds=submission + AGGREGATION_SECONDS + spec.deadlines.evaluation_seconds)
 
 
 def over(observed: ObservedRound) -> Finding | None:

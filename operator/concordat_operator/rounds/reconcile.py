@@ -8,9 +8,9 @@ from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseSpec, release_name
-from concordat.api.round_status import AggregateStatus, ContractStatus
+from concordat.api.round_status import AggregateStatus, ContractStatus, ExtensionStatus
 from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE, ObjectMeta
-from concordat.api.update import UpdateSpec, update_name
+from concordat.api.update import UpdateSpec, UpdateStatus, update_name
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, RegistryUnavailable
 from concordat.controller import (
     JOB,
@@ -28,17 +28,27 @@ from concordat.jobs import aggregation_job_name
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
 from concordat_operator.create import create_once, labels, later, round_ref
-from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.hub import EXTENSION_FIELD_MANAGER, FIELD_MANAGER, Hub
 from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.aggregate import AggregationStep
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.rounds.cleanup import clean_up
 from concordat_operator.rounds.contract import contract as make_contract
+from concordat_operator.rounds.contract import extended, later_deadlines
 from concordat_operator.rounds.describe import describe, settled, stalled
-from concordat_operator.rounds.plan import REQUEUE_SECONDS, ObservedRound, Step, expires, next_step, over, wake
+from concordat_operator.rounds.plan import (
+    REQUEUE_SECONDS,
+    ObservedRound,
+    Step,
+    collected,
+    expires,
+    next_step,
+    over,
+    wake,
+)
 from concordat_operator.rounds.select import Finding, Selection, select
 from concordat_operator.rounds.slots import slots
-from concordat_operator.signing import publish_contract
+from concordat_operator.signing import publish_contract, publish_extension
 from concordat_operator.sites.quarantine import quarantined
 
 log = logging.getLogger(__name__)
@@ -73,8 +83,9 @@ class RoundReconciler:
     async def _pass(self, round_: FederationRound) -> Result:
         hub = self._hub
         signed, aggregate, problem = round_.status.contract, round_.status.aggregate, None
+        extension = round_.status.extension
         try:
-            observed = await self._observe(round_, signed, aggregate)
+            observed = await self._observe(round_, signed, extension, aggregate)
         except (RegistryUnavailable, *PERMANENT_REGISTRY_ERRORS) as error:
             return await self._stall(round_, error)
         try:
@@ -97,7 +108,9 @@ class RoundReconciler:
                 aggregate = await self._aggregation.confirm(observed, signed) or aggregate
             elif step is Step.PROPOSE and signed is not None:
                 await self._propose(observed, signed)
-            observed = await self._observe(round_, signed, aggregate)
+            if signed is not None:
+                extension = await self._extend(observed, signed)
+            observed = await self._observe(round_, signed, extension, aggregate)
         except Terminal as error:
             problem = Finding(error.reason, error.message)
         except RegistryUnavailable as error:
@@ -129,13 +142,17 @@ class RoundReconciler:
         return Result(REQUEUE_SECONDS)
 
     async def _observe(
-        self, round_: FederationRound, signed: ContractStatus | None, aggregate: AggregateStatus | None
+        self,
+        round_: FederationRound,
+        signed: ContractStatus | None,
+        extension: ExtensionStatus | None,
+        aggregate: AggregateStatus | None,
     ) -> ObservedRound:
         """Return all the cache knows that bears on the round."""
         hub, namespace = self._hub, round_.metadata.namespace
         if signed is None:
             return ObservedRound(round_, selection=await self._select(round_))
-        contract = await hub.contract(signed.artifact)
+        contract = extended(await hub.contract(signed.artifact), extension)
         updates = hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
         releases = hub.cache.list(Release, namespace, {LABEL_ROUND_UID: round_.metadata.uid})
@@ -144,6 +161,7 @@ class RoundReconciler:
         return ObservedRound(
             round_,
             contract=contract,
+            extension=extension,
             slots=slots(
                 contract,
                 by_site,
@@ -200,6 +218,26 @@ class RoundReconciler:
             ) from None
         contract = make_contract(observed.round, observed.selection, hub.settings.runtime_class, hub.clock.now())
         return await publish_contract(hub.registry, hub.keys, contract)
+
+    async def _extend(self, observed: ObservedRound, signed: ContractStatus) -> ExtensionStatus | None:
+        """Sign the later deadlines that the spec asks for, and show them to every site that may still answer."""
+        hub, contract, extension = self._hub, observed.contract, observed.extension
+        if contract is None or collected(observed) or over(observed) is not None:
+            return extension
+        later = later_deadlines(observed.round, contract)
+        if later is not None:
+            extension = await publish_extension(hub.registry, hub.keys, contract, signed.sha256, *later)
+        for slot in observed.slots:
+            if slot.update is None or slot.out is not None or slot.update.status.extension == extension:
+                continue
+            status = UpdateStatus(extension=extension)
+            try:
+                await write_status(hub.cluster, slot.update, status, EXTENSION_FIELD_MANAGER, ())
+            except Unavailable:
+                raise
+            except ApiError as error:
+                log.warning("deadline not shown", extra=fields(site=slot.site, error=str(error)))
+        return extension
 
     async def _request(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the missing Updates. One site that cannot be asked must not keep the others from being asked."""

@@ -50,4 +50,4 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
         return Step.REPORT if job_outcome is not None or trained is None else Step.REST
     ready = is_true(conditions, ConditionType.STAGED) and is_true(conditions, ConditionType.ATTESTATION_VALID)
     held = round_.spec.suspend or closed or round_.metadata.deletion_timestamp is not None
-    return Step.LAUNCH if ready and not held and now < update.spec.submission_deadline else Step.REST
+    return Step.LAUNCH if ready and not held and now < update.submission_deadline else Step.REST

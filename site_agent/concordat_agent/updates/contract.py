@@ -6,6 +6,7 @@ from concordat.api import Update
 from concordat.lineage import Trust
 from concordat.statements import PublicKey, StatementError
 from concordat.statements.contract import SignedContract, open_contract
+from concordat.statements.extension import open_extension
 
 
 class ContractRefused(Exception):
@@ -13,9 +14,19 @@ class ContractRefused(Exception):
 
 
 def verify(
-    document: bytes, statement: bytes, *, update: Update, site: str, key: PublicKey, trust: Trust
+    document: bytes,
+    statement: bytes,
+    *,
+    update: Update,
+    site: str,
+    key: PublicKey,
+    trust: Trust,
+    extension: bytes | None = None,
 ) -> SignedContract:
-    """Return the contract of an Update, from contract.json and its signed statement. Raises ContractRefused."""
+    """Return the contract of an Update, from contract.json and its signed statement. Raises ContractRefused.
+
+    `extension` is the statement by which the Update shows later deadlines, if it does.
+    """
     spec = update.spec
     try:
         signed = open_contract(statement, trust.contract_keys, digest=spec.contract_digest, document=document)
@@ -35,7 +46,23 @@ def verify(
     if listed is None:
         raise ContractRefused(f"site {site!r} is not in the contract")
     _demand(listed == key, f"the contract lists key {listed.thumbprint} for this site, its key is {key.thumbprint}")
+    _extended(update, extension, trust, signed.digest)
     return signed
+
+
+def _extended(update: Update, statement: bytes | None, trust: Trust, digest: str) -> None:
+    """Refuse deadlines that the hub did not sign."""
+    shown = update.status.extension
+    if shown is None:
+        return
+    try:
+        later = open_extension(statement or b"", trust.contract_keys, digest)
+    except StatementError as error:
+        raise ContractRefused(f"the later deadlines cannot be relied on: {error}") from None
+    _demand(
+        (later.consent_deadline, later.submission_deadline) == (shown.consent_deadline, shown.submission_deadline),
+        "the later deadlines of the Update are not those that the hub signed",
+    )
 
 
 def _demand(holds: bool, otherwise: str) -> None:

@@ -39,10 +39,10 @@ def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
     if not is_true(conditions, ConditionType.CONSENTED):
         return Step.REST
     if find(conditions, ConditionType.STAGED) is None:
-        return Step.STAGE if now < update.spec.submission_deadline else Step.REST
+        return Step.STAGE if now < update.submission_deadline else Step.REST
     if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST
     if job.completed is None:
         return Step.REPORT_FAILURE
     # What the hub would not count must not leave the site.
-    return Step.SUBMIT if now < update.spec.submission_deadline else Step.REPORT_LATE
+    return Step.SUBMIT if now < update.submission_deadline else Step.REPORT_LATE

@@ -12,7 +12,7 @@ from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
 from concordat.lora import LoraError
-from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
@@ -80,7 +80,7 @@ class UpdateReconciler:
             return _not_submitted(
                 Reason.DEADLINE_EXCEEDED,
                 "Training ended after the round's submission deadline "
-                f"{update.spec.submission_deadline.isoformat()}; nothing was sent.",
+                f"{update.submission_deadline.isoformat()}; nothing was sent.",
             )
         return _not_submitted(
             Reason.NO_CANDIDATE,
@@ -93,6 +93,8 @@ class UpdateReconciler:
         try:
             document = await agent.registry.read(ref, Contract.FILE, Contract.LIMIT)
             statement = await agent.registry.read(ref, Contract.STATEMENT_FILE, Contract.LIMIT)
+            shown = update.status.extension
+            extension = await agent.registry.read(shown.statement, STATEMENT_FILE, MAX_STATEMENT) if shown else None
         except PERMANENT_REGISTRY_ERRORS as error:
             raise ContractRefused(str(error)) from None
         return verify(
@@ -102,6 +104,7 @@ class UpdateReconciler:
             site=agent.site,
             key=agent.signer.public_key,
             trust=agent.trust,
+            extension=extension,
         )
 
     async def _consent(self, update: Update, site: Site) -> UpdateAnswer:
@@ -111,8 +114,8 @@ class UpdateReconciler:
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
             return UpdateAnswer(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
-        if agent.clock.now() >= contract.consent_deadline:
-            deadline = contract.consent_deadline.isoformat()
+        if agent.clock.now() >= update.consent_deadline:
+            deadline = update.consent_deadline.isoformat()
             return UpdateAnswer(
                 ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
             )

@@ -38,6 +38,8 @@ REFUSED = [
         "consentSeconds must not exceed",
     ),
     (FederationRound, ROUND | {"deadlines": {"submissionSeconds": 299}}, "consentSeconds must not exceed"),
+    (FederationRound, ROUND | {"extendDeadlines": {"submissionSeconds": 3599}}, "must not be less than deadlines"),
+    (FederationRound, ROUND | {"extendDeadlines": {"consentSeconds": 299}}, "must not be less than deadlines"),
     (FederationRound, ROUND | {"quorum": 2}, "quorum must be at least 2f+1"),
     (FederationRound, ROUND | {"quorum": 4, "aggregation": {"maxFaultySites": 2}}, "quorum must be at least 2f+1"),
     (FederationRound, ROUND | {"quorum": 4, "aggregation": {"rule": "Krum"}}, "for Krum and MultiKrum 2f+3"),
