@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from concordat.api import Reason
 from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
+from concordat.errors import Terminal
 from concordat.lineage import Trust
 from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
-from concordat.statements import PublicKey, SigningKey
+from concordat.statements import PublicKey, SigningKey, StatementError
 
 SECRET_NAME = "concordat-keys"  # noqa: S105 - a name
 _CONTRACT, _AGGREGATION = "contract.pem", "aggregation.pem"
@@ -36,16 +38,52 @@ class Keys:
 
 
 async def load_or_create(cluster: Cluster, namespace: str) -> Keys:
-    """Return the keys in the Secret; made when there is none. Replicas that start at once agree on one pair."""
-    try:
-        secret = await cluster.get(SECRET, namespace, SECRET_NAME)
-    except NotFound:
-        try:
-            secret = await cluster.create(_secret(namespace))
-        except AlreadyExists:
-            secret = await cluster.get(SECRET, namespace, SECRET_NAME)
-    data = secret.get("data") or {}
-    return Keys(_key(data, _CONTRACT), _key(data, _AGGREGATION))
+    """Return the keys in the Secret; made when there is none. Replicas that start at once agree on one pair.
+
+    Raises StatementError if keys were published, which sites may have pinned, and their Secret is gone.
+    """
+    stored = await _stored(cluster, namespace)
+    if stored is None:
+        published = await _published(cluster, namespace)
+        stored = await _stored(cluster, namespace)
+        if stored is None and published:
+            raise StatementError(
+                f"Secret {namespace}/{SECRET_NAME} is gone, but ConfigMap {TRUST_CONFIGMAP} still publishes its keys: "
+                "restore the Secret from a backup. To begin anew with other keys, which every site must pin again, "
+                "delete the ConfigMap."
+            )
+    if stored is None:
+        with suppress(AlreadyExists):
+            return _keys(await cluster.create(_secret(namespace, Keys(SigningKey.generate(), SigningKey.generate()))))
+        stored = await cluster.get(SECRET, namespace, SECRET_NAME)
+    return _keys(stored)
+
+
+async def keep(cluster: Cluster, namespace: str, keys: Keys) -> None:
+    """See before something is signed that the keys are stored; a Secret that was deleted is made again from memory.
+
+    Raises Terminal if another pair is stored: what this process signs nobody could verify after its next start.
+    """
+    stored = await _stored(cluster, namespace)
+    held = _keys(stored if stored is not None else await cluster.create(_secret(namespace, keys)))
+    if (held.contract.public, held.aggregation.public) != (keys.contract.public, keys.aggregation.public):
+        raise Terminal(
+            Reason.INVALID,
+            f"Secret {namespace}/{SECRET_NAME} holds other keys than this operator runs with: put the old ones back, "
+            "or restart the operator and have every site pin the new ones.",
+        )
+
+
+async def _stored(cluster: Cluster, namespace: str) -> dict[str, Any] | None:
+    with suppress(NotFound):
+        return await cluster.get(SECRET, namespace, SECRET_NAME)
+    return None
+
+
+async def _published(cluster: Cluster, namespace: str) -> bool:
+    with suppress(NotFound):
+        return bool(await cluster.get(CONFIGMAP, namespace, TRUST_CONFIGMAP))
+    return False
 
 
 async def publish_first(cluster: Cluster, namespace: str, keys: Keys) -> None:
@@ -64,12 +102,17 @@ def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:
     }
 
 
+def _keys(secret: Mapping[str, Any]) -> Keys:
+    data = secret.get("data") or {}
+    return Keys(_key(data, _CONTRACT), _key(data, _AGGREGATION))
+
+
 def _key(data: Mapping[str, str], name: str) -> SigningKey:
     return SigningKey.from_pem(base64.b64decode(data.get(name, "")))
 
 
-def _secret(namespace: str) -> dict[str, Any]:
-    pems = {name: SigningKey.generate().to_pem() for name in (_CONTRACT, _AGGREGATION)}
+def _secret(namespace: str, keys: Keys) -> dict[str, Any]:
+    pems = {_CONTRACT: keys.contract.to_pem(), _AGGREGATION: keys.aggregation.to_pem()}
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,

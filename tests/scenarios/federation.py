@@ -31,7 +31,7 @@ from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
 from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.keys import load_or_create, publish_first
+from concordat_operator.keys import Keys, load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.settings import Settings
 from tests.fakes.api_server import Denial, FakeApiServer, FakeCluster
@@ -274,6 +274,11 @@ class Federation(Node):
                     await controller.reconcile(key)
                 except self.tolerated:
                     continue  # The next pass sees what another writer wrote, or tries again.
+
+    def hub_keys(self, keys: Keys) -> None:
+        """Let the operator run with other keys than are stored."""
+        self.keys = keys
+        self.hub_controllers = self._operator(self.cache)
 
     def second_operator(self) -> list[Controller]:
         """Another operator process that leads too, with a cache of its own, as old as this moment."""

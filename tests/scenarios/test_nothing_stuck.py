@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from concordat.api import ConditionType, FederationRound, Site, Update, is_true
-from concordat.controller import NAMESPACE
+from concordat.controller import NAMESPACE, SECRET
+from concordat.statements import SigningKey, StatementError
+from concordat_operator.keys import SECRET_NAME, Keys
 from tests.fakes.api_server import Denial
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
@@ -145,3 +149,31 @@ async def test_a_deleted_site_ends_in_a_reason(federation: Federation) -> None:
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     assert isinstance(federation.found("r1"), FederationRound)
+
+
+async def test_the_secret_with_the_keys_is_deleted_while_the_operator_runs(federation: Federation) -> None:
+    """It is made again from memory before anything is signed, so the next process goes on with the same keys."""
+    space, before = federation.hub_space, federation.keys
+    await federation.admin.delete(SECRET, space, SECRET_NAME)
+    await federation.round("r1")
+    await federation.settle()
+    await federation.start_operator()
+    assert federation.keys.contract.public == before.contract.public
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_an_operator_without_its_keys_does_not_start_with_others(federation: Federation) -> None:
+    """Sites have pinned the old ones: fail closed, with the remedy."""
+    await federation.admin.delete(SECRET, federation.hub_space, SECRET_NAME)
+    with pytest.raises(StatementError, match="restore the Secret from a backup"):
+        await federation.start_operator()
+
+
+async def test_other_keys_in_the_secret_sign_nothing(federation: Federation) -> None:
+    """A Secret that was replaced under a running operator."""
+    federation.hub_keys(Keys(SigningKey.generate(), SigningKey.generate()))
+    await federation.round("r1")
+    await federation.settle()
+    stalled = condition(federation.found("r1").status.conditions, "Stalled")
+    assert stalled.reason == "Invalid"
+    assert "holds other keys" in stalled.message

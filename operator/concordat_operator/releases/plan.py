@@ -29,6 +29,8 @@ class Step(StrEnum):
     """Give the evaluator its copy."""
     SIGN = "sign"
     """Verify the evaluator's verdict; sign the release if it passed."""
+    SUPERSEDE = "supersede"
+    """Another release was approved since, and this candidate does not build on it."""
     EXPIRE = "expire"
     """The evaluator did not answer in time."""
 
@@ -44,15 +46,20 @@ class CopyStep(StrEnum):
     """Show how far Job and decision are."""
 
 
-def next_step(release: Release, copy: Release | None, evaluator: Site | None, now: datetime) -> Step:
+def next_step(
+    release: Release, copy: Release | None, evaluator: Site | None, now: datetime, newer: Release | None = None
+) -> Step:
     """Return the step due for a Release of the hub.
 
-    `copy` is the evaluator's copy, `evaluator` the one to ask if there is none.
+    `copy` is the evaluator's copy, `evaluator` the one to ask if there is none; `newer` was approved since the
+    candidate was made.
     """
     if release.metadata.deletion_timestamp is not None or decided(release):
         return Step.REST
     if release.spec.sequence == 0:
         return Step.CHECK
+    if newer is not None:
+        return Step.SUPERSEDE
     if copy is not None and answer(copy) is not None:
         return Step.SIGN
     if release.spec.deadline is not None and now >= release.spec.deadline:

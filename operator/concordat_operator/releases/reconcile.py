@@ -27,6 +27,7 @@ from concordat_operator.releases.plan import (
     evaluators_copy,
     next_step,
     rollout,
+    superseding,
 )
 from concordat_operator.rounds.select import Finding, evaluator
 from concordat_operator.signing import publish_release
@@ -58,7 +59,8 @@ class ReleaseReconciler:
         copies = [r for r in hub.cache.list(Release) if r.metadata.name == copy_name(release) and r.key != release.key]
         judged = evaluators_copy(release, copies, sites)
         its_evaluator = evaluator(release.spec.federation, sites)
-        step = next_step(release, judged, its_evaluator, now)
+        newer = self._newer(release)
+        step = next_step(release, judged, its_evaluator, now, newer)
         lineage, evaluation = release.status.lineage, release.status.evaluation
         finding: Finding | None = None
         if step is Step.CHECK:
@@ -68,12 +70,22 @@ class ReleaseReconciler:
             finding = Finding(Reason.EVALUATING, f"{its_evaluator.metadata.name} is judging the candidate.")
         elif step is Step.SIGN and judged is not None:
             finding, lineage, evaluation = await self._sign(release, judged, sites)
+        elif step is Step.SUPERSEDE and newer is not None:
+            finding = Finding(Reason.PARENT_SUPERSEDED, f"Release {newer.metadata.name} was approved meanwhile.")
         elif step is Step.EXPIRE:
             finding = _expired(release, judged)
         elif not decided(release) and judged is None and its_evaluator is None:
             finding = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
         await self._write(release, finding, lineage, evaluation, [c for c in copies if c is not judged])
         return Result(_requeue_after(release, finding))
+
+    def _newer(self, release: Release) -> Release | None:
+        """Return a release of the federation that was approved since this candidate was made."""
+        made, spec = release.metadata.creation_timestamp, release.spec
+        if made is None or spec.sequence == 0:
+            return None
+        others = [r for r in self._hub.cache.list(Release, release.metadata.namespace) if r.key != release.key]
+        return superseding(others, spec.federation, 0, made)
 
     async def _check(self, release: Release) -> Finding:
         """Check that the artifacts of the start of a federation are there."""

@@ -29,6 +29,7 @@ from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
 from concordat_operator.create import create_once, labels, later, round_ref
 from concordat_operator.hub import EXTENSION_FIELD_MANAGER, FIELD_MANAGER, Hub
+from concordat_operator.keys import keep
 from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.aggregate import AggregationStep
 from concordat_operator.rounds.aggregation_result import request_of
@@ -216,6 +217,7 @@ class RoundReconciler:
                 Reason.PARENT_NOT_FOUND,
                 f"Release {parent.metadata.name!r} names an artifact that is not there: {error}.",
             ) from None
+        await keep(hub.cluster, hub.settings.namespace, hub.keys)
         contract = make_contract(observed.round, observed.selection, hub.settings.runtime_class, hub.clock.now())
         return await publish_contract(hub.registry, hub.keys, contract)
 
