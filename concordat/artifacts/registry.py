@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import manifest
@@ -34,7 +35,7 @@ class RegistryStore:
     def __init__(self, url: str, sleep: Sleep = asyncio.sleep) -> None:
         self._http = Http(url, sleep)
 
-    async def __aenter__(self) -> RegistryStore:
+    async def __aenter__(self) -> Self:
         await self._http.open()
         return self
 

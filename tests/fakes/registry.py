@@ -1,13 +1,13 @@
-"""A registry in memory: the same references for the same files, and outages on demand."""
+"""A registry in memory: the same references for the same files."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore, RegistryUnavailable, manifest
+from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore, manifest
 from concordat.artifacts.manifest import File
 from concordat.protocol.canonical import sha256_digest
 
@@ -18,12 +18,8 @@ class MemoryRegistry(RegistryStore):
     def __init__(self) -> None:
         super().__init__("http://memory")
         self.artifacts: dict[tuple[str, str], dict[str, bytes]] = {}
-        self.away = False
-        """Whether it does not answer."""
-        self.chance: random.Random | None = None
-        """Do not answer every third call, at random."""
 
-    async def __aenter__(self) -> MemoryRegistry:
+    async def __aenter__(self) -> Self:
         """Nothing has to be opened."""
         return self
 
@@ -35,7 +31,6 @@ class MemoryRegistry(RegistryStore):
         annotations: Mapping[str, str] | None = None,
     ) -> ArtifactRef:
         """Store files as one artifact."""
-        self._answer()
         contents = {name: data if isinstance(data, bytes) else data.read_bytes() for name, data in files.items()}
         body = manifest.build(artifact_type, _described(contents), annotations)
         ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
@@ -48,6 +43,7 @@ class MemoryRegistry(RegistryStore):
 
     async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
         """Return one file."""
+        await self.files(ref)
         contents = self._contents(ref)
         if name not in contents:
             raise ArtifactNotFound(f"{ref.repository}@{ref.digest} has no file {name!r}")
@@ -59,6 +55,7 @@ class MemoryRegistry(RegistryStore):
         """Write all files into a folder."""
         if target.is_dir():
             return target
+        await self.files(ref)
         contents = self._contents(ref)
         target.mkdir(parents=True)
         for name, data in contents.items():
@@ -67,19 +64,13 @@ class MemoryRegistry(RegistryStore):
 
     async def delete(self, ref: ArtifactRef) -> None:
         """Remove the artifact, if it is there."""
-        self._answer()
         self.artifacts.pop((ref.repository, ref.digest), None)
 
     def _contents(self, ref: ArtifactRef) -> dict[str, bytes]:
-        self._answer()
         try:
             return self.artifacts[ref.repository, ref.digest]
         except KeyError:
             raise ArtifactNotFound(f"{ref.repository}@{ref.digest} is not in the registry {self._http.url}") from None
-
-    def _answer(self) -> None:
-        if self.away or (self.chance is not None and self.chance.random() < 1 / 3):
-            raise RegistryUnavailable("the registry http://memory does not answer")
 
 
 def _described(contents: Mapping[str, bytes]) -> list[File]:

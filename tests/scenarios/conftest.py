@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from concordat.artifacts import RegistryStore
 from concordat.controller import AlreadyExists, Cluster
 from concordat_devcluster.control_plane import ControlPlane
 from tests.fakes.api_server import FakeApiServer, FakeCluster
-from tests.fakes.registry import MemoryRegistry
-from tests.scenarios.faults import MortalCluster, MortalFake
+from tests.scenarios.faults import Flickering, FlickeringMemory, MortalCluster, MortalFake
 from tests.scenarios.federation import EVALUATOR, Federation
 
 
@@ -23,7 +21,7 @@ async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if not request.config.getoption("--real"):
         server = FakeApiServer()
         yield await _hub(
-            Federation(MortalFake(server), FakeCluster(server), MemoryRegistry(), "http://memory", tmp_path)
+            Federation(MortalFake(server), FakeCluster(server), FlickeringMemory(), "http://memory", tmp_path)
         )
         return
     crds: ControlPlane = request.getfixturevalue("crds")
@@ -31,9 +29,12 @@ async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     async with (
         MortalCluster(crds.kubeconfig, qps=1000, burst=1000) as cluster,
         Cluster(crds.kubeconfig, qps=1000, burst=1000) as admin,
-        RegistryStore(registry_url) as registry,
+        Flickering(registry_url) as registry,
     ):
-        yield await _hub(Federation(cluster, admin, registry, registry_url, tmp_path))
+        made = await _hub(Federation(cluster, admin, registry, registry_url, tmp_path))
+        yield made
+        # What the tests before left is listed by every test after.
+        await made.remove()
 
 
 async def _hub(made: Federation) -> Federation:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore, RegistryUnavailable
+from concordat.artifacts.manifest import File
 from concordat.controller import JOB, Cache, Cluster
 from tests.fakes.api_server import FakeApiServer, FakeCluster
+from tests.fakes.registry import MemoryRegistry
 
 
 class Killed(BaseException):
     """The process died at this write."""
 
 
-Interference = Callable[[str, str], Exception | None]
+Interference = Callable[[str, str], Exception | Awaitable[Exception | None] | None]
 """From method and path to the error that the caller gets; None lets the request through."""
 
 
@@ -36,14 +41,50 @@ class Mortal(Cluster):
             self._seen.add(write)
         if fatal == "before":
             raise Killed(path)
-        if self.before is not None and (error := self.before(method, path)) is not None:
-            raise error
+        await _interfere(self.before, method, path)
         answer = await super()._request(method, path, query, body, *more)
         if fatal == "after":
             raise Killed(path)
-        if self.after is not None and (error := self.after(method, path)) is not None:
-            raise error
+        await _interfere(self.after, method, path)
         return answer
+
+
+async def _interfere(interference: Interference | None, method: str, path: str) -> None:
+    error = interference(method, path) if interference is not None else None
+    if isinstance(error, Awaitable):
+        error = await error
+    if error is not None:
+        raise error
+
+
+class Flickering(RegistryStore):
+    """A registry that is away now and then."""
+
+    chance: random.Random | None = None
+    """Do not answer every third call, at random."""
+
+    async def __aenter__(self) -> Self:
+        """As the store does."""
+        await super().__aenter__()
+        return self
+
+    async def push(self, *args: Any, **more: Any) -> ArtifactRef:
+        """As the store does."""
+        self._flicker()
+        return await super().push(*args, **more)
+
+    async def files(self, ref: ArtifactRef) -> dict[str, File]:
+        """As the store does; reading and pulling ask for the files first."""
+        self._flicker()
+        return await super().files(ref)
+
+    def _flicker(self) -> None:
+        if self.chance is not None and self.chance.random() < 1 / 3:
+            raise RegistryUnavailable("the registry does not answer")
+
+
+class FlickeringMemory(Flickering, MemoryRegistry):
+    """The same, in memory."""
 
 
 class MortalCluster(Mortal):

@@ -7,16 +7,14 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseStatus
-from concordat.artifacts import RegistryStore
 from concordat.controller import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, write_status
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
@@ -34,9 +32,8 @@ from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import Keys, load_or_create, publish_first
 from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.settings import Settings
-from tests.fakes.api_server import Denial, FakeApiServer, FakeCluster
-from tests.fakes.registry import MemoryRegistry
-from tests.scenarios.faults import Killed, Mortal, NodeCache
+from tests.fakes.api_server import Denial, FakeCluster
+from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
 from tests.support.invariants import World, broken
 from tests.support.presence import present
@@ -50,7 +47,7 @@ EVALUATOR = "evaluator"
 class Federation(Node):
     """Hub, sites and evaluator, each in its own namespace of one API server."""
 
-    def __init__(self, cluster: Mortal, admin: Cluster, registry: RegistryStore, url: str, folder: Path) -> None:
+    def __init__(self, cluster: Mortal, admin: Cluster, registry: Flickering, url: str, folder: Path) -> None:
         super().__init__(admin, registry, folder)
         self.cluster = cluster
         self.prefix = f"t{next(_NUMBERS)}"
@@ -67,14 +64,8 @@ class Federation(Node):
         """What the worker of a reconcile retries: races; and where a test makes faults, these."""
         self._bad_watch: random.Random | None = None
         self._undelivered: list[tuple[str, dict[str, Any]]] = []
+        self._listed: dict[tuple[KindLike, Key], dict[str, Any]] = {}
         cluster.on_write = admin.on_write = self._feed
-
-    @property
-    def memory(self) -> FakeApiServer:
-        """The API server in memory. Skips the test on the real one, where nobody can look between two requests."""
-        if not isinstance(self.admin, FakeCluster):
-            pytest.skip("this fault is made inside an API server in memory")
-        return self.admin.server
 
     def name(self, short: str) -> str:
         """The namespace of a site."""
@@ -151,6 +142,20 @@ class Federation(Node):
     async def namespace(self, name: str) -> None:
         """A namespace with its default ServiceAccount, which pods need."""
         await self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+    async def remove(self) -> None:
+        """Remove all objects, without their controllers."""
+        self.cluster.before = self.cluster.after = None
+        for kind in KINDS:
+            for obj in await self.admin.list(kind):
+                metadata = obj["metadata"]
+                key = (metadata["namespace"], metadata["name"])
+                if not key[0].startswith(f"{self.prefix}-"):
+                    continue
+                with suppress(NotFound):
+                    if metadata.get("finalizers"):
+                        await self.admin.set_finalizers(kind, *key, [], metadata["resourceVersion"])
+                    await self.admin.delete(kind, *key)
 
     async def publish_genesis(self) -> None:
         """The release of sequence 0 and the channel."""
@@ -294,18 +299,22 @@ class Federation(Node):
         clock = FixedClock(self.clock.now() + timedelta(seconds=seconds))
         self.agents[site] = agent_controllers(replace(self.site_agents[site], clock=clock))
 
-    def flicker(self, chance: random.Random | None) -> None:
-        """Let the registry be away for every third call, at random; None: there again."""
-        if not isinstance(self.registry, MemoryRegistry):
-            pytest.skip("this fault is made inside a registry in memory")
-        self.registry.chance = chance
-
     def watch_badly(self, chance: random.Random | None) -> None:
         """Feed the cache by watch events that are lost, late, doubled and out of order; None: by lists again."""
-        if self._bad_watch is None:
-            self.memory.told.append(lambda event, obj: self._undelivered.append((event, obj)))
-            self.cluster.on_write = self.admin.on_write = None
+        self.cluster.on_write = self.admin.on_write = None
         self._bad_watch = chance
+
+    def _happened(self, kind: KindLike, items: list[dict[str, Any]]) -> None:
+        """Note what a watch would have told since the last list."""
+        seen = {(i["metadata"]["namespace"], i["metadata"]["name"]): i for i in items}
+        for (of, key), old in list(self._listed.items()):
+            if of is kind and key not in seen:
+                self._undelivered.append(("DELETED", old))
+                del self._listed[of, key]
+        for key, item in seen.items():
+            if self._listed.get((kind, key)) != item:
+                self._undelivered.append(("MODIFIED", item))
+                self._listed[kind, key] = item
 
     def _deliver(self) -> None:
         chance = self._bad_watch
@@ -340,8 +349,10 @@ class Federation(Node):
         for kind in KINDS:
             items, version = await self.admin.list_at(kind)
             mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
-            if self._bad_watch is not None and self._bad_watch.random() < 0.9:
-                continue
+            if self._bad_watch is not None:
+                self._happened(kind, mine)
+                if self._bad_watch.random() < 0.9:
+                    continue
             for cache in self._caches:
                 cache.sync(kind, mine, version)
             state += [

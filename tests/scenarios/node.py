@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from concordat.api import Update
-from concordat.artifacts import RegistryStore, RegistryUnavailable
+from concordat.artifacts import RegistryUnavailable
 from concordat.controller import JOB, Cluster, Controller, FixedClock
 from concordat.protocol import artifact_types as types
 from concordat.tensors import Tensors, read_tensors, write_tensors
@@ -18,7 +18,7 @@ from concordat_agent.workspace import Workspace
 from concordat_aggregator.job import Until
 from concordat_aggregator.job import run as aggregate
 from concordat_operator.rounds.aggregation_result import request_of
-from tests.scenarios.faults import NodeCache
+from tests.scenarios.faults import Flickering, NodeCache
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
@@ -31,7 +31,7 @@ class Node:
 
     hub_space: str
 
-    def __init__(self, admin: Cluster, registry: RegistryStore, folder: Path) -> None:
+    def __init__(self, admin: Cluster, registry: Flickering, folder: Path) -> None:
         self.admin, self.registry, self.folder = admin, registry, folder
         self.clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
         self.cache = NodeCache()

@@ -61,11 +61,11 @@ async def test_each_request_of_the_operator_fails_once(federation: Federation, f
 
 async def test_the_registry_is_away_now_and_then(federation: Federation) -> None:
     federation.tolerated = (ApiError, Transient)
-    federation.flicker(random.Random(3))  # noqa: S311 - a test
+    federation.registry.chance = random.Random(3)  # noqa: S311 - a test
     await federation.round("r1")
     for _ in range(60):
         await federation.turn()
-    federation.flicker(None)
+    federation.registry.chance = None
     await released(federation)
 
 

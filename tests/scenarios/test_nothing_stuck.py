@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from concordat.api import ConditionType, FederationRound, Site, Update, is_true
-from concordat.controller import NAMESPACE, SECRET
+from concordat.controller import NAMESPACE, SECRET, Forbidden
 from concordat.statements import SigningKey, StatementError
 from concordat_operator.keys import SECRET_NAME, Keys
-from tests.fakes.api_server import Denial
+from tests.scenarios.faults import Interference
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -21,12 +21,12 @@ def ended(federation: Federation, name: str) -> tuple[str, str]:
     return (found.status.value, found.reason)
 
 
-def forbids(method: str, namespace: str, resource: str) -> Denial:
+def forbids(method: str, namespace: str, resource: str) -> Interference:
     """The rights that a site has withdrawn."""
 
-    def denial(asked: str, path: str, _: object) -> tuple[int, str, str] | None:
+    def denial(asked: str, path: str) -> Exception | None:
         refused = asked == method and f"/namespaces/{namespace}/{resource}" in path
-        return (403, "Forbidden", f"cannot {method} {resource} in {namespace}") if refused else None
+        return Forbidden(f"cannot {method} {resource} in {namespace}", 403) if refused else None
 
     return denial
 
@@ -34,7 +34,7 @@ def forbids(method: str, namespace: str, resource: str) -> Denial:
 async def test_a_site_that_cannot_be_asked_is_named_and_the_others_go_on(federation: Federation) -> None:
     """Finding 22: nobody is told "no answer" of a site that was never asked."""
     site = federation.name("site-b")
-    federation.memory.denials.append(forbids("POST", site, "updates"))
+    federation.cluster.before = forbids("POST", site, "updates")
     await federation.round("r1")
     await federation.settle()
     waits = condition(federation.found("r1").status.conditions, "UpdatesCollected")

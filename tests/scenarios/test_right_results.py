@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 from concordat.api import ConditionType, FederationRound, Release, is_true
 from tests.scenarios.federation import Federation
@@ -20,13 +19,11 @@ async def test_an_edit_while_the_contract_is_signed_is_selected_anew(federation:
     """Finding 6: the contract says what the round says, whenever that was edited."""
     hub, edited = federation.cluster, 0
 
-    def edit(method: str, path: str) -> Exception | None:
+    async def edit(method: str, path: str) -> None:
         nonlocal edited
         if method == "PATCH" and path.endswith("/federationrounds/r1/status") and not edited:
             edited = 1
-            key = ("federationrounds", federation.hub_space, "r1")
-            _edit_in_place(federation, key, {"budget": {"maxSteps": 170}})
-        return None
+            await federation.patch("federationrounds", "r1", {"budget": {"maxSteps": 170}})
 
     hub.before = edit
     await federation.round("r1")
@@ -36,12 +33,6 @@ async def test_an_edit_while_the_contract_is_signed_is_selected_anew(federation:
     contract, round_ = await federation.contract("r1"), federation.found("r1")
     assert contract.budget.max_steps == round_.spec.budget.max_steps == 170
     assert contract.round.generation == round_.metadata.generation
-
-
-def _edit_in_place(federation: Federation, key: tuple[str, str, str], spec: dict[str, Any]) -> None:
-    """As kubectl would, between two requests of the operator; in memory only."""
-    path = f"/apis/concordat.dev/v1alpha1/namespaces/{key[1]}/{key[0]}/{key[2]}"
-    federation.memory.request("PATCH", path, {}, {"spec": spec}, "application/merge-patch+json")
 
 
 async def test_a_second_round_of_a_federation_waits_for_the_first_and_builds_on_it(federation: Federation) -> None:
