@@ -21,6 +21,7 @@ from concordat.aggregation import AggregationError
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
+from concordat.lineage import bundle
 from concordat.lora import LoraError
 from concordat.protocol.aggregation import AggregationReport, AggregationResult
 from concordat.protocol.artifact_types import (
@@ -29,6 +30,7 @@ from concordat.protocol.artifact_types import (
     ADAPTER_FILE,
     AGGREGATION_REPORT,
     REPORT_PICTURE_FILE,
+    SITE_STATEMENTS_FILE,
 )
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.locations import adapters_repository, round_repository
@@ -118,6 +120,10 @@ async def run(
     )
     _LOG.info("%s: %s", report.reason, report.message)
     files = {report.FILE: report.to_bytes(), REPORT_PICTURE_FILE: draw(report, signed.contract)}
+    if report.adapter is not None:
+        # Kept with the report: whatever becomes of a site's own artifacts, the lineage can be made.
+        lines = [line for verdict in screening.verdicts if verdict.passed for line in verdict.lines]
+        files[SITE_STATEMENTS_FILE] = bundle(lines)
     repository = round_repository(signed.contract.federation, signed.contract.round.uid)
     return AggregationResult(report=await store.push(repository, AGGREGATION_REPORT, files), adapter=report.adapter)
 

@@ -1,6 +1,7 @@
 """Each update by itself: fetched from the registry and put through steps 1 to 4 of screening; and step 5, copies.
 
-Whatever a site sends leads to a verdict, never to an exception.
+Whatever a site sends leads to a verdict, never to an exception. What a site signed is checked by the functions that
+verify a lineage.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from pathlib import Path
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
+from concordat.lineage import SiteRefused
+from concordat.lineage.site import check_consent, check_update, line_of, open_consent, open_update
 from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
 from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT_FILE
 from concordat.screening import ScreeningError, check_norms, decimal, update
 from concordat.statements.contract import SignedContract
-from concordat.statements.provenance import Provenance
 from concordat.tensors import FormError, TensorError, map_tensors, shown
 from concordat_aggregator.inputs import Parent
 from concordat_aggregator.method import Method
@@ -40,6 +42,8 @@ class UpdateVerdict:
     """Digest of delta.safetensors; None if the artifact could not be read."""
     statement_id: str | None = None
     """Id of the update statement; None if it is not by the site."""
+    lines: tuple[bytes, ...] = ()
+    """Consent and update as they stand in the lineage, once both hold."""
     delta: Path | None = None
     """The update's file, which stays on the disk; there only while it passes."""
     measurements: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class UpdateVerdict:
             site=self.submission.site,
             artifact=self.submission.artifact,
             statement=self.submission.statement,
+            consent=self.submission.consent,
             passed=self.passed,
             reason=self.reason.value,
             message=shown(self.message, MAX_MESSAGE),
@@ -88,38 +93,48 @@ class Verifier:
     async def verify(self, submission: SubmittedUpdate) -> UpdateVerdict:
         """Return the verdict on one submission by itself."""
         verdict = UpdateVerdict(submission, Reason.INVALID, "")
+        site, signed = submission.site, self._signed
         try:
-            statement = await self._statement(submission)
+            update_line = await self._line(submission.statement, "update", Reason.STATEMENT_INVALID)
+            statement = open_update(update_line, site, signed)
             verdict = replace(verdict, statement_id=statement.id)
-            update.check_origin(statement, submission.site, self._signed)
-            update.check_place(submission.artifact, submission.site, self._signed)
+            check_update(statement, site, signed)
+            consent_line = await self._line(submission.consent, "consent", Reason.CONSENT_INVALID)
+            check_consent(open_consent(consent_line, site, signed), statement, site, signed)
+            verdict = replace(verdict, lines=(consent_line, update_line))
+            update.check_place(submission.artifact, site, signed)
             with _unreadable():
                 files = await self._store.files(submission.artifact)
             digests = {name: file.digest for name, file in files.items()}
             verdict = replace(verdict, update_sha256=update.check_files(digests, statement))
             path = await self._fetch(submission.artifact, files[DELTA_FILE].size)
-            norm = self._measure(submission.site, path)
+            norm = self._measure(site, path)
         except (RegistryUnavailable, OSError):
             raise
         except ScreeningError as error:
             return replace(verdict, reason=error.reason, message=str(error), norm=error.norm)
+        except SiteRefused as error:
+            return replace(verdict, reason=error.reason, message=shown(str(error)))
         except Exception as error:
             # A bug of ours that one site can reach must not take the round from the others.
-            _LOG.exception("%s: the update could not be verified", submission.site)
+            _LOG.exception("%s: the update could not be verified", site)
             return replace(
                 verdict, message=f"the update could not be verified ({type(error).__name__}); see the Job's log"
             )
-        message = f"norm {decimal(norm)}, at most {self._signed.contract.screening.clip_norm}"
+        message = f"norm {decimal(norm)}, at most {signed.contract.screening.clip_norm}"
         return replace(verdict, reason=Reason.VERIFIED, message=message, norm=norm, delta=path)
 
-    async def _statement(self, submission: SubmittedUpdate) -> Provenance:
+    async def _line(self, ref: ArtifactRef | None, what: str, reason: Reason) -> bytes:
+        """Return a statement of the site as it would stand in the lineage. Raises SiteRefused with that reason."""
+        if ref is None:
+            raise SiteRefused(reason, f"the status of the Update names no {what}")
         try:
-            data = await self._store.read(submission.statement, STATEMENT_FILE, MAX_STATEMENT)
+            data = await self._store.read(ref, STATEMENT_FILE, MAX_STATEMENT)
         except RegistryUnavailable:
             raise
         except ArtifactError as error:
-            raise ScreeningError(Reason.STATEMENT_INVALID, f"the update's statement cannot be read: {error}") from error
-        return update.open_statement(data, self._signed.keys[submission.site])
+            raise SiteRefused(reason, f"the {what}'s statement cannot be read: {error}") from error
+        return line_of(data, reason)
 
     async def _fetch(self, artifact: ArtifactRef, size: int) -> Path:
         """Return the update's file of `size` bytes on the disk, readable as tensors."""

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     ARTIFACT_UNREADABLE = "ArtifactUnreadable"
     STATEMENT_INVALID = "StatementInvalid"
     SIGNATURE_INVALID = "SignatureInvalid"
+    CONSENT_INVALID = "ConsentInvalid"
     CONTRACT_MISMATCH = "ContractMismatch"
     PARENT_MISMATCH = "ParentMismatch"
     SCHEMA_MISMATCH = "SchemaMismatch"

@@ -203,6 +203,10 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The statement is not signed by the key that the contract names for this site.",
         "Look at the Site's Accepted condition; if the key is right, treat it as an attack.",
     ),
+    Reason.CONSENT_INVALID: ReasonHelp(
+        "The consent is missing, is not the site's signed yes to this contract, or is not the one the update names.",
+        "Look at who wrote `status.consent` of the Update after the site consented; the message names what is wrong.",
+    ),
     Reason.CONTRACT_MISMATCH: ReasonHelp(
         "The update was made under another contract.",
         "Delete left-over Updates of older rounds; a site that sends this repeatedly is suspect.",

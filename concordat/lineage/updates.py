@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from concordat.lineage.bundle import Line, StatementKind
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
+from concordat.lineage.site import check_consent, check_update, open_consent, open_update
 from concordat.lineage.trust import Trust
-from concordat.statements import PublicKey
 from concordat.statements.closure import read_closure
 from concordat.statements.contract import SignedContract, open_contract
-from concordat.statements.names import ACCEPTED, CONSENTED, agent_id, round_resource, update_resource
+from concordat.statements.names import ACCEPTED, update_resource
 from concordat.statements.provenance import Provenance, read_update
 from concordat.statements.summary import Summary, read_summary
 
@@ -32,13 +32,6 @@ def read_contract(line: Line, trust: Trust, contract_digest: str) -> SignedContr
     """Return the contract, by signature and digest. Raises LineageError."""
     with reading("the contract"):
         return open_contract(line.data, trust.contract_keys, digest=contract_digest)
-
-
-def _key(signed: SignedContract, site: str, what: str) -> PublicKey:
-    key = signed.keys.get(site)
-    if key is None:
-        raise LineageError(f"{what} is by site {site[:80]!r}, which is not in the contract")
-    return key
 
 
 def accepted_updates(found: Mapping[StatementKind, list[Line]], trust: Trust, signed: SignedContract) -> Accepted:
@@ -63,7 +56,7 @@ def _verdicts(lines: list[Line], trust: Trust, signed: SignedContract) -> dict[s
         with reading(what):
             verdict = read_summary(opened(line, trust.aggregation_keys, what))
         site, what = verdict.site, f"the verdict on site {verdict.site[:80]!r}"
-        _key(signed, site, what)
+        demand(site in signed.keys, f"{what} is by site {site[:80]!r}, which is not in the contract")
         demand(site not in verdicts, f"there are two verdicts on site {site}")
         demand(verdict.policy == signed.digest, f"{what} was given under contract {verdict.policy}")
         resource = update_resource(signed.contract.round.uid, site)
@@ -102,13 +95,13 @@ def _updates(lines: list[Line], signed: SignedContract, verdicts: Mapping[str, S
     """Each signed by its site, and the one its verdict is about."""
     updates: dict[str, Provenance] = {}
     for line in lines:
-        what = "an update"
-        with reading(what):
+        with reading("an update"):
             site = str(read_update(line.content).parameters.get("site"))
-            what = f"the update of site {site[:80]!r}"
-            update = read_update(opened(line, [_key(signed, site, what)], what))
-        verdict = verdicts.get(site)
-        demand(verdict is not None and verdict.inputs == (update.id,), f"{what} is not the one its verdict is about")
+        update, verdict = open_update(line.data, site, signed), verdicts.get(site)
+        demand(
+            verdict is not None and verdict.inputs == (update.id,),
+            f"the update of site {site[:80]!r} is not the one its verdict is about",
+        )
         updates[site] = update
     return updates
 
@@ -117,14 +110,11 @@ def _consents(lines: list[Line], signed: SignedContract, updates: Mapping[str, P
     """By id; each signed by its site, and named by its update."""
     consents: dict[str, Summary] = {}
     for line in lines:
-        what = "a consent"
-        with reading(what):
+        with reading("a consent"):
             site = read_summary(line.content).site
-            what = f"the consent of site {site[:80]!r}"
-            consent = read_summary(opened(line, [_key(signed, site, what)], what))
-        update = updates.get(site)
+        consent, update = open_consent(line.data, site, signed), updates.get(site)
         named = update.all("consent") if update is not None else ()
-        demand(consent.id in named, f"{what} is not the one its update was made with")
+        demand(consent.id in named, f"the consent of site {site[:80]!r} is not the one its update was made with")
         consents[consent.id] = consent
     return consents
 
@@ -133,34 +123,13 @@ def _accepted(
     site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], signed: SignedContract
 ) -> str:
     """Check that an accepted update was made under this contract, from its base and parent, with consent."""
-    what, contract = f"the accepted update of site {site}", signed.contract
+    what = f"the accepted update of site {site}"
     if update is None:
         raise LineageError(f"{what} is not in the bundle")
     demand(update.subject == verdict.subject, f"{what} is of {update.subject}, its verdict about {verdict.subject}")
-    demand(update.builder == agent_id(site), f"{what} was made by {update.builder}, expected {agent_id(site)}")
-    for name, wanted in (("round", contract.round.uid), ("contract", signed.digest)):
-        said = update.parameters.get(name)
-        demand(said == wanted, f"{what} was made for {name} {said!r}, expected {wanted!r}")
-    demand(
-        update.roles <= {"base", "parent", "contract", "consent"},
-        f"{what} has dependencies of unknown roles: {', '.join(sorted(update.roles))}",
-    )
-    with reading(what):
-        for role, wanted in (
-            ("base", contract.base.digest),
-            ("parent", contract.parent.digest),
-            ("contract", signed.digest),
-        ):
-            demand(update.one(role) == wanted, f"{what} was made from {role} {update.one(role)}, expected {wanted}")
-        consent = consents.get(update.one("consent"))
+    check_update(update, site, signed)
+    consent = consents.get(update.one("consent"))
     if consent is None:
         raise LineageError(f"the consent of site {site} is not in the bundle")
-    _consented(site, consent, signed)
+    check_consent(consent, update, site, signed)
     return update.id
-
-
-def _consented(site: str, consent: Summary, signed: SignedContract) -> None:
-    what, resource = f"the consent of site {site}", round_resource(signed.contract.round.uid)
-    demand(consent.passed and CONSENTED in consent.levels, f"{what} says no: {consent.reason}")
-    demand(consent.verifier == agent_id(site), f"{what} is by {consent.verifier}, expected {agent_id(site)}")
-    demand(consent.resource == resource, f"{what} is about {consent.resource}, expected {resource}")

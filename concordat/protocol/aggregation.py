@@ -15,11 +15,13 @@ from concordat.protocol.document import Document
 
 
 class SubmittedUpdate(Model):
-    """The place of a site's update in the registry."""
+    """The place of a site's update and consent in the registry, as its status named them when the request was made."""
 
     site: Name
     artifact: ArtifactRef
     statement: ArtifactRef
+    consent: ArtifactRef | None = None
+    """Absent if the site's status names none any more: the update is rejected then."""
 
 
 class AggregationRequest(Document):

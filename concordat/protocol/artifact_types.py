@@ -12,11 +12,13 @@ LINEAGE = "application/vnd.in-toto.bundle"
 STATEMENT_FILE = "statement.sigstore.json"
 REPORT_PICTURE_FILE = "report.svg"
 LINEAGE_FILE = "lineage.intoto.jsonl"
+SITE_STATEMENTS_FILE = "statements.intoto.jsonl"
+"""Beside the aggregation report: updates and consents of the accepted sites, as lines of the lineage to come."""
 DELTA_FILE = "delta.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 
-MAX_STATEMENT = 64 << 10
-"""Most bytes of a site's statement. All accepted ones together are a round's lineage, which must stay readable."""
+MAX_STATEMENT = 24 << 10
+"""Most bytes of a site's statement: two from each of 1000 sites, and the hub's own, stay within MAX_LINEAGE."""
 MAX_LINEAGE = 64 << 20
 """Most bytes of a bundle of statements: a round's, up to its release."""

@@ -1,4 +1,7 @@
-"""Steps 1 to 4 of screening: one update by itself, from its bytes. Nothing here reads a registry."""
+"""Steps 1 to 4 of screening: one update by itself, from its bytes. Nothing here reads a registry.
+
+What the site signed is checked by `concordat.lineage.site`: a lineage must accept whatever is aggregated.
+"""
 
 from __future__ import annotations
 
@@ -16,54 +19,13 @@ from concordat.protocol.artifact_types import DELTA_FILE
 from concordat.protocol.locations import site_repository
 from concordat.screening.errors import ScreeningError
 from concordat.screening.norms import Limits
-from concordat.statements import PublicKey, SignatureInvalid, StatementError, open_bundle
 from concordat.statements.contract import SignedContract
-from concordat.statements.names import agent_id
-from concordat.statements.provenance import Provenance, read_update
-from concordat.tensors import Named, NotFiniteError, TensorError, Tensors, check_schema, pad, shown
+from concordat.statements.provenance import Provenance
+from concordat.tensors import Named, NotFiniteError, TensorError, Tensors, check_schema, pad
 
 _BLOCK = 1 << 18
 CHARGED = frozenset({Reason.NORM_EXCEEDED, Reason.DUPLICATE})
 """Rejections before step 6 that use up the fault budget: a protocol violation, or one party in two places."""
-
-
-def open_statement(data: bytes, key: PublicKey) -> Provenance:
-    """Return the statement that a site signed about its update. Raises ScreeningError."""
-    try:
-        return read_update(open_bundle(data, [key]))
-    except SignatureInvalid as error:
-        raise ScreeningError(Reason.SIGNATURE_INVALID, str(error)) from error
-    except StatementError as error:
-        raise ScreeningError(Reason.STATEMENT_INVALID, shown(str(error))) from error
-
-
-def check_origin(statement: Provenance, site: str, signed: SignedContract) -> None:
-    """Check that the update is by this site, of this round, under this contract, from its base and parent.
-
-    Raises ScreeningError.
-    """
-    contract, stated = signed.contract, statement.parameters
-    round_uid = stated.get("round")
-    if stated.get("site") != site or statement.builder != agent_id(site) or not isinstance(round_uid, str):
-        raise ScreeningError(Reason.STATEMENT_INVALID, f"the statement names no round or another site than {site}")
-    if round_uid != contract.round.uid:
-        raise ScreeningError(
-            Reason.REPLAYED, f"the update was made in round {shown(round_uid)}, this is {contract.round.uid}"
-        )
-    try:
-        made_under, base, parent = (statement.one(role) for role in ("contract", "base", "parent"))
-        statement.one("consent")
-    except StatementError as error:
-        raise ScreeningError(Reason.STATEMENT_INVALID, shown(str(error))) from error
-    if made_under != signed.digest or stated.get("contract") != signed.digest:
-        raise ScreeningError(
-            Reason.CONTRACT_MISMATCH, f"made under contract {made_under}, this round's is {signed.digest}"
-        )
-    for role, digest, expected in (("base", base, contract.base), ("parent", parent, contract.parent)):
-        if digest != expected.digest:
-            raise ScreeningError(
-                Reason.PARENT_MISMATCH, f"made from {role} {digest}, the contract's is {expected.digest}"
-            )
 
 
 def check_place(artifact: ArtifactRef, site: str, signed: SignedContract) -> None:

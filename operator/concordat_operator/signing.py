@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,10 +74,14 @@ async def publish_verdicts(
     signed: ContractStatus,
     report: AggregationReport,
     *,
-    consents: Iterable[ArtifactRef],
+    site_lines: Sequence[bytes],
     at: datetime,
 ) -> PublishedVerdicts:
-    """Sign verdicts, closure and aggregation. `at` is when the aggregator ended; `consents` are the accepted sites'."""
+    """Sign verdicts, closure and aggregation. `at` is when the aggregator ended.
+
+    `site_lines` are consents and updates of the accepted sites, as the aggregator verified them: nothing is read again
+    that a site could have changed or removed since.
+    """
     verdicts: dict[str, ArtifactRef] = {}
     lines: list[bytes] = []
     for judged in report.verdicts:
@@ -98,8 +103,7 @@ async def publish_verdicts(
     aggregation = aggregation_provenance(contract, report, unverified(lines[-1]).id, at)
     lines.append(await _sign_and_push(registry, repository_of(contract), aggregation.statement(), keys.aggregation))
     lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
-    refs = [*consents, *(judged.statement for judged in accepted)]
-    lines += [await registry.read(ref, STATEMENT_FILE) for ref in refs]
+    lines += site_lines
     return PublishedVerdicts(verdicts, await publish_lineage(registry, contract.federation, lines))
 
 
@@ -119,7 +123,8 @@ async def publish_release(
 
 async def publish_lineage(registry: RegistryStore, federation: str, lines: Sequence[bytes]) -> ArtifactRef:
     """Push statements as one bundle."""
-    return await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: bundle(lines)})
+    data = await asyncio.to_thread(bundle, lines)
+    return await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: data})
 
 
 async def _sign_and_push(registry: RegistryStore, repository: str, statement: dict[str, Any], key: SigningKey) -> bytes:

@@ -40,7 +40,13 @@ class AggregationStep:
             contract_digest=signed.sha256,
             contract_key=hub.keys.contract.public.to_pem(),
             submissions=[
-                SubmittedUpdate(site=slot.site, artifact=sent.artifact, statement=sent.statement)
+                SubmittedUpdate(
+                    site=slot.site,
+                    artifact=sent.artifact,
+                    statement=sent.statement,
+                    # Fixed here, and verified by the aggregator: a site can write its status at any time.
+                    consent=None if slot.update.status.consent is None else slot.update.status.consent.statement,
+                )
                 for slot in observed.slots
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
@@ -77,14 +83,15 @@ class AggregationStep:
             # The pod went before its result was read. The same request gives the same result.
             await hub.cluster.delete(JOB, namespace, name, job["metadata"]["uid"])
             return None
-        report = await confirm(hub.registry, job_result, request_of(job), signed.sha256)
+        confirmed = await confirm(hub.registry, job_result, request_of(job), signed.sha256)
+        report = confirmed.report
         published = await publish_verdicts(
             hub.registry,
             hub.keys,
             contract,
             signed,
             report,
-            consents=_consents(observed, report),
+            site_lines=confirmed.site_lines,
             at=job_outcome.completed,
         )
         await self._show(observed, report, published.verdicts)
@@ -166,10 +173,3 @@ def _contract(observed: ObservedRound) -> Contract:
     if observed.contract is None:
         raise ValueError("aggregation needs a contract")
     return observed.contract
-
-
-def _consents(observed: ObservedRound, report: AggregationReport) -> list[ArtifactRef]:
-    """Return the consents of the sites whose updates were accepted."""
-    accepted = {judged.site for judged in report.verdicts if judged.passed}
-    updates: list[Update] = [s.update for s in observed.slots if s.site in accepted and s.update is not None]
-    return [update.status.consent.statement for update in updates if update.status.consent is not None]

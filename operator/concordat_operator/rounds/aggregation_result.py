@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -12,10 +14,20 @@ from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore
 from concordat.errors import Terminal
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, AggregationResult, SubmittedUpdate
-from concordat.protocol.artifact_types import ADAPTER_FILE
+from concordat.protocol.artifact_types import ADAPTER_FILE, MAX_LINEAGE, SITE_STATEMENTS_FILE
 from concordat.protocol.document import Document, DocumentError
+from concordat.statements import StatementError, unverified
 
 D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True)
+class ConfirmedReport:
+    """A report that answers its request."""
+
+    report: AggregationReport
+    site_lines: tuple[bytes, ...]
+    """Consents and updates of the accepted sites, a statement each; none without a candidate."""
 
 
 def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
@@ -45,15 +57,21 @@ def request_of(job: Mapping[str, Any]) -> ArtifactRef:
 
 async def confirm(
     registry: RegistryStore, job_result: AggregationResult, request: ArtifactRef, contract_digest: str
-) -> AggregationReport:
-    """Return the report if it answers exactly the request and its adapter is there. Raises Terminal otherwise."""
+) -> ConfirmedReport:
+    """Return the report if it answers exactly the request and what it names is there. Raises Terminal otherwise."""
     try:
         report = await _read(registry, job_result.report, AggregationReport)
         asked = (await _read(registry, request, AggregationRequest)).submissions
-        digests = await registry.file_digests(report.adapter) if report.adapter is not None else {}
+        digests, statements = {}, b""
+        if report.adapter is not None:
+            digests = await registry.file_digests(report.adapter)
+            statements = await registry.read(job_result.report, SITE_STATEMENTS_FILE, MAX_LINEAGE)
     except (ArtifactNotFound, ArtifactTooLarge, DocumentError) as error:
         raise _unusable(f"its report cannot be used: {error}") from None
-    answered = [SubmittedUpdate(site=v.site, artifact=v.artifact, statement=v.statement) for v in report.verdicts]
+    answered = [
+        SubmittedUpdate(site=v.site, artifact=v.artifact, statement=v.statement, consent=v.consent)
+        for v in report.verdicts
+    ]
     _demand(report.contract_digest == contract_digest, "its report is about another contract")
     _demand(_by_site(answered) == _by_site(asked), "its report does not answer exactly what was submitted")
     accepted = sorted(v.site for v in report.verdicts if v.passed)
@@ -64,7 +82,22 @@ async def confirm(
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")
         _demand(digests.get(ADAPTER_FILE) == report.adapter_sha256, "its adapter is not the file it names")
-    return report
+    return ConfirmedReport(report, await asyncio.to_thread(_site_lines, statements, report))
+
+
+def _site_lines(statements: bytes, report: AggregationReport) -> tuple[bytes, ...]:
+    """Return one consent and one update of each site whose update was aggregated. Raises Terminal."""
+    lines = tuple(statements.splitlines())
+    try:
+        ids = {unverified(line).id for line in lines}
+    except StatementError as error:
+        raise _unusable(f"{SITE_STATEMENTS_FILE}: {error}") from None
+    updates = {v.statement_id for v in report.verdicts if v.passed} if report.adapter is not None else set()
+    _demand(
+        updates <= ids and len(ids) == len(lines) == 2 * len(updates),
+        f"{SITE_STATEMENTS_FILE} does not hold exactly a consent and an update of each site that it accepted",
+    )
+    return lines
 
 
 async def _read(registry: RegistryStore, ref: ArtifactRef, document: type[D]) -> D:

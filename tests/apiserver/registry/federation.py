@@ -22,9 +22,10 @@ from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import round_repository, site_repository
-from concordat.statements import SigningKey, sign
+from concordat.statements import SigningKey, sign, unverified
 from concordat.statements.contract import contract_statement
 from concordat.statements.provenance import LocalUpdate, update_provenance
+from concordat.statements.summary import consent
 from concordat.tensors import Tensors, write_tensors
 from concordat_aggregator.job import main
 from tests.apiserver.registry.server import Registry
@@ -115,8 +116,22 @@ class Federation:
             contract = contract.model_copy(update={"round": round_})
         digest, site = changes.pop("contract_digest", self.digest), changes.pop("site", site)
         update_digest = changes.pop("update_digest", update_digest)
-        fields = {"sha256": update_digest, "consent_id": "sha256:" + "c" * 64, **made, **changes}
+        named = unverified(self.consent(site)).id
+        fields = {"sha256": update_digest, "consent_id": named, **made, **changes}
         return update_provenance(site, contract, digest, LocalUpdate(**fields)).statement()
+
+    def consent(self, site: str) -> bytes:
+        """The consent as the agent makes it."""
+        made = consent(
+            site=site,
+            round_uid=self.uid,
+            contract_digest=self.digest,
+            policy_digest=sha256_digest(b"policy"),
+            passed=True,
+            reason="Consented",
+            at=NOW,
+        )
+        return sign(made.statement(), self.keys[site])
 
     def submit(
         self,
@@ -134,7 +149,13 @@ class Federation:
             bundle = sign(self.statement(site, sha256_digest(data), **changes), key or self.keys[site])
         artifact = self.push(self.slot(site), types.UPDATE, files or {types.DELTA_FILE: data})
         statement = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: bundle})
-        return {"site": site, "artifact": artifact.wire(), "statement": statement.wire()}
+        consented = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: self.consent(site)})
+        return {
+            "site": site,
+            "artifact": artifact.wire(),
+            "statement": statement.wire(),
+            "consent": consented.wire(),
+        }
 
     def honest(self, *sites: str) -> list[dict[str, Any]]:
         return [self.submit(site, write_tensors(HONEST[site])) for site in sites]
