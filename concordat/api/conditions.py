@@ -106,6 +106,7 @@ class Reason(StrEnum):
     NO_RELEASE = "NoRelease"
     RELEASE_NOT_APPROVED = "ReleaseNotApproved"
     # Any
+    CLEANING_UP = "CleaningUp"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     INVALID = "Invalid"
 

@@ -294,6 +294,10 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Pin an approved Release: `kubectl get releases -n concordat`.",
     ),
     # Any
+    Reason.CLEANING_UP: ReasonHelp(
+        "The round is being deleted and waits for objects that do not go away.",
+        "The message names them and their finalizers: see to the program that set these, or remove them by hand.",
+    ),
     Reason.REGISTRY_UNAVAILABLE: ReasonHelp(
         "The artifact registry cannot be reached; it is tried again.",
         "Look at the registry's pod, its volume and the NetworkPolicies between.",

@@ -24,6 +24,8 @@ LABEL_RELEASE = f"{GROUP}/release"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "concordat-operator"
 FINALIZER = f"{GROUP}/round-cleanup"
+ANNOTATION_KEEP = f"{GROUP}/keep"
+"""On a FederationRound or a Release of the hub, with the value "true": its history limit does not apply to it."""
 
 T = TypeVar("T")
 

@@ -22,6 +22,8 @@ from concordat.artifacts.staging import staged
 from concordat.artifacts.upload import upload
 from concordat.protocol.canonical import sha256_digest
 
+_TAGS = 500
+"""Tags per page of a list."""
 _ACCEPT = {"Accept": f"{manifest.MANIFEST_TYPE}, {manifest.INDEX_TYPE}"}
 
 
@@ -68,6 +70,11 @@ class RegistryStore:
             # The registry's garbage collection took the blobs before the manifest came: send them again, once.
             await self._push(ref, body, blobs)
         return ref
+
+    def reference(self, repository: str, artifact_type: str, files: Mapping[str, bytes]) -> ArtifactRef:
+        """Return the reference that `push` gives to these files."""
+        body = manifest.build(artifact_type, [_describe(name, data) for name, data in sorted(files.items())])
+        return ArtifactRef(repository=repository, digest=sha256_digest(body))
 
     async def _push(self, ref: ArtifactRef, body: bytes, blobs: list[tuple[File, bytes | Path]]) -> None:
         for file, content in blobs:
@@ -135,6 +142,37 @@ class RegistryStore:
                 f"{ref.repository}@{ref.digest}: the registry does not delete; set storage.delete.enabled: true "
                 "in its configuration"
             ) from error
+
+    async def delete_repository(self, repository: str) -> None:
+        """Remove every artifact of a repository, if there is any. Repeating it finishes what was interrupted."""
+        for ref in await self.artifacts(repository):
+            await self.delete(ref)
+
+    async def artifacts(self, repository: str) -> list[ArtifactRef]:
+        """Return the artifacts of a repository, found by their tags; none where the repository does not exist."""
+        tags: list[str] = []
+        location: str | None = f"v2/{repository}/tags/list?n={_TAGS}"
+        while location is not None:
+            page, location = await self._http.again(f"list {repository}", partial(self._tags, location))
+            tags += page
+        digests = [
+            await self._http.again(f"look up {repository}:{tag}", partial(self._digest, repository, tag))
+            for tag in tags
+        ]
+        return [ArtifactRef(repository=repository, digest=digest) for digest in digests if digest is not None]
+
+    async def _tags(self, location: str) -> tuple[list[str], str | None]:
+        async with self._http.once("GET", location, (200, 404)) as response:
+            if response.status == 404:
+                return [], None
+            following = response.links["next"]["url"] if "next" in response.links else None
+            body = await response.json(content_type=None)
+            return list(body.get("tags") or []), None if following is None else str(following)
+
+    async def _digest(self, repository: str, tag: str) -> str | None:
+        path = f"v2/{repository}/manifests/{tag}"
+        async with self._http.once("HEAD", path, (200, 404), headers=_ACCEPT) as response:
+            return response.headers.get("Docker-Content-Digest") if response.status == 200 else None
 
     async def files(self, ref: ArtifactRef) -> dict[str, File]:
         """Return the artifact's files by name, with digest and size. Raises ArtifactNotFound, ArtifactCorrupt."""

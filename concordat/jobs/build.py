@@ -23,6 +23,8 @@ TRAINER, EVALUATOR, AGGREGATOR = "trainer", "evaluator", "aggregator"
 
 _STAGING_SECONDS = 600
 """Beside the budget, to be scheduled, pull the image and load the libraries, on a busy node a tenth as fast too."""
+_KEPT_SECONDS = 86_400
+"""How long operator and agents may be away without losing the outcome of a Job."""
 _EVALUATION_SECONDS = 1800
 _EVALUATION_SIZE = Size(cpu="1", memory="2Gi")
 _AGGREGATION_SECONDS = 1800
@@ -49,6 +51,8 @@ def training_job(contract: Contract, update: Update, site: Site) -> dict[str, An
         service_account="concordat-trainer",
         size=Size(cpu=contract.budget.cpu, memory=contract.budget.memory),
         seconds=contract.budget.max_wall_seconds + _STAGING_SECONDS,
+        # Whenever it ends, it is there until a day after the deadline by which its result can be sent.
+        kept_seconds=_KEPT_SECONDS + int((contract.submission_deadline - contract.opens).total_seconds()),
         runtime_class=contract.runtime_class_name,
         **_site_volumes(site, update.spec.federation, update.metadata.name, contract.base),
     ).manifest()
@@ -75,6 +79,7 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
         service_account="concordat-trainer",
         size=_EVALUATION_SIZE,
         seconds=_EVALUATION_SECONDS,
+        kept_seconds=_KEPT_SECONDS,
         runtime_class=runtime_class,
         **_site_volumes(site, spec.federation, name, spec.base),
     ).manifest()
@@ -118,6 +123,7 @@ def aggregation_job(
         service_account="concordat-aggregator",
         size=_AGGREGATION_SIZE,
         seconds=_AGGREGATION_SECONDS,
+        kept_seconds=_KEPT_SECONDS,
         volumes=[]
         if canary is None
         else [{"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}}],

@@ -64,6 +64,8 @@ class JobTemplate:
     service_account: str
     size: Size
     seconds: int
+    kept_seconds: int
+    """How long the Job stays after its end. Who needs its outcome may be away for that time."""
     runtime_class: str | None = None
     volumes: Sequence[Mapping[str, Any]] = ()
     mounts: Sequence[Mapping[str, Any]] = ()
@@ -110,6 +112,7 @@ class JobTemplate:
                 "parallelism": 1,
                 "backoffLimit": _RETRIES,
                 "activeDeadlineSeconds": self.seconds,
+                "ttlSecondsAfterFinished": self.kept_seconds,
                 # Two pods of one Job must not write the same folder at once.
                 "podReplacementPolicy": "Failed",
                 "podFailurePolicy": {"rules": _failure_rules(self.container)},

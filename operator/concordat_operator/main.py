@@ -34,9 +34,11 @@ from concordat.controller.environment import SettingsError
 from concordat.statements import StatementError
 from concordat_operator import VERSION
 from concordat_operator.channels.reconcile import ChannelReconciler
+from concordat_operator.history.reconcile import HistoryReconciler
 from concordat_operator.hub import Hub
 from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.releases.reconcile import ReleaseReconciler
+from concordat_operator.rounds.plan import ended
 from concordat_operator.rounds.reconcile import RoundReconciler
 from concordat_operator.settings import Settings
 from concordat_operator.sites.reconcile import SiteReconciler
@@ -114,6 +116,9 @@ def controllers(hub: Hub) -> list[Controller]:
     def undecided(_: Site) -> list[Key]:
         return [r.key for r in cache.list(Release, namespace) if r.status.lineage is None]
 
+    def federation_of(round_: FederationRound) -> list[Key]:
+        return [(namespace, round_.spec.federation)] if ended(round_) else []
+
     def channels(_: Obj) -> list[Key]:
         return [channel.key for channel in cache.list(ReleaseChannel, namespace)]
 
@@ -131,6 +136,7 @@ def controllers(hub: Hub) -> list[Controller]:
         Controller("update", {Update: itself, JOB: job_of, FederationRound: updates_of}, UpdateReconciler(hub)),
         Controller("release", {Release: release_and_original, JOB: job_of, Site: undecided}, ReleaseReconciler(hub)),
         Controller("channel", {ReleaseChannel: itself, Release: channels, Site: channels}, ChannelReconciler(hub)),
+        Controller("history", {FederationRound: federation_of}, HistoryReconciler(hub), workers=1, debounce=5.0),
     ]
 
 

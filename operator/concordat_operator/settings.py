@@ -12,6 +12,10 @@ from concordat.controller.environment import SettingsError, http_port, required
 _DIGEST = re.compile(r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$")
 
 
+LEAST_HISTORY_LIMIT = 3
+"""With fewer rounds, screening's comparison of a site with its own past would be silent (alerts.LEAST_HISTORY)."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The operator's surroundings."""
@@ -28,6 +32,8 @@ class Settings:
     identity: str = "operator"
     """Name of this replica in the leader's Lease."""
     http_port: int = 8080
+    history_limit: int = 10
+    """Ended rounds, and approved releases, that each federation keeps; at least LEAST_HISTORY_LIMIT."""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -41,7 +47,17 @@ class Settings:
             runtime_class=env.get("CONCORDAT_RUNTIME_CLASS") or None,
             identity=env.get("POD_NAME") or "operator",
             http_port=http_port(env),
+            history_limit=_history_limit(env),
         )
+
+
+def _history_limit(env: Mapping[str, str]) -> int:
+    value = env.get("CONCORDAT_HISTORY_LIMIT") or str(Settings.history_limit)
+    if not value.isdecimal() or int(value) < LEAST_HISTORY_LIMIT:
+        raise SettingsError(
+            f"CONCORDAT_HISTORY_LIMIT is {value!r}: give a whole number of at least {LEAST_HISTORY_LIMIT}"
+        )
+    return int(value)
 
 
 def _image(env: Mapping[str, str], name: str) -> str | None:

@@ -17,7 +17,7 @@ class MemoryRegistry(RegistryStore):
 
     def __init__(self) -> None:
         super().__init__("http://memory")
-        self.artifacts: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.stored: dict[tuple[str, str], dict[str, bytes]] = {}
 
     async def __aenter__(self) -> Self:
         """Nothing has to be opened."""
@@ -34,7 +34,7 @@ class MemoryRegistry(RegistryStore):
         contents = {name: data if isinstance(data, bytes) else data.read_bytes() for name, data in files.items()}
         body = manifest.build(artifact_type, _described(contents), annotations)
         ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
-        self.artifacts[ref.repository, ref.digest] = contents
+        self.stored[ref.repository, ref.digest] = contents
         return ref
 
     async def files(self, ref: ArtifactRef) -> dict[str, File]:
@@ -64,11 +64,15 @@ class MemoryRegistry(RegistryStore):
 
     async def delete(self, ref: ArtifactRef) -> None:
         """Remove the artifact, if it is there."""
-        self.artifacts.pop((ref.repository, ref.digest), None)
+        self.stored.pop((ref.repository, ref.digest), None)
+
+    async def artifacts(self, repository: str) -> list[ArtifactRef]:
+        """Return the artifacts of a repository."""
+        return [ArtifactRef(repository=at, digest=digest) for at, digest in self.stored if at == repository]
 
     def _contents(self, ref: ArtifactRef) -> dict[str, bytes]:
         try:
-            return self.artifacts[ref.repository, ref.digest]
+            return self.stored[ref.repository, ref.digest]
         except KeyError:
             raise ArtifactNotFound(f"{ref.repository}@{ref.digest} is not in the registry {self._http.url}") from None
 

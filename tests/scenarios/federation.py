@@ -65,6 +65,8 @@ class Federation(Node):
         self._bad_watch: random.Random | None = None
         self._undelivered: list[tuple[str, dict[str, Any]]] = []
         self._listed: dict[tuple[KindLike, Key], dict[str, Any]] = {}
+        self.history_limit = 10
+        """What the next operator process is told."""
         cluster.on_write = admin.on_write = self._feed
 
     def name(self, short: str) -> str:
@@ -89,6 +91,7 @@ class Federation(Node):
             registry_url=self.url,
             operator_image=IMAGE.replace("learning", "operator"),
             learning_image=IMAGE,
+            history_limit=self.history_limit,
         )
         return hub_controllers(Hub(settings, self.cluster, cache, self.registry, self.clock, self.keys))
 

@@ -1,64 +1,137 @@
-"""A round that is being deleted: what it made goes first."""
+"""A round that is being deleted: what it made goes first, in the cluster and then in the registry.
+
+Every step reads what is there now, so it can be repeated after a crash at any point. The finalizer goes last.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from concordat.api import FederationRound, Release, Update
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, Update
 from concordat.api.resource import Resource
+from concordat.api.round_status import FederationRoundStatus
 from concordat.api.types import FINALIZER, LABEL_ROUND_UID
-from concordat.controller import JOB, Conflict, Forbidden, Key, KindLike, fields
-from concordat_operator.hub import Hub
+from concordat.artifacts import RegistryUnavailable
+from concordat.controller import JOB, Conflict, Forbidden, Key, KindLike, fields, write_status
+from concordat_operator.history.artifacts import delete_decision, delete_round_artifacts
+from concordat_operator.history.sequences import remember
+from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.rounds.plan import approved
+from concordat_operator.rounds.select import Finding
+from concordat_operator.text import names
 
 log = logging.getLogger(__name__)
 
-REQUEUE_SECONDS = 1.0
+LEAST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two looks at a round that cannot go yet."""
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """An object that the round made and that is still there."""
+
+    kind: str
+    key: Key
+    deleting: bool
+    """Whether it was being deleted before this pass."""
+    finalizers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return it as a person would look it up."""
+        by = f" ({', '.join(self.finalizers)})" if self.finalizers else ""
+        return f"{self.kind} {self.key[0]}/{self.key[1]}{by}"
 
 
 async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
-    """Delete Updates, Jobs and candidates that were not approved, then the finalizer; seconds until the next look.
+    """Delete what the round made, then the finalizer; return the seconds until the next look.
 
-    An approved release stays, because sites use it.
+    An approved release stays, because sites use it, and with it what it names in the registry.
     """
-    mine = {LABEL_ROUND_UID: round_.metadata.uid}
-    left = 0
-    for update in hub.cache.list(Update, labels=mine):
-        left += await _delete(hub, Update, update.key, update.metadata.uid)
-    releases = hub.cache.list(Release, labels=mine)
-    approved_names = {
-        r.metadata.name for r in releases if r.metadata.namespace == round_.metadata.namespace and approved(r)
-    }
-    for release in releases:
-        if release.metadata.name not in approved_names:
-            left += await _delete(hub, Release, release.key, release.metadata.uid)
-    for job in hub.cache.list(JOB, labels=mine):
-        if _owner(job) not in approved_names:
-            metadata = job["metadata"]
-            left += await _delete(hub, JOB, (metadata["namespace"], metadata["name"]), metadata["uid"])
-    if left:
-        return REQUEUE_SECONDS
-    others = [name for name in round_.metadata.finalizers if name != FINALIZER]
-    await hub.cluster.set_finalizers(FederationRound, *round_.key, others, round_.metadata.resource_version)
-    log.info("round cleaned up", extra=fields(round=round_.metadata.name))
-    return None
-
-
-async def _delete(hub: Hub, kind: KindLike | type[Resource], key: Key, uid: str) -> int:
-    """Return 1 if it may still be there, 0 if there is nothing to wait for."""
+    releases = [Release.model_validate(raw) for raw in await hub.cluster.list(Release, labels=_mine(round_))]
+    staying = [r for r in releases if r.metadata.namespace == round_.metadata.namespace and approved(r)]
+    finding: Finding | None = None
     try:
-        if not await hub.cluster.delete(kind, *key, uid):
-            return 0
+        left = await _delete_dependents(hub, round_, releases, {r.metadata.name for r in staying})
+        if not left:
+            await delete_round_artifacts(hub, round_, staying)
+        elif all(dependent.deleting for dependent in left):
+            finding = Finding(Reason.CLEANING_UP, f"Waiting for {names(str(d) for d in left)} to go.")
+    except RegistryUnavailable as error:
+        finding = Finding(Reason.REGISTRY_UNAVAILABLE, f"The round's artifacts are deleted before the round: {error}.")
+    else:
+        if not left:
+            others = [name for name in round_.metadata.finalizers if name != FINALIZER]
+            await hub.cluster.set_finalizers(FederationRound, *round_.key, others, round_.metadata.resource_version)
+            log.info("round cleaned up", extra=fields(round=round_.metadata.name))
+            return None
+    now = hub.clock.now()
+    if finding is not None:
+        await write_status(hub.cluster, round_, waiting(round_, finding, now), FIELD_MANAGER)
+    return pause(round_.metadata.deletion_timestamp, now)
+
+
+def pause(deleted: datetime | None, now: datetime) -> float:
+    """Return the seconds until the next look: a quarter of the time that the deletion has taken, at most a minute."""
+    taken = 0.0 if deleted is None else (now - deleted).total_seconds()
+    return min(LONGEST_PAUSE, max(LEAST_PAUSE, taken / 4))
+
+
+def waiting(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
+    """Return the status as it was, but for what the deletion waits for."""
+    conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
+    conditions.drop(ConditionType.STALLED)
+    conditions.set(ConditionType.READY, False, why.reason, why.message)
+    conditions.set(ConditionType.RECONCILING, True, why.reason, why.message)
+    known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
+    changed = {"observed_generation": round_.metadata.generation, "conditions": conditions.list(), "phase": "Deleting"}
+    return FederationRoundStatus(**{**known, **changed})
+
+
+async def _delete_dependents(
+    hub: Hub, round_: FederationRound, releases: Collection[Release], staying: Collection[str]
+) -> list[Dependent]:
+    """Delete what is there, each object once; return what has to go before the round can."""
+    owners: set[str] = set()
+    left: list[Dependent | None] = []
+    for raw in await hub.cluster.list(Update, labels=_mine(round_)):
+        owners.add(raw["metadata"]["uid"])
+        left.append(await _delete(hub, Update, raw["metadata"]))
+    for release in releases:
+        owners.add(release.metadata.uid)
+        if release.metadata.name in staying:
+            continue
+        if release.metadata.namespace == round_.metadata.namespace:
+            await remember(hub.cluster, release.metadata.namespace, release.spec.federation, release.spec.sequence)
+        else:
+            await delete_decision(hub, release)
+        left.append(await _delete(hub, Release, release.wire()["metadata"]))
+    for job in await hub.cluster.list(JOB, labels=_mine(round_)):
+        owned = owners & {owner["uid"] for owner in job["metadata"].get("ownerReferences") or []}
+        # The garbage collector deletes a Job with its owner; what it leaves behind is deleted at the next look.
+        left.append(None if owned else await _delete(hub, JOB, job["metadata"]))
+    return [dependent for dependent in left if dependent is not None]
+
+
+async def _delete(hub: Hub, kind: KindLike | type[Resource], metadata: dict[str, Any]) -> Dependent | None:
+    """Delete an object unless that was done before; return None if there is nothing to wait for."""
+    key, deleting = (metadata["namespace"], metadata["name"]), bool(metadata.get("deletionTimestamp"))
+    word = "job" if kind is JOB else ("update" if kind is Update else "release")
+    dependent = Dependent(word, key, deleting, tuple(metadata.get("finalizers") or ()))
+    if deleting:
+        return dependent
+    try:
+        return dependent if await hub.cluster.delete(kind, *key, metadata["uid"]) else None
     except Conflict:
-        return 0  # Another object of that name: not ours.
+        return None  # Another object of that name: not ours.
     except Forbidden as error:
         # The site has withdrawn the hub's rights; what the round left there is the site's to remove.
         log.warning("not removed", extra=fields(namespace=key[0], name=key[1], error=str(error)))
-        return 0
-    return 1
+        return None
 
 
-def _owner(job: dict[str, Any]) -> str:
-    owners = job["metadata"].get("ownerReferences") or [{}]
-    return str(owners[0].get("name", "")) if owners[0].get("kind") == "Release" else ""
+def _mine(round_: FederationRound) -> dict[str, str]:
+    return {LABEL_ROUND_UID: round_.metadata.uid}

@@ -28,6 +28,7 @@ from concordat.jobs import aggregation_job_name
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
 from concordat_operator.create import create_once, labels, later, round_ref
+from concordat_operator.history.sequences import highest_deleted
 from concordat_operator.hub import EXTENSION_FIELD_MANAGER, FIELD_MANAGER, Hub
 from concordat_operator.keys import keep
 from concordat_operator.releases.plan import superseding
@@ -292,6 +293,7 @@ class RoundReconciler:
             taken = [
                 r.spec.sequence for r in hub.cache.list(Release, namespace) if r.spec.federation == contract.federation
             ]
+            taken.append(await highest_deleted(hub.cluster, namespace, contract.federation))
             spec = ReleaseSpec(
                 federation=contract.federation,
                 sequence=1 + max([contract.parent_release.sequence, *taken]),

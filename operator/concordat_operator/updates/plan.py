@@ -27,13 +27,17 @@ class Step(StrEnum):
     """Show how far the Job is."""
     STOP = "stop"
     """The round goes on, or has ended, without this site: stop its Job."""
+    REMOVE = "remove"
+    """There is no such round: nobody else would stop its Job and delete it."""
 
 
 def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, Any] | None, now: datetime) -> Step:
     """Return the step that is due."""
     conditions = update.status.conditions
-    if update.metadata.deletion_timestamp is not None or round_ is None:
+    if update.metadata.deletion_timestamp is not None:
         return Step.REST
+    if round_ is None:
+        return Step.REMOVE
     if not is_true(conditions, ConditionType.CONSENTED):
         return Step.REST
     if find(conditions, ConditionType.ATTESTATION_VALID) is None:

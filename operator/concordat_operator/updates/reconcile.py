@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update
 from concordat.api.update import UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
-from concordat.controller import JOB, Forbidden, Invalid, Key, Result, write_status
+from concordat.controller import JOB, Forbidden, Invalid, Key, NotFound, Result, fields, write_status
 from concordat.jobs import JobError, failure, outcome, training_job
 from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
@@ -20,6 +21,8 @@ from concordat_operator.create import create_job
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.rounds.select import Finding
 from concordat_operator.updates.plan import CONDITIONS, Step, next_step
+
+log = logging.getLogger(__name__)
 
 
 class UpdateReconciler:
@@ -41,7 +44,9 @@ class UpdateReconciler:
         step = next_step(update, round_, job, hub.clock.now())
         if step is Step.REST:
             return Result()
-        if step is Step.ATTEST:
+        if step is Step.REMOVE:
+            await self._remove(update)
+        elif step is Step.ATTEST:
             proved = await self._attest(update, await hub.contract(update.spec.contract))
             metrics.ATTESTATIONS.labels(proved.reason.value).inc()
             await self._write(
@@ -58,6 +63,26 @@ class UpdateReconciler:
             done, finding = await self._progress(job)
             await self._write(update, ConditionType.TRAINED, done, finding)
         return Result()
+
+    async def _remove(self, update: Update) -> None:
+        """Stop the Job of an Update and delete both, if the API server too knows no such round."""
+        hub, ref = self._hub, update.spec.round_ref
+        try:
+            found = await hub.cluster.get(FederationRound, ref.namespace, ref.name)
+        except NotFound:
+            pass
+        else:
+            if found["metadata"]["uid"] == ref.uid:
+                return  # The cache has not seen it yet; its arrival leads here again.
+        log.warning(
+            "update of a round that is gone", extra=fields(namespace=update.metadata.namespace, round_uid=ref.uid)
+        )
+        try:
+            await hub.cluster.delete(JOB, *update.key)
+            await hub.cluster.delete(Update, *update.key, update.metadata.uid)
+        except Forbidden as error:
+            # The site has withdrawn the hub's rights; what the round left there is the site's to remove.
+            log.warning("not removed", extra=fields(namespace=update.metadata.namespace, error=str(error)))
 
     async def _attest(self, update: Update, contract: Contract) -> Finding:
         """Read the consent from the registry and judge it."""

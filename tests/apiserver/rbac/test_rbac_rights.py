@@ -16,6 +16,7 @@ from concordat.controller import LEASE, Cluster, FixedClock, Forbidden
 from concordat.controller.leader import Leader, LeaderConfig
 from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
 from concordat_agent.site.reconcile import lease
+from concordat_operator.history.sequences import highest_deleted, remember
 from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap
 from concordat_operator.main import LEASE_NAME
 from tests.apiserver.rbac.world import World
@@ -43,12 +44,12 @@ EVERYWHERE = rules(
 )
 IN_THE_HUB = rules(
     f"create delete: {OURS}/releases batch/jobs",
-    f"patch: {OURS}/federationrounds",
+    f"patch delete: {OURS}/federationrounds",
     f"patch: {OURS}/federationrounds/status {OURS}/releases/status {OURS}/releasechannels/status",
     "list: /pods",
     "create: /secrets /configmaps coordination.k8s.io/leases events.k8s.io/events",
     "get: /secrets=concordat-keys",
-    "get patch: /configmaps=concordat-trust /configmaps=concordat-quarantine",
+    "get patch: /configmaps=concordat-trust /configmaps=concordat-quarantine /configmaps=concordat-sequences",
     "get update: coordination.k8s.io/leases=concordat-operator",
 )
 IN_A_SITE = rules(
@@ -116,7 +117,14 @@ DENIED = [
     ("operator", "get", "secrets/concordat-registry", HUB),
     ("operator", "delete", "secrets/concordat-keys", HUB),
     ("operator", "update", "secrets/concordat-keys", HUB),
-    ("operator", "delete", "federationrounds.concordat.dev", HUB),
+    # what bounds the history: rounds of the hub only, one by one, and nothing else that people made
+    ("operator", "deletecollection", "federationrounds.concordat.dev", HUB),
+    ("operator", "create", "federationrounds.concordat.dev", HUB),
+    ("operator", "delete", "federationrounds.concordat.dev", SITE),
+    ("operator", "delete", "releasechannels.concordat.dev", HUB),
+    ("operator", "delete", "sites.concordat.dev", SITE),
+    ("operator", "delete", "configmaps/concordat-sequences", HUB),
+    ("operator", "patch", "configmaps/other", HUB),
     ("operator", "patch", "releasechannels.concordat.dev", HUB),
     ("operator", "patch", "validatingadmissionpolicies.admissionregistration.k8s.io", HUB),
     ("operator", "delete", "validatingadmissionpolicybindings.admissionregistration.k8s.io", HUB),
@@ -193,7 +201,11 @@ async def test_the_operator_can_do_its_work_in_the_hub(world: World, operator: P
             await cluster.apply_status(kind, HUB, name, {"observedGeneration": 1}, "concordat-operator")
         await event(cluster, made)
         await cluster.list_pods(HUB, "any")
+        await remember(cluster, HUB, "digits", 7)
+        await remember(cluster, HUB, "digits", 6)
+        assert await highest_deleted(cluster, HUB, "digits") == 7
         assert await cluster.delete(Release, HUB, "digits-0", made["metadata"]["uid"])
+        assert await cluster.delete(FederationRound, HUB, "r1", found["metadata"]["uid"])
         found = await cluster.get(FederationRound, HUB, "r1")
         await cluster.set_finalizers(FederationRound, HUB, "r1", [], found["metadata"]["resourceVersion"])
     assert "contract.pem" in world.kubectl("get", "secret", SECRET_NAME, "-n", HUB, "-o", "yaml")

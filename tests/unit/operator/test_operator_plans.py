@@ -54,14 +54,19 @@ def test_an_update_is_attested_launched_and_reported(
         {"suspend": True},
         {"status": {"conditions": "Succeeded=False:QuorumNotReached"}},
         {"metadata": {"deletionTimestamp": "2026-11-24T12:00:00Z"}},
-        None,
     ],
 )
-def test_no_job_is_launched_for_a_round_that_is_held_over_or_gone(make: Make, round_: dict[str, Any] | None) -> None:
-    if round_ is not None and "status" in round_:
+def test_no_job_is_launched_for_a_round_that_is_held_over_or_deleted(make: Make, round_: dict[str, Any]) -> None:
+    if "status" in round_:
         round_ = {"status": {"conditions": make.conditions(Succeeded="False:QuorumNotReached")}}
-    found = None if round_ is None else make.round(**round_)
-    assert next_step(make.update("site-a", READY), found, None, make.now) is Step.REST
+    assert next_step(make.update("site-a", READY), make.round(**round_), None, make.now) is Step.REST
+
+
+@pytest.mark.parametrize("conditions", [{}, READY, {**READY, "Trained": "True"}])
+def test_an_update_whose_round_is_gone_is_removed(make: Make, conditions: dict[str, str]) -> None:
+    """Finding 33: nobody deleted it, and nobody stopped its Job."""
+    assert next_step(make.update("site-a", conditions), None, None, make.now) is Step.REMOVE
+    assert next_step(make.update("site-a", conditions, deleted=True), None, None, make.now) is Step.REST
 
 
 def test_no_job_is_launched_past_the_deadline_or_for_a_deleted_update(make: Make) -> None:
