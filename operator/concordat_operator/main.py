@@ -38,7 +38,6 @@ from concordat_operator.history.reconcile import HistoryReconciler
 from concordat_operator.hub import Hub
 from concordat_operator.keys import load_or_create, publish_first
 from concordat_operator.releases.reconcile import ReleaseReconciler
-from concordat_operator.rounds.plan import ended
 from concordat_operator.rounds.reconcile import RoundReconciler
 from concordat_operator.settings import Settings
 from concordat_operator.sites.reconcile import SiteReconciler
@@ -117,7 +116,7 @@ def controllers(hub: Hub) -> list[Controller]:
         return [r.key for r in cache.list(Release, namespace) if r.status.lineage is None]
 
     def federation_of(round_: FederationRound) -> list[Key]:
-        return [(namespace, round_.spec.federation)] if ended(round_) else []
+        return [(namespace, round_.spec.federation)] if round_.ended else []
 
     def channels(_: Obj) -> list[Key]:
         return [channel.key for channel in cache.list(ReleaseChannel, namespace)]

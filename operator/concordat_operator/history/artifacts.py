@@ -29,7 +29,6 @@ from concordat.statements.fields import predicate_type
 from concordat.statements.names import RELEASE
 from concordat_operator.history.plan import named_digests
 from concordat_operator.hub import Hub
-from concordat_operator.rounds.plan import ended
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ async def living_digests(
 ) -> frozenset[str]:
     """Return the digests that these objects and the contracts of the open rounds name. Raises RegistryUnavailable."""
     rounds = list(rounds)
-    contracts = [await _contract(hub, round_) for round_ in rounds if not ended(round_)]
+    contracts = [await _contract(hub, round_) for round_ in rounds if not round_.ended]
     parents = frozenset(contract.parent.digest for contract in contracts if contract is not None)
     return named_digests(rounds, releases, sites) | parents
 

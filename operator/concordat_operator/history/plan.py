@@ -14,7 +14,7 @@ from datetime import datetime
 from concordat.api import ConditionType, FederationRound, Release, ReleaseChannel, Site, find, is_true
 from concordat.api.resource import Resource
 from concordat.api.types import ANNOTATION_KEEP, ArtifactRef
-from concordat_operator.rounds.plan import approved, ended
+from concordat_operator.rounds.plan import approved
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _staying_releases(observed: ObservedHistory, mine: Sequence[Release], limit:
     wanted = {
         round_.spec.parent.release_ref.name
         for round_ in observed.rounds
-        if not ended(round_) and round_.spec.parent.release_ref is not None
+        if not round_.ended and round_.spec.parent.release_ref is not None
     }
     chosen = {r.metadata.name for r in mine if _kept(r)}
     used = in_use(observed.releases, observed.sites, observed.hub)
@@ -118,7 +118,7 @@ def _surplus_rounds(
         for release in mine
         if release.spec.round_ref is not None and (approved(release) or release.metadata.name in staying)
     }
-    past = sorted((r for r in observed.rounds if ended(r)), key=_end)
+    past = sorted((r for r in observed.rounds if r.ended and _living(r)), key=_end)
     return tuple(r for r in past[:-limit] if r.metadata.uid not in naming and not _kept(r))
 
 

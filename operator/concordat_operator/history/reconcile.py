@@ -15,7 +15,6 @@ from concordat_operator.history.artifacts import delete_decision, delete_release
 from concordat_operator.history.plan import ObservedHistory, Surplus, surplus
 from concordat_operator.history.sequences import remember
 from concordat_operator.hub import Hub
-from concordat_operator.rounds.plan import ended
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class HistoryReconciler:
             releases=[r for r in lists[1] if r.spec.federation == federation],
             channels=[c for c in lists[2] if c.spec.federation == federation],
             sites=lists[3],
-            parents=frozenset([name for r in rounds if not ended(r) and (name := await self._parent(r))]),
+            parents=frozenset([name for r in rounds if not r.ended and (name := await self._parent(r))]),
         )
 
     async def _parent(self, round_: FederationRound) -> str | None:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, Update
+from concordat.api import FederationRound, Reason, Release, Update
 from concordat.api.resource import Resource
-from concordat.api.round_status import FederationRoundStatus
 from concordat.api.types import FINALIZER, LABEL_ROUND_UID
 from concordat.artifacts import RegistryUnavailable
 from concordat.controller import JOB, Conflict, Forbidden, Key, KindLike, fields, write_status
 from concordat_operator.history.artifacts import delete_decision, delete_round_artifacts
 from concordat_operator.history.sequences import remember
 from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.rounds.describe import deleting
 from concordat_operator.rounds.plan import approved
 from concordat_operator.rounds.select import Finding
 from concordat_operator.text import names
@@ -36,7 +36,7 @@ class Dependent:
 
     kind: str
     key: Key
-    deleting: bool
+    going: bool
     """Whether it was being deleted before this pass."""
     finalizers: tuple[str, ...] = ()
 
@@ -58,7 +58,7 @@ async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
         left = await _delete_dependents(hub, round_, releases, {r.metadata.name for r in staying})
         if not left:
             await delete_round_artifacts(hub, round_, staying)
-        elif all(dependent.deleting for dependent in left):
+        elif all(dependent.going for dependent in left):
             finding = Finding(Reason.CLEANING_UP, f"Waiting for {names(str(d) for d in left)} to go.")
     except RegistryUnavailable as error:
         finding = Finding(Reason.REGISTRY_UNAVAILABLE, f"The round's artifacts are deleted before the round: {error}.")
@@ -70,7 +70,7 @@ async def clean_up(hub: Hub, round_: FederationRound) -> float | None:
             return None
     now = hub.clock.now()
     if finding is not None:
-        await write_status(hub.cluster, round_, waiting(round_, finding, now), FIELD_MANAGER)
+        await write_status(hub.cluster, round_, deleting(round_, finding, now), FIELD_MANAGER)
     return pause(round_.metadata.deletion_timestamp, now)
 
 
@@ -78,17 +78,6 @@ def pause(deleted: datetime | None, now: datetime) -> float:
     """Return the seconds until the next look: a quarter of the time that the deletion has taken, at most a minute."""
     taken = 0.0 if deleted is None else (now - deleted).total_seconds()
     return min(LONGEST_PAUSE, max(LEAST_PAUSE, taken / 4))
-
-
-def waiting(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
-    """Return the status as it was, but for what the deletion waits for."""
-    conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
-    conditions.drop(ConditionType.STALLED)
-    conditions.set(ConditionType.READY, False, why.reason, why.message)
-    conditions.set(ConditionType.RECONCILING, True, why.reason, why.message)
-    known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
-    changed = {"observed_generation": round_.metadata.generation, "conditions": conditions.list(), "phase": "Deleting"}
-    return FederationRoundStatus(**{**known, **changed})
 
 
 async def _delete_dependents(
@@ -118,10 +107,10 @@ async def _delete_dependents(
 
 async def _delete(hub: Hub, kind: KindLike | type[Resource], metadata: dict[str, Any]) -> Dependent | None:
     """Delete an object unless that was done before; return None if there is nothing to wait for."""
-    key, deleting = (metadata["namespace"], metadata["name"]), bool(metadata.get("deletionTimestamp"))
+    key, going = (metadata["namespace"], metadata["name"]), bool(metadata.get("deletionTimestamp"))
     word = "job" if kind is JOB else ("update" if kind is Update else "release")
-    dependent = Dependent(word, key, deleting, tuple(metadata.get("finalizers") or ()))
-    if deleting:
+    dependent = Dependent(word, key, going, tuple(metadata.get("finalizers") or ()))
+    if going:
         return dependent
     try:
         return dependent if await hub.cluster.delete(kind, *key, metadata["uid"]) else None

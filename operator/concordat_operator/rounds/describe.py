@@ -79,6 +79,16 @@ def settled(round_: FederationRound, now: datetime) -> FederationRoundStatus:
     return _as_it_was(round_, conditions=conditions.renewed(), observed_generation=round_.metadata.generation)
 
 
+def deleting(round_: FederationRound, why: Finding, now: datetime) -> FederationRoundStatus:
+    """Return the status of a round that is being deleted: as it was, but for what the deletion waits for."""
+    conditions = ConditionSet(round_.status.conditions, round_.metadata.generation, now)
+    conditions.drop(ConditionType.STALLED)
+    conditions.set(ConditionType.READY, False, why.reason, why.message)
+    conditions.set(ConditionType.RECONCILING, True, why.reason, why.message)
+    known = {"observed_generation": round_.metadata.generation, "conditions": conditions.list(), "phase": "Deleting"}
+    return _as_it_was(round_, **known)
+
+
 def _as_it_was(round_: FederationRound, **changed: Any) -> FederationRoundStatus:
     known = {name: getattr(round_.status, name) for name in FederationRoundStatus.model_fields}
     return FederationRoundStatus(**{**known, **changed})

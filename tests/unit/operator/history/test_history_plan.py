@@ -64,7 +64,6 @@ def test_the_last_rounds_to_end_stay_and_the_older_go(make: Make) -> None:
     [
         ("kept by a person", KEEP, None),
         ("still open", {}, {}),
-        ("changed since it ended", {"generation": 2}, None),
         ("being deleted", {"deletionTimestamp": "2026-11-24T12:00:00Z"}, None),
     ],
 )
