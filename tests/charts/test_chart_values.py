@@ -35,6 +35,7 @@ CASES: list[tuple[str, str, Any, str]] = [
     ("operator", "registry.storage.sise", "10Gi", "additional properties 'sise' not allowed"),
     ("operator", "registryUrl", "artifacts.example", "at '/registryUrl'"),
     ("operator", "registryUrl", "https://artifacts.example/v2/", "at '/registryUrl'"),
+    ("operator", "historyLimit", 2, "at '/historyLimit': minimum: got 2, want 3"),
     ("operator", "replicas", 3, "at '/replicas': maximum: got 3, want 2"),
     ("operator", "replicas", "2", "at '/replicas': got string, want integer"),
     ("operator", "replicas", 0, "at '/replicas': minimum: got 0, want 1"),
