@@ -356,7 +356,7 @@ def test_a_site_that_removes_what_it_sent_after_the_aggregator_ended_loses_nothi
 
     def remove(registry: MemoryRegistry, submissions: list[SubmittedUpdate]) -> None:
         for ref in (submissions[1].consent, submissions[1].statement, submissions[1].artifact):
-            del registry.artifacts[present(ref).repository, present(ref).digest]
+            del registry.stored[present(ref).repository, present(ref).digest]
 
     assert present(ended({}, remove).lineage).accepted == SITES
 
