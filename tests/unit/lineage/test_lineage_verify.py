@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.lineage import LineageError, bundle
+from concordat.protocol.artifact_types import MAX_LINEAGE, MAX_STATEMENT
 from concordat.protocol.canonical import sha256_digest
 from concordat.statements import sign, unverified
 from tests.support.lineage import Make
@@ -76,6 +77,10 @@ def test_a_rejected_update_may_be_shown_but_only_the_one_that_was_judged(make: M
         chain.verify(chain.bundle(asked=consent))
     with pytest.raises(LineageError, match="update of site 'site-d' is not the one its verdict is about"):
         make.chain(missing=()).verify(chain.bundle(shown=update, **make.chain(missing=()).lines))
+
+
+def test_the_longest_statements_of_a_thousand_sites_leave_room_for_the_hubs() -> None:
+    assert 1000 * 2 * MAX_STATEMENT <= 3 * MAX_LINEAGE // 4
 
 
 # ---- one statement missing, doubled, foreign, or by somebody else
