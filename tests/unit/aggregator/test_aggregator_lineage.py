@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,9 @@ HARMLESS: dict[str, Lie] = {
 }
 
 
+After = Callable[[MemoryRegistry, list[SubmittedUpdate]], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A round, aggregated and signed."""
@@ -274,9 +277,7 @@ class Ended:
         return {verdict.site: verdict.reason for verdict in self.report.verdicts}
 
 
-async def aggregated(
-    lies: dict[str, list[str]], folder: Path, after: Callable[[MemoryRegistry, list[SubmittedUpdate]], None] | None
-) -> Ended:
+async def aggregated(lies: dict[str, list[str]], folder: Path, after: After | None) -> Ended:
     """Run aggregator, signing and lineage on what these sites send; `after` happens when the aggregator has ended."""
     registry = MemoryRegistry()
     adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b'{"r": 2, "lora_alpha": 2}'}
@@ -306,7 +307,7 @@ async def aggregated(
     )
     result = present(await job.run(registry, ref, folder))
     if after is not None:
-        after(registry, submissions)
+        await after(registry, submissions)
     confirmed = await confirm(registry, result, ref, signed.sha256)
     report = confirmed.report
     published = await publish_verdicts(registry, KEYS, agreed, signed, report, site_lines=confirmed.site_lines, at=AT)
@@ -319,9 +320,7 @@ async def aggregated(
     return Ended(report, lineage)
 
 
-def ended(
-    lies: dict[str, list[str]], after: Callable[[MemoryRegistry, list[SubmittedUpdate]], None] | None = None
-) -> Ended:
+def ended(lies: dict[str, list[str]], after: After | None = None) -> Ended:
     """The same, from a test without a loop."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(aggregated(lies, Path(folder), after))
@@ -354,7 +353,7 @@ def test_a_lie_costs_the_liar_alone(lie: str) -> None:
 def test_a_site_that_removes_what_it_sent_after_the_aggregator_ended_loses_nothing_for_anybody() -> None:
     """Finding 2: the lineage is made from what the aggregator verified, not from what is there later."""
 
-    def remove(registry: MemoryRegistry, submissions: list[SubmittedUpdate]) -> None:
+    async def remove(registry: MemoryRegistry, submissions: list[SubmittedUpdate]) -> None:
         for ref in (submissions[1].consent, submissions[1].statement, submissions[1].artifact):
             del registry.stored[present(ref).repository, present(ref).digest]
 
