@@ -51,6 +51,8 @@ class Reason(StrEnum):
     KEY_CHANGED = "KeyChanged"
     HEARTBEAT = "Heartbeat"
     HEARTBEAT_LOST = "HeartbeatLost"
+    OUTAGE_ASSUMED = "OutageAssumed"
+    CLOCK_SKEW = "ClockSkew"
     # An update, as its site answers
     CONSENTED = "Consented"
     POLICY_REFUSED = "PolicyRefused"
@@ -133,6 +135,8 @@ class ConditionType(StrEnum):
     # A site
     ACCEPTED = "Accepted"
     QUARANTINED = "Quarantined"
+    """Present only while true."""
+    CLOCK_SKEW = "ClockSkew"
     """Present only while true."""
     # An update
     CONSENTED = "Consented"

@@ -136,6 +136,17 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The agent has not renewed its Lease for 90 seconds.",
         "See whether the agent runs and reaches the API server: `kubectl get pods,leases -n <site>`.",
     ),
+    Reason.OUTAGE_ASSUMED: ReasonHelp(
+        "Most agents fell silent within the same 90 seconds, as when the API server or the network is out: the site "
+        "still counts as Ready, for a quarter of an hour at most while others are heard.",
+        "See whether the agents reach the API server: `kubectl get pods,leases -A -l "
+        "app.kubernetes.io/managed-by=concordat-operator`.",
+    ),
+    Reason.CLOCK_SKEW: ReasonHelp(
+        "The clock of the site's node and the hub's differ by more than 30 seconds. The heartbeat does not suffer, but "
+        "each side judges deadlines by its own clock.",
+        "Synchronize both nodes' clocks (NTP): `timedatectl` or `chronyc tracking` on each.",
+    ),
     # An update, as its site answers
     Reason.CONSENTED: ReasonHelp("The site's policy allows the contract, and the agent signed its consent."),
     Reason.POLICY_REFUSED: ReasonHelp(

@@ -12,6 +12,7 @@ from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import (
+    LABEL_SITE,
     ArtifactRef,
     ImageRef,
     Message,
@@ -147,6 +148,11 @@ class Release(Resource):
     """An immutable bundle of digests."""
     status: ReleaseStatus = Field(default_factory=ReleaseStatus)
     """What is observed."""
+
+    @property
+    def one_of_many(self) -> bool:
+        """Return whether this is a site's copy."""
+        return LABEL_SITE in self.metadata.labels
 
 
 class Follow(StrEnum):

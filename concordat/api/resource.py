@@ -57,3 +57,8 @@ class Resource(Model):
     def key(self) -> tuple[str, str]:
         """Namespace and name."""
         return (self.metadata.namespace, self.metadata.name)
+
+    @property
+    def one_of_many(self) -> bool:
+        """Return whether this is one of the objects that a round makes for every site."""
+        return False

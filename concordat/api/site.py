@@ -93,7 +93,7 @@ class SiteStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation the operator last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready, Accepted, and Quarantined while it is true."""
+    """Ready, Accepted, and Quarantined and ClockSkew while they are true."""
     agent: AgentStatus | None = None
     """Written by the agent: its key, policy and version."""
     champion: Champion | None = None

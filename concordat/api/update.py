@@ -154,6 +154,11 @@ class Update(Resource):
         later = self.status.extension
         return self.spec.submission_deadline if later is None else later.submission_deadline
 
+    @property
+    def one_of_many(self) -> bool:
+        """Return whether this is one of the objects that a round makes for every site: always."""
+        return True
+
 
 def update_name(round_name: str, round_uid: str) -> str:
     """Name of a round's Update in every site namespace, and of the Job it owns."""

@@ -6,7 +6,8 @@ The only package that imports kopf or the Kubernetes client.
 from concordat.controller.cache import Cache
 from concordat.controller.client import Cluster
 from concordat.controller.clock import Clock, FixedClock, SystemClock
-from concordat.controller.definition import Controller, Key, Obj, Result
+from concordat.controller.concurrency import gather_bounded
+from concordat.controller.definition import Controller, Key, Obj, Result, Watch, Watches
 from concordat.controller.errors import (
     AlreadyExists,
     ApiError,
@@ -17,7 +18,7 @@ from concordat.controller.errors import (
     Unavailable,
 )
 from concordat.controller.kinds import CONFIGMAP, GVK, JOB, LEASE, NAMESPACE, POD, SECRET, KindLike
-from concordat.controller.leader import LeaderConfig, LeadershipLost
+from concordat.controller.leader import LeaderConfig, default_identity
 from concordat.controller.logs import configure, fields
 from concordat.controller.manager import Options, run
 from concordat.controller.status import write_status
@@ -44,7 +45,6 @@ __all__ = [
     "Key",
     "KindLike",
     "LeaderConfig",
-    "LeadershipLost",
     "NotFound",
     "Obj",
     "Options",
@@ -53,8 +53,12 @@ __all__ = [
     "Terminal",
     "Transient",
     "Unavailable",
+    "Watch",
+    "Watches",
     "configure",
+    "default_identity",
     "fields",
+    "gather_bounded",
     "run",
     "write_status",
 ]

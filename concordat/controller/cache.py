@@ -18,6 +18,8 @@ from typing import Any, TypeVar, overload
 from pydantic import ValidationError
 
 from concordat.api.resource import Resource
+from concordat.api.types import LABEL_FEDERATION, LABEL_RELEASE, LABEL_ROUND_UID
+from concordat.controller.concurrency import Pace
 from concordat.controller.definition import Key, Obj
 from concordat.controller.kinds import GVK, KindLike, gvk
 from concordat.controller.logs import fields
@@ -33,6 +35,13 @@ Listener = Callable[[KindLike, Obj | None, Obj | None], None]
 _METADATA = ("uid", "generation", "labels", "finalizers", "deletionTimestamp", "ownerReferences")
 
 
+# Labels by which objects are looked up; a list by another label looks at every object of the kind.
+_INDEXED = (LABEL_ROUND_UID, LABEL_RELEASE, LABEL_FEDERATION)
+
+Slim = Callable[[dict[str, Any]], dict[str, Any]]
+"""From an object as the API server sent it to what is kept of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
@@ -43,15 +52,59 @@ class _Entry:
 
 @dataclass
 class _Table:
+    """The objects of one kind, and where to find them by namespace and by indexed label."""
+
     kind: KindLike
     entries: dict[Key, _Entry] = field(default_factory=dict)
     deleted: dict[Key, int] = field(default_factory=dict)
+    unreadable: dict[Key, int] = field(default_factory=dict)
+    """Objects that exist in a version that could not be parsed: an earlier one does not stand for it."""
+    index: dict[tuple[str, str], set[Key]] = field(default_factory=dict)
+
+    def put(self, key: Key, entry: _Entry) -> None:
+        old = self.entries.get(key)
+        if old is None or old.labels != entry.labels:
+            self._unindex(key, old)
+            for place in _places(key, entry):
+                self.index.setdefault(place, set()).add(key)
+        self.entries[key] = entry
+
+    def pop(self, key: Key) -> _Entry | None:
+        entry = self.entries.pop(key, None)
+        self._unindex(key, entry)
+        return entry
+
+    def select(self, namespace: str | None, labels: Mapping[str, str]) -> Collection[Key]:
+        """Return the keys of the shortest index that holds all objects of that namespace and those labels."""
+        places = [(_NAMESPACE, namespace)] if namespace is not None else []
+        places += [(name, labels[name]) for name in _INDEXED if name in labels]
+        found = [self.index.get(place, ()) for place in places]
+        return min(found, key=len) if found else self.entries
+
+    def _unindex(self, key: Key, entry: _Entry | None) -> None:
+        for place in _places(key, entry) if entry is not None else ():
+            keys = self.index[place]
+            keys.discard(key)
+            if not keys:
+                del self.index[place]
+
+
+_NAMESPACE = ""
+"""The index by namespace; no label has this name."""
+
+
+def _places(key: Key, entry: _Entry) -> list[tuple[str, str]]:
+    return [(_NAMESPACE, key[0]), *((name, entry.labels[name]) for name in _INDEXED if name in entry.labels)]
 
 
 class Cache:
-    """Snapshots of the objects of some kinds. Reading is free; what is read is not to be modified."""
+    """Snapshots of the objects of some kinds. Reading is free; what is read is not to be modified.
 
-    def __init__(self) -> None:
+    `slim` takes away, per kind given as GVK, what nobody here reads.
+    """
+
+    def __init__(self, slim: Mapping[GVK, Slim] | None = None) -> None:
+        self._slim = slim or {}
         self._tables: dict[tuple[str, str], _Table] = {}
         self._listeners: list[Listener] = []
 
@@ -75,14 +128,17 @@ class Cache:
         self, kind: GVK, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> builtins.list[dict[str, Any]]: ...
     def list(self, kind: KindLike, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> Any:
-        """Return the objects of a kind by namespace and name; with `labels`, those that carry all of them."""
-        wanted = (labels or {}).items()
+        """Return the objects of a kind by namespace and name; with `labels`, those that carry all of them.
+
+        Costs as much as the result for a namespace and for the indexed labels, else as much as the kind.
+        """
+        table, wanted = self._table(kind), (labels or {}).items()
         found = [
-            (key, entry.obj)
-            for key, entry in self._table(kind).entries.items()
-            if (namespace is None or key[0] == namespace) and wanted <= entry.labels.items()
+            key
+            for key in table.select(namespace, labels or {})
+            if (namespace is None or key[0] == namespace) and wanted <= table.entries[key].labels.items()
         ]
-        return [obj for _, obj in sorted(found, key=lambda pair: pair[0])]
+        return [table.entries[key].obj for key in sorted(found)]
 
     # ---- writes
 
@@ -106,17 +162,23 @@ class Cache:
             return False
         key, version = _key(raw), _version(raw)
         old = table.entries.get(key)
-        if version <= table.deleted.get(key, 0) or (old is not None and version <= old.version):
+        known = max(table.deleted.get(key, 0), table.unreadable.get(key, 0), old.version if old is not None else 0)
+        if version <= known:
             return False
         table.deleted.pop(key, None)
         slim = {**raw, "metadata": {k: v for k, v in raw["metadata"].items() if k != "managedFields"}}
+        if isinstance(table.kind, GVK) and table.kind in self._slim:
+            slim = self._slim[table.kind](slim)
         obj = _parse(table.kind, slim)
         if obj is None:
             # What we cannot read we must not act on, not even on what it was before.
+            table.unreadable[key] = version
             self._drop(table, key)
             return True
-        new = _Entry(version, _meaning(slim), slim["metadata"].get("labels") or {}, obj)
-        table.entries[key] = new
+        table.unreadable.pop(key, None)
+        labels = (obj["metadata"].get("labels") or {}) if isinstance(obj, dict) else obj.metadata.labels
+        new = _Entry(version, _meaning(slim), labels, obj)
+        table.put(key, new)
         if old is None or old.meaning != new.meaning:
             self._tell(table.kind, None if old is None else old.obj, obj)
         return True
@@ -128,12 +190,13 @@ class Cache:
             return False
         key, version = _key(raw), _version(raw)
         held = table.entries.get(key)
-        if held is not None and held.version > version:
+        if max(held.version if held is not None else 0, table.unreadable.get(key, 0)) > version:
             return False  # A newer object of that name: events of the two come in any order.
+        table.unreadable.pop(key, None)
         table.deleted[key] = max(version, table.deleted.get(key, 0))
         return self._drop(table, key)
 
-    def sync(
+    async def sync(
         self,
         kind: KindLike,
         items: Iterable[Mapping[str, Any]],
@@ -143,13 +206,14 @@ class Cache:
         """Take in a complete list made at resourceVersion `version` and drop what it does not contain.
 
         `namespaces` is what was listed, None for all. Returns how many objects were dropped: those whose
-        deletion no watch event told.
+        deletion no watch event told. Others have their turn meanwhile, and may feed the cache.
         """
-        table = self._table(kind)
+        table, pace = self._table(kind), Pace()
         listed = set()
         for item in items:
             listed.add(_key(item))
             self.feed(item)
+            await pace()
         gone = [
             key
             for key, entry in table.entries.items()
@@ -158,6 +222,11 @@ class Cache:
         for key in gone:
             table.deleted[key] = version
             self._drop(table, key)
+        table.unreadable = {
+            key: at
+            for key, at in table.unreadable.items()
+            if key in listed or at > version or (namespaces is not None and key[0] not in namespaces)
+        }
         # A list that is newer than a deletion cannot bring the object back: no need to remember it any more.
         table.deleted = {
             key: at
@@ -180,7 +249,7 @@ class Cache:
         return self._tables.get((raw.get("apiVersion", ""), raw.get("kind", "")))
 
     def _drop(self, table: _Table, key: Key) -> bool:
-        entry = table.entries.pop(key, None)
+        entry = table.pop(key)
         if entry is not None:
             self._tell(table.kind, entry.obj, None)
         return entry is not None

@@ -6,6 +6,7 @@ requests are made by path, because server-side apply of custom resources needs n
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,7 +24,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.config import ConfigException
 
 from concordat.controller.errors import AlreadyExists, ApiError, NotFound, Unavailable, from_response
-from concordat.controller.kinds import EVENT, POD, KindLike, gvk, gvk_of
+from concordat.controller.kinds import EVENT, LEASE, POD, KindLike, gvk, gvk_of
 from concordat.controller.limiter import TokenBucket
 
 APPLY = "application/apply-patch+yaml"
@@ -50,12 +51,17 @@ class Cluster:
 
     Uses `kubeconfig` if given, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Every
     method raises a subclass of `ApiError`: `NotFound`, `Conflict`, `AlreadyExists`, `Forbidden`, `Invalid`,
-    or `Unavailable`, which is `Transient`. Writes share a token bucket of `qps` per second and `burst`.
+    or `Unavailable`, which is `Transient`.
+
+    Writes share a token bucket of `qps` per second and `burst`, first come first served, so that a pass of many writes
+    delays another's only by those it has in flight. Events have a bucket of their own, of a quarter of that; Leases
+    have none, since a Lease written late is a Lease lost.
     """
 
     def __init__(self, kubeconfig: Path | str | None = None, *, qps: float = 20, burst: int = 50) -> None:
         self._kubeconfig = str(kubeconfig) if kubeconfig else None
         self._writes = TokenBucket(qps, burst)
+        self._events = TokenBucket(qps / 4, burst)
         self._client: ApiClient | None = None
         self.on_write: Callable[[dict[str, Any]], None] | None = None
         """Called with every object a write returned, so that the cache knows it before the watch tells."""
@@ -203,7 +209,10 @@ class Cluster:
         controller: str,
         at: datetime,
     ) -> None:
-        """Post an events.k8s.io/v1 Event about an object; an Event of that `name` is left alone."""
+        """Post an events.k8s.io/v1 Event about an object; an Event of that `name` is left alone.
+
+        Raises Unavailable when more Events are posted than their bucket allows: nothing waits for an Event.
+        """
         metadata = regarding["metadata"]
         namespace = metadata.get("namespace") or "default"
         event = {
@@ -226,7 +235,8 @@ class Cluster:
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
         }
-        await self._writes.acquire()
+        if not self._events.take(asyncio.get_running_loop().time()):
+            raise Unavailable(f"POST {EVENT.path(namespace)}: too many Events at once")
         with contextlib.suppress(AlreadyExists):
             await self._request("POST", EVENT.path(namespace), body=event)
 
@@ -250,7 +260,8 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        await self._writes.acquire()
+        if body.get("kind") != LEASE.kind:
+            await self._writes.acquire()
         written = await self._request(method, path, query, body, content_type)
         if self.on_write is not None:
             self.on_write(written)

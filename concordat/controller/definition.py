@@ -1,4 +1,4 @@
-"""What a program gives the host: which objects it looks at, and one reconcile per key."""
+"""What a program gives the manager: which objects it looks at, and one reconcile per key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,31 @@ Key = tuple[str, str]
 Obj = Any
 """A watched object: the typed model of one of our kinds, or a dict for kinds given as GVK."""
 
+Keys = Callable[[Obj], Iterable[Key]]
+"""From an object to the keys it concerns. Called for its old and its new state."""
+
 
 @dataclass(frozen=True)
 class Result:
     """The end of a reconcile: done until an event, or look again after that many seconds."""
 
     requeue_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Which keys the objects of a kind concern, and which of their changes are news to these."""
+
+    keys: Keys
+    relevant: Callable[[Obj], object] | None = None
+    """The part of an object that matters to these keys; a change of the rest leads to nothing. None: everything."""
+    interval: float = 0.0
+    """Seconds between two passes of a key over such changes, so that a stream of them does not lead to a pass for
+    each. The first after a pause waits only for the debounce."""
+
+
+Watches = Mapping[KindLike, Keys | tuple[Watch, ...]]
+"""For each watched kind what its objects concern. Keys alone are a Watch of every change."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +52,7 @@ class Controller:
 
     name: str
     """Label in metrics and logs, for example round."""
-    watches: Mapping[KindLike, Callable[[Obj], Iterable[Key]]]
-    """For each watched kind: which keys an object of it concerns. Called for its old and its new state."""
+    watches: Watches
     reconcile: Callable[[Key], Awaitable[Result]]
     workers: int = 8
     """Keys reconciled at the same time; one key never is twice."""
@@ -42,3 +60,12 @@ class Controller:
     """Seconds an event waits for others of the same key, so that a burst leads to one reconcile."""
     timeout: float = 300.0
     """Seconds after which a reconcile is cancelled and tried again."""
+
+    def watches_of(self, kind: KindLike) -> tuple[Watch, ...]:
+        """Return what the objects of a kind concern; nothing if the kind is not watched."""
+        watches = self.watches.get(kind, ())
+        return watches if isinstance(watches, tuple) else (Watch(watches),)
+
+    def keys(self, kind: KindLike, obj: Obj) -> list[Key]:
+        """Return every key that an object concerns."""
+        return [key for watch in self.watches_of(kind) for key in watch.keys(obj)]

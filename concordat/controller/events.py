@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api.conditions import Condition, ConditionStatus, ConditionType
+from concordat.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from concordat.api.resource import Resource
 from concordat.controller.client import Cluster
 from concordat.controller.errors import ApiError
@@ -16,8 +16,12 @@ from concordat.controller.logs import fields
 
 log = logging.getLogger(__name__)
 
-_BAD_IF_TRUE = frozenset({ConditionType.STALLED, ConditionType.POISONING_ALERT, ConditionType.QUARANTINED})
+_BAD_IF_TRUE = frozenset(
+    {ConditionType.STALLED, ConditionType.POISONING_ALERT, ConditionType.QUARANTINED, ConditionType.CLOCK_SKEW}
+)
 _SILENT = frozenset({ConditionType.RECONCILING})
+_ROUTINE = frozenset({(ConditionType.CHAMPION, Reason.SUPERSEDED)})
+"""What is False in the ordinary course: a site that adopts a release leaves the one before."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
         if condition.status is ConditionStatus.UNKNOWN or condition.is_pending:
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
+        warning = warning and (condition.type, condition.reason) not in _ROUTINE
         transitions.setdefault(
             condition.reason,
             Transition(
@@ -62,19 +67,26 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
 
 
 def event_name(obj: Resource, transition: Transition) -> str:
-    """Return a name that is the same for the same transition, so that a repeated pass posts no second Event."""
+    """Return a name that is the same for the same transition, so that a repeated pass posts no second Event.
+
+    `obj` is the object before it. A reason that comes again, from a later version of the object, is another transition.
+    """
     identity = (
         obj.metadata.uid,
+        obj.metadata.resource_version,
         transition.condition,
         transition.status.value,
         transition.reason,
-        transition.since.isoformat(),
     )
     return f"{obj.metadata.name}.{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}"
 
 
 async def announce(cluster: Cluster, obj: Resource, transitions: Iterable[Transition], manager: str) -> None:
-    """Log each transition and post it as an Event. An Event that cannot be posted is only logged."""
+    """Log each transition, and post as an Event what a person would want to know.
+
+    Of an object that is one of very many, which a round makes for each site, that is only what went wrong: the log and
+    the summary on the round or the release tell the rest. An Event that cannot be posted is only logged.
+    """
     controller = manager.removesuffix("-status")
     for transition in transitions:
         log.log(
@@ -89,6 +101,8 @@ async def announce(cluster: Cluster, obj: Resource, transitions: Iterable[Transi
                 reason=transition.reason,
             ),
         )
+        if obj.one_of_many and not transition.warning:
+            continue
         try:
             await cluster.create_event(
                 {**obj.model_dump(mode="json", by_alias=True, include={"api_version", "kind", "metadata"})},

@@ -15,7 +15,6 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from concordat.controller import metrics
 from concordat.controller.client import Cluster
 from concordat.controller.clock import Clock
 from concordat.controller.errors import AlreadyExists, ApiError, Conflict, NotFound
@@ -53,7 +52,7 @@ class LeaderConfig:
 
 
 class LeadershipLost(Exception):
-    """The Lease could not be renewed: the process has to exit with code 1, at once."""
+    """The Lease could not be renewed: whoever acts has to stop at once."""
 
 
 class Leader:
@@ -65,20 +64,27 @@ class Leader:
         self._clock = clock
         self._seen: tuple[str, float] = ("", 0.0)
         self._held: dict[str, Any] | None = None
+        self._acquired = 0.0
+        """When the request was sent that took the Lease."""
 
     async def acquire(self) -> None:
         """Wait until this candidate holds the Lease. Errors of the API server are logged and tried again."""
         log.info("standing by", extra=fields(lease=self._config.name, identity=self._config.identity))
-        while not await self._try():  # noqa: ASYNC110 - what changes is on the API server
+        while True:
+            self._acquired = _now()
+            if await self._try():
+                break
             await asyncio.sleep(self._config.retry)
         log.info("leading", extra=fields(lease=self._config.name, identity=self._config.identity))
 
     async def hold(self) -> None:
         """Renew until it fails; then raise LeadershipLost. Never returns."""
-        last = _now()
+        # Others count from when the API server got our renewal, which is not before we sent it.
+        last = self._acquired
         while True:
             await asyncio.sleep(self._config.retry)
-            remaining = last + self._config.renew_deadline - _now()
+            sent = _now()
+            remaining = last + self._config.renew_deadline - sent
             try:
                 # After a standstill of the process nothing remains, though nobody may have taken the Lease.
                 async with asyncio.timeout(max(self._config.retry, remaining)):
@@ -86,16 +92,14 @@ class Leader:
             except TimeoutError:
                 renewed = False
             if renewed:
-                last = _now()
+                last = sent
             elif self._held is None or _now() - last >= self._config.renew_deadline:
-                metrics.LEADER.set(0)
                 lease, silent = f"{self._config.namespace}/{self._config.name}", _now() - last
                 raise LeadershipLost(f"Lease {lease} was not renewed for {silent:.0f} s")
 
     async def release(self) -> None:
         """Give the Lease back, so that the next candidate need not wait. Does nothing if it is not held."""
         held, self._held = self._held, None
-        metrics.LEADER.set(0)
         if held is None:
             return
         try:

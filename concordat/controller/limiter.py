@@ -28,3 +28,10 @@ class TokenBucket:
         """Wait for a token. A caller cancelled while waiting has used it: the limit errs to the low side."""
         if (wait := self.reserve(asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(wait)
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one. `now` is monotonic, in seconds."""
+        if self.reserve(now) <= 0:
+            return True
+        self._tokens += 1.0
+        return False

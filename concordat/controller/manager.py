@@ -9,18 +9,19 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from concordat.controller import metrics
 from concordat.controller.cache import Cache
 from concordat.controller.client import Cluster
 from concordat.controller.clock import Clock
+from concordat.controller.concurrency import Pace
 from concordat.controller.definition import Controller, Obj
 from concordat.controller.errors import ApiError
 from concordat.controller.http import application, serve
-from concordat.controller.kinds import GVK, JOB, KindLike, gvk
-from concordat.controller.leader import Leader, LeaderConfig
+from concordat.controller.kinds import GVK, KindLike, gvk
+from concordat.controller.leader import Leader, LeaderConfig, LeadershipLost
 from concordat.controller.logs import fields
 from concordat.controller.watch import watch
 from concordat.controller.worker import Runner
@@ -42,8 +43,8 @@ class Options:
     """Lease to hold before anything is reconciled; None works without one."""
     http_port: int
     """Port of probes and metrics; 0 takes a free one."""
-    job_selector: str = ""
-    """Label selector of the Jobs to watch, evaluated by the API server, so that foreign Jobs never come here."""
+    selectors: Mapping[GVK, str] = field(default_factory=dict)
+    """Label selectors of what to watch, evaluated by the API server, so that foreign Jobs never come here."""
     resync_seconds: float = RESYNC_SECONDS
     """Time between two full lists of every watched kind."""
 
@@ -63,8 +64,9 @@ async def run(
     No reconcile starts before every watched kind has been listed completely and, with a leader, before the Lease is
     held. `listening` is told the HTTP port.
 
-    Raises LeadershipLost when the Lease is lost, and whatever else ends a part of it: the caller lets the
-    process exit and be restarted. Reconciles in progress are cancelled, which they have to survive anyway.
+    Where the Lease is lost, reconciles in progress are cancelled, which they have to survive anyway, and the process
+    stands by again, with its cache. Raises whatever ends a part of it: the caller lets the process exit and be
+    restarted.
     """
     stop = stop or asyncio.Event()
     manager = Manager(controllers, options, cluster=cluster, cache=cache, clock=clock)
@@ -93,7 +95,6 @@ class Manager:
         self._cache = cache
         self._clock = clock
         self._namespaces = options.namespaces
-        self._selectors: Mapping[GVK, str] = {JOB: options.job_selector} if options.job_selector else {}
         self._kinds: list[KindLike] = list(dict.fromkeys(kind for c in controllers for kind in c.watches))
         self._runners = [Runner(controller) for controller in controllers]
         self._relisted = asyncio.Event()
@@ -126,13 +127,13 @@ class Manager:
         """Sync, then watch and work. Ends only with an exception."""
         self._cache.subscribe(self._changed)
         await self._sync()
-        self._requeue_all(lambda: 0.0)
+        await self._requeue_all(lambda: 0.0)
         watching = watch(
             self._cluster,
             [gvk(kind) for kind in self._kinds],
             self._event,
             namespaces=self._namespaces,
-            selectors=self._selectors,
+            selectors=self._options.selectors,
             started=lambda: _handle_signals(stop),
         )
         await first([watching, self._resync_forever(self._options.resync_seconds), self._act(self._options.leader)])
@@ -156,12 +157,12 @@ class Manager:
     async def resync(self, kind: KindLike) -> int:
         """List a kind and drop from the cache what no longer exists. Returns how many those were."""
         target = gvk(kind)
-        selector = self._selectors.get(target)
+        selector = self._options.selectors.get(target)
         scopes = list(self._namespaces) if self._namespaces is not None and target.namespaced else [None]
         dropped = 0
         for scope in scopes:
             items, version = await self._cluster.list_at(kind, scope, selector)
-            dropped += self._cache.sync(kind, items, version, None if scope is None else [scope])
+            dropped += await self._cache.sync(kind, items, version, None if scope is None else [scope])
         return dropped
 
     async def _resync_forever(self, every: float) -> None:
@@ -184,23 +185,33 @@ class Manager:
                 except ApiError as error:
                     log.warning("resync failed", extra=fields(kind=gvk(kind).kind, error=str(error)))
             if not relisted:
-                self._requeue_all(lambda: random.uniform(0.0, every))  # noqa: S311 - spreads load, guards nothing
+                await self._requeue_all(lambda: random.uniform(0.0, every))  # noqa: S311 - spreads load, guards nothing
 
     async def _act(self, leader: LeaderConfig | None) -> None:
-        """Wait for the Lease, then work for as long as it is held."""
-        parts: list[Awaitable[Any]] = []
-        election = Leader(self._cluster, leader, self._clock) if leader is not None else None
+        """Work; with a Lease, for as long as it is held, and again whenever it is."""
+        if leader is None:
+            await self._work()
+            return
+        election = Leader(self._cluster, leader, self._clock)
         try:
-            if election is not None:
+            while True:
                 await election.acquire()
-                parts.append(election.hold())
-            metrics.LEADER.set(1)
-            for runner in self._runners:
-                parts += runner.workers()
-            await first(parts)
+                try:
+                    # Ends with the loss of the Lease, after every reconcile was cancelled and has ended.
+                    await first([election.hold(), self._work()])
+                except LeadershipLost as error:
+                    log.warning("standing by again", extra=fields(error=str(error)))
+                # Another leader may have acted, and keys that were in work are in no queue.
+                await self._requeue_all(lambda: 0.0)
         finally:
-            if election is not None:
-                await election.release()
+            await election.release()
+
+    async def _work(self) -> None:
+        metrics.LEADER.set(1)
+        try:
+            await first([worker for runner in self._runners for worker in runner.workers()])
+        finally:
+            metrics.LEADER.set(0)
 
     def _event(self, type_: str | None, obj: Mapping[str, Any]) -> None:
         metrics.WATCH_LAST_EVENT.labels(obj["kind"]).set(self._clock.now().timestamp())
@@ -213,13 +224,15 @@ class Manager:
 
     def _changed(self, kind: KindLike, old: Obj | None, new: Obj | None) -> None:
         for runner in self._runners:
-            runner.notice(kind, (old, new))
+            runner.notice(kind, old, new)
 
-    def _requeue_all(self, delay: Callable[[], float]) -> None:
+    async def _requeue_all(self, delay: Callable[[], float]) -> None:
+        pace = Pace()
         for kind in self._kinds:
             for obj in self._cache.list(kind):
                 for runner in self._runners:
-                    runner.notice(kind, (obj,), delay())
+                    runner.notice(kind, None, obj, delay())
+                await pace()
 
 
 async def first(parts: Iterable[Awaitable[Any]]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from concordat.controller import metrics
-from concordat.controller.definition import Controller, Key, Obj
+from concordat.controller.definition import Controller, Key, Obj, Watch
 from concordat.controller.errors import ApiError, Conflict, NotFound
 from concordat.controller.kinds import KindLike
 from concordat.controller.logs import fields
@@ -22,6 +22,7 @@ OVERDUE = 60.0
 """Seconds a reconcile may exceed its timeout before the process counts as unhealthy."""
 
 _RACES_UNTIL_LOUD = 3
+_ENDS_REMEMBERED = 1024
 
 
 class Runner:
@@ -31,26 +32,23 @@ class Runner:
         self.controller = controller
         self.queue: WorkQueue[Key] = WorkQueue(chance)
         self._busy: dict[Key, float] = {}
+        self._ended: dict[Key, float] = {}
+        """When the last pass of a key ended, as long as an interval of a watch may depend on it."""
+        watches = [watch for kind in controller.watches for watch in controller.watches_of(kind)]
+        self._longest_interval = max((watch.interval for watch in watches), default=0.0)
         self._now = asyncio.get_running_loop().time
         metrics.QUEUE_DEPTH.labels(controller.name).set_function(lambda: self.queue.depth)
         metrics.LONGEST_RUNNING.labels(controller.name).set_function(self._longest)
 
-    def notice(self, kind: KindLike, objects: Iterable[Obj | None], delay: float | None = None) -> None:
-        """Have the keys reconciled that these objects concern, after `delay` (default: the debounce)."""
-        keys_of = self.controller.watches.get(kind)
-        if keys_of is None:
-            return
-        for obj in objects:
-            if obj is None:
-                continue
-            try:
-                keys = list(keys_of(obj))
-            except Exception:
-                log.exception("bug: no keys for an object", extra=fields(controller=self.controller.name))
-                metrics.RECONCILE_TOTAL.labels(self.controller.name, "bug").inc()
-                continue
-            for key in keys:
-                self.queue.add(key, self.controller.debounce if delay is None else delay)
+    def notice(self, kind: KindLike, old: Obj | None, new: Obj | None, delay: float | None = None) -> None:
+        """Have the keys reconciled to which it matters that `old` is `new` now; None where it was or is absent.
+
+        Due after `delay`; by default after the debounce, or later if the watch has an interval.
+        """
+        for watch in self.controller.watches_of(kind):
+            objects = [obj for obj in (old, new) if obj is not None]
+            for key in self._concerned(watch, objects):
+                self.queue.add(key, self._delay(key, watch.interval) if delay is None else delay)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
         """Return the workers' coroutines; they never end."""
@@ -73,7 +71,10 @@ class Runner:
             finally:
                 metrics.RECONCILE_SECONDS.labels(self.controller.name).observe(self._now() - started)
                 del self._busy[key]
+                self._note_end(key)
                 self.queue.done(key)
+            # A reconcile that found nothing to do has not waited for anything: others have their turn now.
+            await asyncio.sleep(0)
 
     async def _reconcile(self, key: Key) -> str:
         """Reconcile once; returns the outcome for the metric."""
@@ -125,5 +126,42 @@ class Runner:
             exc_info=error if bug else None,
         )
 
+    def _concerned(self, watch: Watch, states: list[Obj]) -> dict[Key, None]:
+        """Return the keys that an object concerns, given its old and its new state, or the only one."""
+        keys: dict[Key, None] = {}
+        try:
+            if len(states) == 2 and watch.relevant is not None and _uid(states[0]) == _uid(states[1]):
+                states = [] if watch.relevant(states[0]) == watch.relevant(states[1]) else states
+        except Exception:
+            self._bug()
+        for state in states:
+            try:
+                keys |= dict.fromkeys(watch.keys(state))
+            except Exception:
+                self._bug()
+        return keys
+
+    def _bug(self) -> None:
+        log.exception("bug: no keys for an object", extra=fields(controller=self.controller.name))
+        metrics.RECONCILE_TOTAL.labels(self.controller.name, "bug").inc()
+
+    def _delay(self, key: Key, interval: float) -> float:
+        """Return the seconds from now to the next pass over a change."""
+        now = self._now()
+        last = now if key in self._busy else self._ended.get(key, now - interval)
+        return max(self.controller.debounce, last + interval - now)
+
+    def _note_end(self, key: Key) -> None:
+        if not self._longest_interval:
+            return
+        now = self._now()
+        if len(self._ended) >= _ENDS_REMEMBERED:
+            self._ended = {k: at for k, at in self._ended.items() if now - at < self._longest_interval}
+        self._ended[key] = now
+
     def _longest(self) -> float:
         return self._now() - min(self._busy.values()) if self._busy else 0.0
+
+
+def _uid(obj: Obj) -> str:
+    return str(obj["metadata"].get("uid", "") if isinstance(obj, dict) else obj.metadata.uid)

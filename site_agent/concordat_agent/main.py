@@ -81,7 +81,7 @@ async def serve(
                 namespaces=[settings.site],
                 leader=None,
                 http_port=settings.http_port,
-                job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
+                selectors={JOB: f"{LABEL_MANAGED_BY}={MANAGED_BY}"},
             ),
             cluster=cluster,
             cache=cache,

@@ -15,7 +15,7 @@ from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseStatus
-from concordat.controller import JOB, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, write_status
+from concordat.controller import JOB, LEASE, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, write_status
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
@@ -28,9 +28,9 @@ from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
+from concordat_operator.controllers import controllers as hub_controllers
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import Keys, load_or_create, publish_first
-from concordat_operator.main import controllers as hub_controllers
 from concordat_operator.settings import Settings
 from tests.fakes.api_server import Denial, FakeCluster
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
@@ -40,7 +40,7 @@ from tests.support.presence import present
 from tests.support.waiting import no_hang
 
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
-KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB)
+KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB, LEASE)
 EVALUATOR = "evaluator"
 
 
@@ -274,9 +274,9 @@ class Federation(Node):
         """Each reconcile once for every object that leads to it."""
         for controller in controllers:
             keys: dict[Key, None] = {}
-            for kind, keys_of in controller.watches.items():
+            for kind in controller.watches:
                 for obj in self.cache.list(kind):
-                    keys |= dict.fromkeys(keys_of(obj))
+                    keys |= dict.fromkeys(controller.keys(kind, obj))
             for key in keys:
                 try:
                     await controller.reconcile(key)
@@ -357,7 +357,7 @@ class Federation(Node):
                 if self._bad_watch.random() < 0.9:
                     continue
             for cache in self._caches:
-                cache.sync(kind, mine, version)
+                await cache.sync(kind, mine, version)
             state += [
                 {
                     **i,

@@ -140,6 +140,8 @@ async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federati
     assert verdict.measurements["lossChange"] == "9"
     assert present(federation.found("r1").status.aggregate).quarantined == [hostile]
     assert is_true(federation.found("r1").status.conditions, ConditionType.POISONING_ALERT)
+    federation.clock.advance(10)
+    await federation.settle()
     site = federation.cache.get(Site, hostile, hostile)
     shown = condition(site.status.conditions, "Quarantined")
     assert shown.is_true
@@ -153,6 +155,7 @@ async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federati
     found = await federation.admin.get(CONFIGMAP, hub, "concordat-quarantine")
     del found["data"][hostile]
     await federation.admin.replace(found)
+    federation.clock.advance(10)
     await federation.settle()
     await federation.round("r3", **canary)
     await federation.settle()

@@ -5,9 +5,12 @@ One key per site, with a sentence why. Removing the key ends the quarantine.
 
 from __future__ import annotations
 
-from concordat.controller import CONFIGMAP, Cluster, NotFound
+import asyncio
+
+from concordat.controller import CONFIGMAP, Clock, Cluster, NotFound
 
 QUARANTINE_NAME = "concordat-quarantine"
+_READ_SECONDS = 10.0
 
 
 async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
@@ -17,6 +20,24 @@ async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
     except NotFound:
         return {}
     return dict(configmap.get("data") or {})
+
+
+class Quarantined:
+    """The quarantined sites, read at most every ten seconds for all sites together."""
+
+    def __init__(self, cluster: Cluster, namespace: str, clock: Clock) -> None:
+        self._cluster, self._namespace, self._clock = cluster, namespace, clock
+        self._sites: dict[str, str] = {}
+        self._read: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def reason(self, site: str) -> str | None:
+        """Return why a site is quarantined; None if it is not."""
+        async with self._lock:
+            if self._read is None or self._clock.monotonic() - self._read >= _READ_SECONDS:
+                self._sites = await quarantined(self._cluster, self._namespace)
+                self._read = self._clock.monotonic()
+        return self._sites.get(site)
 
 
 async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import random
+from datetime import timedelta
 
-from concordat.api import Role, Site
-from concordat.controller import LEASE, Forbidden, Key, NotFound, Result, write_status
-from concordat.protocol.locations import AGENT_LEASE, TRUST_FILE
+from concordat.api import ConditionType, Role, Site, is_true
+from concordat.controller import Key, Result, write_status
+from concordat.protocol.locations import TRUST_FILE
 from concordat.statements import PublicKey
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import trust_configmap
 from concordat_operator.sites import plan
-from concordat_operator.sites.quarantine import quarantined, remedy
+from concordat_operator.sites.heartbeats import Heartbeats
+from concordat_operator.sites.quarantine import Quarantined, remedy
+
+_PUBLISH_SECONDS = 600.0
 
 
 class SiteReconciler:
@@ -19,17 +23,22 @@ class SiteReconciler:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._published: str | None = None
+        self._heartbeats = Heartbeats(hub.cache, hub.clock)
+        self._quarantined = Quarantined(hub.cluster, hub.settings.namespace, hub.clock)
+        self._published: tuple[str, float] | None = None
 
     async def __call__(self, key: Key) -> Result:
-        """Look at one site; look again in 20 seconds."""
+        """Look at one site; look again in half a minute. Heartbeats come by themselves."""
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            status = plan.status(site, await self._heard(key[0]), await self._quarantined(site), hub.clock.now())
+            status = plan.status(site, self._presence(site), await self._why_quarantined(site), hub.clock.now())
             await write_status(hub.cluster, site, status, FIELD_MANAGER, plan.CONDITIONS)
         await self.publish_trust()
-        return Result() if site is None else Result(requeue_after=plan.REQUEUE_SECONDS)
+        if site is None:
+            return Result()
+        # Not all sites at once, as after a start.
+        return Result(requeue_after=plan.REQUEUE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load
 
     async def publish_trust(self) -> None:
         """Publish the hub's keys and those of the accepted evaluators, when they changed."""
@@ -41,22 +50,28 @@ class SiteReconciler:
         }
         wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
         text = wanted["data"][TRUST_FILE]
-        if text != self._published:
+        now = hub.clock.monotonic()
+        # Again after a while: somebody else may have written it, as another leader in the meantime.
+        if self._published is None or self._published[0] != text or now - self._published[1] >= _PUBLISH_SECONDS:
             await hub.cluster.apply(wanted, FIELD_MANAGER)
-            self._published = text
+            self._published = (text, now)
 
-    async def _quarantined(self, site: Site) -> str | None:
+    async def _why_quarantined(self, site: Site) -> str | None:
         namespace, name = self._hub.settings.namespace, site.metadata.name
-        why = (await quarantined(self._hub.cluster, namespace)).get(name)
+        why = await self._quarantined.reason(name)
         if why is None:
             return None
         return f"{why} The site is not asked until a hub admin runs: {remedy(namespace, name)}"[:1024]
 
-    async def _heard(self, namespace: str) -> datetime | None:
-        """Return when the agent renewed its Lease; None: never, or the site has withdrawn the hub's right to look."""
-        try:
-            lease = await self._hub.cluster.get(LEASE, namespace, AGENT_LEASE)
-        except (NotFound, Forbidden):
+    def _presence(self, site: Site) -> plan.Presence | None:
+        namespace = site.metadata.namespace
+        heartbeat = self._heartbeats.of(namespace)
+        if heartbeat is None:
             return None
-        renewed = (lease.get("spec") or {}).get("renewTime")
-        return datetime.fromisoformat(renewed) if renewed else None
+        silence = self._heartbeats.silence(namespace)
+        silences = self._silences() if silence > plan.HEARTBEAT_TIMEOUT else ()
+        return plan.Presence(silence, heartbeat.at, heartbeat.fresh, heartbeat.skew, silences)
+
+    def _silences(self) -> tuple[timedelta, ...]:
+        ready = [s for s in self._hub.cache.list(Site) if is_true(s.status.conditions, ConditionType.READY)]
+        return tuple(self._heartbeats.silence(site.metadata.namespace) for site in ready)

@@ -9,6 +9,7 @@ from typing import Any
 import concordat_agent
 from concordat.api import Release, Site, Update
 from concordat.api.site import AgentStatus
+from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import LEASE, Clock, Key, Result, fields, write_status
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_agent.agent import FIELD_MANAGER, Agent
@@ -65,7 +66,8 @@ def lease(site: str, clock: Clock) -> dict[str, Any]:
     return {
         "apiVersion": LEASE.api_version,
         "kind": LEASE.kind,
-        "metadata": {"name": AGENT_LEASE, "namespace": site},
+        # The hub watches the Leases with this label.
+        "metadata": {"name": AGENT_LEASE, "namespace": site, "labels": {LABEL_MANAGED_BY: MANAGED_BY}},
         "spec": {
             "holderIdentity": site,
             "leaseDurationSeconds": LEASE_SECONDS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api import ReleaseChannel
+from concordat.api.types import LABEL_RELEASE, LABEL_ROUND_UID
 from concordat.controller.cache import Cache
 from concordat.controller.kinds import JOB
 from tests.support.presence import present
@@ -77,38 +79,38 @@ def test_a_change_with_meaning_is_told_with_old_and_new(change: dict[str, Any]) 
     assert told[1][1]["metadata"]["resourceVersion"] == "2"
 
 
-def test_a_list_drops_what_is_gone_and_keeps_what_is_newer_than_itself() -> None:
+async def test_a_list_drops_what_is_gone_and_keeps_what_is_newer_than_itself() -> None:
     held, told = cache()
     held.feed(job("gone", 3))
     held.feed(job("stays", 4))
     held.feed(job("newer", 12))
-    dropped = held.sync(JOB, [job("stays", 4), job("fresh", 8)], 10)
+    dropped = await held.sync(JOB, [job("stays", 4), job("fresh", 8)], 10)
     assert dropped == 1
     assert [obj["metadata"]["name"] for obj in held.list(JOB)] == ["fresh", "newer", "stays"]
     assert [old["metadata"]["name"] for old, new in told if new is None] == ["gone"]
 
 
-def test_a_list_does_not_bring_back_what_was_deleted_after_it_was_made() -> None:
+async def test_a_list_does_not_bring_back_what_was_deleted_after_it_was_made() -> None:
     held, _ = cache()
     held.feed(job("x", 5))
     held.remove(job("x", 12))
-    held.sync(JOB, [job("x", 5)], 10)
+    await held.sync(JOB, [job("x", 5)], 10)
     assert held.get(JOB, "site-a", "x") is None
 
 
-def test_a_list_of_one_namespace_sweeps_only_that() -> None:
+async def test_a_list_of_one_namespace_sweeps_only_that() -> None:
     held, _ = cache()
     held.feed(job("x", 1, namespace="site-a"))
     held.feed(job("x", 2, namespace="site-b"))
-    assert held.sync(JOB, [], 10, ["site-a"]) == 1
+    assert await held.sync(JOB, [], 10, ["site-a"]) == 1
     assert [obj["metadata"]["namespace"] for obj in held.list(JOB)] == ["site-b"]
 
 
-def test_deletions_are_forgotten_once_a_list_is_newer() -> None:
+async def test_deletions_are_forgotten_once_a_list_is_newer() -> None:
     held, _ = cache()
     for number in range(100):
         held.remove(job(f"x{number}", number + 1))
-    held.sync(JOB, [], 1000)
+    await held.sync(JOB, [], 1000)
     assert held._tables["batch/v1", "Job"].deleted == {}
 
 
@@ -119,6 +121,58 @@ def test_labels_and_namespace_select() -> None:
     held.feed(job("c", 3))
     assert [o["metadata"]["name"] for o in held.list(JOB, labels={"round": "r"})] == ["a", "b"]
     assert [o["metadata"]["name"] for o in held.list(JOB, "site-a", {"round": "r"})] == ["a"]
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+LABELS = st.dictionaries(st.sampled_from([LABEL_ROUND_UID, LABEL_RELEASE, "other"]), st.sampled_from(["x", "y"]))
+STEPS = st.lists(st.tuples(st.booleans(), NAMES, NAMES, LABELS), max_size=30)
+
+
+@given(STEPS, st.none() | NAMES, LABELS)
+def test_an_indexed_list_equals_a_scan(
+    steps: list[tuple[bool, str, str, dict[str, str]]], namespace: str | None, labels: dict[str, str]
+) -> None:
+    """Issue 10, section C6: rounds, releases and namespaces are looked up, not searched."""
+    held, _ = cache()
+    for version, (deleted, name, space, worn) in enumerate(steps, 1):
+        obj = job(name, version, namespace=space, metadata={"labels": worn})
+        held.remove(obj) if deleted else held.feed(obj)
+    scan = [
+        obj
+        for obj in held.list(JOB)
+        if namespace in (None, obj["metadata"]["namespace"]) and labels.items() <= obj["metadata"]["labels"].items()
+    ]
+    assert held.list(JOB, namespace, labels) == scan
+    for obj in held.list(JOB):
+        held.remove(obj)
+    assert held._tables["batch/v1", "Job"].index == {}
+
+
+def test_what_nobody_reads_is_not_kept_and_its_change_is_not_told() -> None:
+    held, told = Cache({JOB: lambda raw: {k: v for k, v in raw.items() if k != "spec"}}), []
+    held.watch([JOB])
+    held.subscribe(lambda _, old, new: told.append(new))
+    held.feed(job("x", 1, spec={"n": 1}))
+    held.feed(job("x", 2, spec={"n": 2}))
+    assert [present(obj).get("spec") for obj in told] == [None]
+
+
+async def test_a_long_list_lets_others_have_their_turn() -> None:
+    """Finding 30: nothing keeps the event loop for more than an instant."""
+    held, _ = cache()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    await held.sync(JOB, [job(f"x{number}", number + 1, spec={"n": "x" * 1000}) for number in range(3000)], 5000)
+    task.cancel()
+    assert turns > 2
 
 
 def channel(version: int, spec: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +192,20 @@ def test_our_kinds_are_typed_and_an_unreadable_object_counts_as_absent(caplog: p
     assert "does not fit this version's schema" in caplog.text
     held.feed(channel(3, {"federation": "digits", "follow": "Approved"}))
     assert held.get(ReleaseChannel, "concordat", "stable") is not None
+
+
+async def test_an_older_version_does_not_stand_for_one_that_cannot_be_read() -> None:
+    """Finding 40."""
+    held, good = Cache(), {"federation": "digits", "follow": "Approved"}
+    held.watch([ReleaseChannel])
+    held.feed(channel(1, good))
+    held.feed(channel(3, {"federation": 7}))
+    assert not held.feed(channel(2, good))
+    await held.sync(ReleaseChannel, [channel(3, {"federation": 7})], 9)
+    assert not held.feed(channel(2, good))
+    assert held.get(ReleaseChannel, "concordat", "stable") is None
+    await held.sync(ReleaseChannel, [], 12)
+    assert held._tables["concordat.dev/v1alpha1", "ReleaseChannel"].unreadable == {}
 
 
 def test_reading_an_unwatched_kind_says_what_to_do() -> None:

@@ -151,6 +151,11 @@ def test_a_copy_gets_its_job_once(make: Make, conditions: dict[str, str], job: s
     assert next_copy_step(copy, None if job is None else make.job(job)) is step
 
 
+def heard(make: Make, seconds: float = 0) -> site_plan.Presence:
+    silence = timedelta(seconds=seconds)
+    return site_plan.Presence(silence, make.now - silence)
+
+
 def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
     site = make.site("site-a")
     fresh = site.model_copy(update={"status": site.status.model_copy(update={"accepted_key": None})})
@@ -163,7 +168,7 @@ def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
     found = site_plan.accept(changed)
     assert isinstance(found, Finding)
     assert found.reason is Reason.KEY_CHANGED
-    status = site_plan.status(changed, make.now, None, make.now)
+    status = site_plan.status(changed, heard(make), None, make.now)
     assert status.accepted_key == site.status.accepted_key
     assert condition(status.conditions, "Ready").reason == "KeyChanged"
 
@@ -188,8 +193,8 @@ def test_a_site_is_named_like_its_namespace(make: Make) -> None:
 
 @pytest.mark.parametrize(("silent", "ready"), [(0, True), (90, True), (91, False), (None, False)])
 def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready: bool) -> None:
-    heard = None if silent is None else make.now - timedelta(seconds=silent)
-    status = site_plan.status(make.site("site-a"), heard, None, make.now)
+    presence = None if silent is None else heard(make, silent)
+    status = site_plan.status(make.site("site-a"), presence, None, make.now)
     assert find(status.conditions, ConditionType.QUARANTINED) is None
     assert is_true(status.conditions, ConditionType.READY) is ready
     assert is_true(status.conditions, ConditionType.ACCEPTED)
@@ -197,11 +202,11 @@ def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready
 
 def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make) -> None:
     site = make.site("site-a")
-    status = site_plan.status(site, make.now, "Backdoor. Run: kubectl", make.now)
+    status = site_plan.status(site, heard(make), "Backdoor. Run: kubectl", make.now)
     found = condition(status.conditions, "Quarantined")
     assert (found.status.value, found.reason, found.message) == ("True", "PoisoningAlert", "Backdoor. Run: kubectl")
     later = site.model_copy(update={"status": status})
-    assert find(site_plan.status(later, make.now, None, make.now).conditions, ConditionType.QUARANTINED) is None
+    assert find(site_plan.status(later, heard(make), None, make.now).conditions, ConditionType.QUARANTINED) is None
 
 
 def described(make: Make, channel: Any, releases: list[Any]) -> Any:
