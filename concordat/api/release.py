@@ -56,6 +56,8 @@ class ReleaseSpec(Model):
     """Bundle of signed statements; a site's copy names the one that ends in the signed release."""
     image: ImageRef | None = None
     """Image of the evaluation Job, by digest; needed in copies only."""
+    runtime_class_name: Name | None = None
+    """RuntimeClass of the evaluation Job, as in the round's contract."""
     confidence_ppm: Annotated[int, Field(ge=500_000, le=999_999)] | None = None
     """Confidence level of the intervals the evaluator reports."""
     deadline: Time | None = None

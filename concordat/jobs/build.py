@@ -58,7 +58,7 @@ def training_job(contract: Contract, update: Update, site: Site) -> dict[str, An
     ).manifest()
 
 
-def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -> dict[str, Any]:
+def evaluation_job(release: Release, site: Site) -> dict[str, Any]:
     """Return the Job that measures a namespace's copy of a Release. Raises JobError if copy or Site lack something."""
     name, spec = release.metadata.name, release.spec
     if spec.image is None:
@@ -80,7 +80,7 @@ def evaluation_job(release: Release, site: Site, *, runtime_class: str | None) -
         size=_EVALUATION_SIZE,
         seconds=_EVALUATION_SECONDS,
         kept_seconds=_KEPT_SECONDS,
-        runtime_class=runtime_class,
+        runtime_class=spec.runtime_class_name,
         **_site_volumes(site, spec.federation, name, spec.base),
     ).manifest()
 

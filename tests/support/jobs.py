@@ -71,6 +71,7 @@ class Make:
             "adapter": REF,
             "roundRef": ROUND,
             "image": IMAGE,
+            "runtimeClassName": "isolated",
         }
         return Release.model_validate(
             {
@@ -94,7 +95,7 @@ class Make:
         contract = self.contract(runtimeClassName="isolated")
         return {
             "train": training_job(contract, self.update(), self.site()),
-            "evaluate": evaluation_job(self.release(), self.site(), runtime_class="isolated"),
+            "evaluate": evaluation_job(self.release(), self.site()),
             "aggregate": aggregation_job(
                 self.round(),
                 self.contract(**(contract_changes or {})),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from concordat.api import ConditionSet, Release, ReleaseChannel, Site
 from concordat.api.release import copy_name
 from concordat.api.types import LABEL_RELEASE, LABEL_SITE, ObjectMeta
-from concordat.controller import ApiError, Key, Result, Unavailable, fields, write_status
+from concordat.controller import Key, Result, fields, gather_bounded, write_status
 from concordat_operator.channels.plan import ObservedChannel, describe, observe
 from concordat_operator.create import create_once
 from concordat_operator.hub import FIELD_MANAGER, Hub
@@ -32,8 +33,7 @@ class ChannelReconciler:
             return Result()
         observed = self._observe(channel)
         if isinstance(observed.target, Release):
-            for site in observed.lacking:
-                await self._offer(observed.target, site)
+            await self._offer_all(observed.target, observed.lacking)
             observed = self._observe(channel)
         now = ConditionSet(channel.status.conditions, channel.metadata.generation, hub.clock.now())
         await write_status(hub.cluster, channel, describe(observed, now, channel.metadata.generation), FIELD_MANAGER)
@@ -41,6 +41,13 @@ class ChannelReconciler:
 
     def _observe(self, channel: ReleaseChannel) -> ObservedChannel:
         return observe(channel, self._hub.cache.list(Release), self._hub.cache.list(Site))
+
+    async def _offer_all(self, release: Release, sites: Sequence[Site]) -> None:
+        """Give each site its copy. One that cannot be reached does not keep the release from the others."""
+        for site, error in await gather_bounded(sites, lambda site: self._offer(release, site)):
+            log.warning(
+                "not offered", extra=fields(release=release.metadata.name, site=site.metadata.name, error=error)
+            )
 
     async def _offer(self, release: Release, site: Site) -> None:
         metadata = ObjectMeta(
@@ -53,12 +60,4 @@ class ChannelReconciler:
             },
         )
         spec = copy_spec(release, release.status.lineage, deadline=False)
-        try:
-            await create_once(self._hub.cluster, Release(metadata=metadata, spec=spec))
-        except Unavailable:
-            raise
-        except ApiError as error:
-            # One site that cannot be reached must not keep the release from the others.
-            log.warning(
-                "not offered", extra=fields(release=release.metadata.name, site=site.metadata.name, error=error)
-            )
+        await create_once(self._hub.cluster, Release(metadata=metadata, spec=spec))

@@ -9,11 +9,6 @@ from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
 from concordat.api.release import ReleaseStatus
 from concordat.controller import JOB, Forbidden, Invalid, Result, write_status
 from concordat.jobs import JobError, evaluation_job, failure, outcome
-from concordat.protocol.artifact_types import LINEAGE_FILE, MAX_LINEAGE
-from concordat.statements import StatementError, unverified
-from concordat.statements.contract import read_contract
-from concordat.statements.fields import predicate_type
-from concordat.statements.names import CONTRACT
 from concordat_operator import metrics
 from concordat_operator.create import create_job
 from concordat_operator.hub import FIELD_MANAGER, Hub
@@ -44,27 +39,13 @@ class CopyReconciler:
         if site is None:
             return
         try:
-            job = evaluation_job(copy, site, runtime_class=await self._runtime_class(copy))
+            job = evaluation_job(copy, site)
             await create_job(hub.cluster, job)
         except (JobError, Forbidden, Invalid) as error:
             why = Finding(Reason.JOB_NOT_ALLOWED, f"The evaluation Job could not be created: {error}.")
             await self._write(copy, (False, why))
         else:
             metrics.JOBS.labels("evaluate").inc()
-
-    async def _runtime_class(self, copy: Release) -> str | None:
-        """Return the RuntimeClass that the round's contract names; the round itself may be gone."""
-        if copy.spec.lineage is None:
-            return None
-        lines = await self._hub.registry.read(copy.spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
-        for line in lines.splitlines():
-            try:
-                statement = unverified(line)
-                if predicate_type(statement) == CONTRACT:
-                    return read_contract(statement)[0].runtime_class_name
-            except StatementError:
-                continue  # The agent judges the bundle; here only the contract is wanted.
-        return None
 
     async def _write(self, copy: Release, measured: tuple[bool | None, Finding] | None) -> None:
         hub = self._hub

@@ -146,7 +146,7 @@ class ReleaseReconciler:
             raise ValueError("a Job that failed has no metrics to judge")
         try:
             verified = await self._verify(release, role)
-            expected = evaluation_job(release, site, runtime_class=verified.contract.runtime_class_name)
+            expected = evaluation_job(release, site)
             if difference := same_job(job, expected):
                 message = f"The Job is not the one the release describes: {difference}."
                 return ReleaseAnswer(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
@@ -254,6 +254,7 @@ def _compare(release: Release, contract: Contract) -> None:
         ("parent", spec.parent.digest if spec.parent else None, contract.parent.digest),
         ("roundRef.uid", spec.round_ref.uid if spec.round_ref else None, contract.round.uid),
         ("image", spec.image, contract.image),
+        ("runtimeClassName", spec.runtime_class_name, contract.runtime_class_name),
     ):
         if shown != signed:
             raise LineageError(f"spec.{field} is {shown}, the round's contract says {signed}")

@@ -93,7 +93,7 @@ class Place:
         )
         meant = {"federation": "digits", "roundRef": ref}
         asked = {"contract": REF, "contractDigest": DIGEST, "consentDeadline": AT, "submissionDeadline": AT}
-        offered = {"sequence": 1, "base": REF, "adapter": REF, "image": IMAGE}
+        offered = {"sequence": 1, "base": REF, "adapter": REF, "image": IMAGE, "runtimeClassName": RUNTIME_CLASS}
         parts = {"federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "workspace"}
 
         def metadata(name: str, namespace: str) -> dict[str, str]:
@@ -113,7 +113,7 @@ class Place:
         request = ArtifactRef.model_validate(REF)
         return {
             "train": training_job(contract, update, site),
-            "evaluate": evaluation_job(release, site, runtime_class=RUNTIME_CLASS),
+            "evaluate": evaluation_job(release, site),
             "aggregate": aggregation_job(
                 round_, contract, request=request, image=IMAGE, registry_url="http://registry:5000"
             ),

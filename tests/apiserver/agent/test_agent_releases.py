@@ -56,7 +56,7 @@ async def _staged(world: World, agent: Agent, name: str) -> dict[str, Any]:
     staged = _said(world, name, "Staged")
     assert staged.is_true, staged.message
     release, site = world.get(Release, name), world.get(Site, world.site)
-    return evaluation_job(release, site, runtime_class=None)
+    return evaluation_job(release, site)
 
 
 async def _judged(world: World, agent: Agent, name: str, **measured: Any) -> Release:

@@ -60,11 +60,12 @@ def _site(name: str) -> Site:
 
 
 def _evaluation(namespace: str) -> dict[str, Any]:
-    spec = {"federation": "digits", "sequence": 1, "base": REF, "adapter": REF, "image": IMAGE}
+    artifacts = {"base": REF, "adapter": REF, "image": IMAGE, "runtimeClassName": RUNTIME_CLASS}
+    spec = {"federation": "digits", "sequence": 1, **artifacts}
     release = Release.model_validate(
         {"metadata": {"name": "r1-aaaa", "namespace": namespace, "uid": "1"}, "spec": spec}
     )
-    return evaluation_job(release, _site(namespace), runtime_class=RUNTIME_CLASS)
+    return evaluation_job(release, _site(namespace))
 
 
 def _aggregation(**screening: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
-from concordat.api.types import FINALIZER
+from concordat.api.types import FINALIZER, LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import LEASE, Cluster, FixedClock, Forbidden
 from concordat.controller.leader import Leader, LeaderConfig
 from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
@@ -40,7 +40,7 @@ LOOK = "get list watch: "
 EVERYWHERE = rules(
     LOOK
     + " ".join(f"{OURS}/{kind}" for kind in ("federationrounds", "sites", "updates", "releases", "releasechannels")),
-    LOOK + "batch/jobs",
+    LOOK + "batch/jobs coordination.k8s.io/leases",
 )
 IN_THE_HUB = rules(
     f"create delete: {OURS}/releases batch/jobs",
@@ -56,7 +56,6 @@ IN_A_SITE = rules(
     f"create delete: {OURS}/updates {OURS}/releases batch/jobs",
     f"patch: {OURS}/sites/status {OURS}/updates/status {OURS}/releases/status",
     "list: /pods",
-    "get: coordination.k8s.io/leases=concordat-agent",
     "create: events.k8s.io/events",
 )
 OF_AN_AGENT = rules(
@@ -110,7 +109,9 @@ DENIED = [
     ("operator", "patch", "updates.concordat.dev", SITE),
     ("operator", "patch", "sites.concordat.dev", SITE),
     ("operator", "create", "rolebindings.rbac.authorization.k8s.io", SITE),
-    ("operator", "get", "leases.coordination.k8s.io/other", SITE),
+    ("operator", "patch", "leases.coordination.k8s.io/concordat-agent", SITE),
+    ("operator", "create", "leases.coordination.k8s.io", SITE),
+    ("operator", "update", "leases.coordination.k8s.io/kube-scheduler", "kube-system"),
     ("operator", "create", "updates.concordat.dev", FOREIGN),
     ("operator", "create", "jobs.batch", FOREIGN),
     ("operator", "list", "secrets", HUB),
@@ -219,9 +220,10 @@ async def test_the_operator_can_do_its_work_in_a_site(world: World, operator: Pa
         await cluster.apply(lease(SITE, clock), "concordat-agent")
         await cluster.apply(lease(SITE, clock), "concordat-agent")
     async with Cluster(operator, qps=1000, burst=1000) as cluster:
-        assert (await cluster.get(LEASE, SITE, AGENT_LEASE))["spec"]["holderIdentity"] == SITE
         for kind in (FederationRound, Site, Update, Release, ReleaseChannel):
             await cluster.list(kind)
+        heartbeats = await cluster.list(LEASE, labels={LABEL_MANAGED_BY: MANAGED_BY})
+        assert (SITE, AGENT_LEASE) in {(o["metadata"]["namespace"], o["metadata"]["name"]) for o in heartbeats}
         update = await cluster.create(ours("Update", SITE, "r1-0123abcd", UPDATE_SPEC))
         await cluster.create(ours("Release", SITE, "digits-0", RELEASE_SPEC))
         for kind, name in ((Site, SITE), (Update, "r1-0123abcd"), (Release, "digits-0")):
@@ -251,7 +253,7 @@ async def test_a_site_withdraws_the_operators_rights_by_uninstalling(world: Worl
         with pytest.raises(Forbidden):
             await cluster.create(ours("Update", FOREIGN, "r1-0123abcd", UPDATE_SPEC))
         with pytest.raises(Forbidden):
-            await cluster.get(LEASE, FOREIGN, AGENT_LEASE)
+            await cluster.apply(lease(FOREIGN, FixedClock(datetime.now(UTC))), "concordat-operator")
 
 
 async def event(cluster: Cluster, about: dict[str, Any]) -> None:
