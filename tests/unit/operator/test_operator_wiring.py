@@ -1,0 +1,168 @@
+"""Which changes lead to which reconciles; and what is kept of a Job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.api.resource import Resource
+from concordat.api.types import LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE
+from concordat.controller import JOB, LEASE, Cache, FixedClock
+from concordat.controller.worker import Runner
+from concordat.jobs import failure, outcome
+from concordat.protocol.locations import AGENT_LEASE
+from concordat_operator.controllers import controllers
+from concordat_operator.hub import Hub
+from concordat_operator.rounds.aggregation_result import request_of
+from concordat_operator.settings import Settings
+from concordat_operator.slim import slim_job
+from tests.support.hub import Make
+from tests.support.jobs import Make as MakeJobs
+
+ROUND = {LABEL_ROUND_UID: "0123abcd-1"}
+
+
+class World:
+    """The operator's wiring on a cache that a test feeds; nothing is reconciled, only counted."""
+
+    def __init__(self, make: Make) -> None:
+        self.make, self.version, self.now = make, 0, 1000.0
+        self.cache = Cache()
+        settings = Settings(namespace="concordat", registry_url="", operator_image="")
+        unused: Any = None
+        hub = Hub(settings, unused, self.cache, unused, FixedClock(make.now), unused)
+        self.cache.watch([FederationRound, Site, Update, Release, ReleaseChannel, JOB, LEASE])
+        self.runners = {controller.name: Runner(controller) for controller in controllers(hub)}
+        for runner in self.runners.values():
+            runner._now = runner.queue._now = lambda: self.now
+        self.cache.subscribe(lambda kind, old, new: [r.notice(kind, old, new) for r in self.runners.values()])
+
+    def feed(self, obj: Resource, **labels: str) -> None:
+        wire = obj.wire()
+        wire["metadata"] |= {"resourceVersion": self.next(), "uid": wire["metadata"].get("uid") or obj.metadata.name}
+        wire["metadata"]["labels"] = {**wire["metadata"].get("labels", {}), **labels}
+        self.cache.feed({**wire, "kind": obj.KIND.kind})
+
+    def beat(self, site: str) -> None:
+        metadata = {"name": AGENT_LEASE, "namespace": site, "resourceVersion": self.next()}
+        spec = {"renewTime": f"2026-11-24T12:00:{self.version % 60:02d}Z"}
+        self.cache.feed({"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec})
+
+    def next(self) -> str:
+        self.version += 1
+        return str(self.version)
+
+    def passes(self, seconds: float = 0.2) -> Counter[str]:
+        """Let time pass, and return how many reconciles came due, by controller."""
+        self.now += seconds
+        done: Counter[str] = Counter()
+        for name, runner in self.runners.items():
+            while (key := runner.queue._schedule.take(self.now)) is not None:
+                done[name] += 1
+                runner._note_end(key)
+                runner.queue.done(key)
+        return done
+
+    def federation(self, sites: int) -> None:
+        self.feed(self.make.channel())
+        self.feed(self.make.release())
+        self.feed(self.make.round())
+        for number in range(sites):
+            self.feed(self.make.site(f"site-{number}"))
+        self.passes(5)
+
+    def round_trip(self, sites: int) -> Counter[str]:
+        """Feed what happens in a round of so many sites, ten of them each second; return the passes."""
+        states = ({}, {"Consented": "True"}, {"Consented": "True", "Staged": "True"}, {"Submitted": "True"})
+        done: Counter[str] = Counter()
+        for state in states:
+            for number in range(sites):
+                self.feed(self.make.update(f"site-{number}", state), **ROUND)
+                collected = self.make.conditions(UpdatesCollected="Unknown:Waiting")
+                progress = {"conditions": [{**collected[0], "message": f"{number} of {sites}."}]}
+                self.feed(self.make.round(progress))
+                done += self.passes(0.1)
+        for state in ({}, {"Staged": "True"}, {"Adopted": "True", "Champion": "True"}):
+            for number in range(sites):
+                copy = self.make.release("r1-1", 1, f"site-{number}", **(state or {"Ready": "False:InProgress"}))
+                self.feed(copy, **{LABEL_RELEASE: "r1-1", LABEL_SITE: f"site-{number}"})
+                done += self.passes(0.1)
+        return done + self.passes(5)
+
+
+async def test_a_rounds_progress_does_not_wake_its_updates_but_what_they_depend_on_does(make: Make) -> None:
+    """Section C3: 299,730 reconciles of 1,000 Updates that had nothing to do."""
+    world = World(make)
+    for number in range(5):
+        world.feed(make.update(f"site-{number}", {}), **ROUND)
+    world.feed(make.round())
+    world.passes(5)
+    world.feed(make.round({"conditions": make.conditions(UpdatesCollected="Unknown:Waiting")}))
+    assert world.passes(5) == {"round": 1}
+    world.feed(make.round(suspend=True))
+    assert world.passes(5) == {"round": 1, "update": 5}
+    world.feed(make.round({"conditions": make.conditions(UpdatesCollected="True")}, suspend=True))
+    assert world.passes(5) == {"round": 1, "update": 5}
+
+
+async def test_the_passes_of_a_round_grow_with_its_sites_and_not_with_their_square(make: Make) -> None:
+    """Sections C2 and C3."""
+    few, many = World(make), World(make)
+    few.federation(20)
+    many.federation(80)
+    small, large = few.round_trip(20), many.round_trip(80)
+    assert large["update"] == 4 * small["update"]
+    assert large.total() <= 4.2 * small.total()
+    assert large.total() < 15 * 80
+
+
+async def test_a_copys_answer_leads_to_its_release_and_a_step_of_its_job_does_not(make: Make) -> None:
+    world = World(make)
+    for state in ({"Ready": "False:InProgress"}, {"Staged": "True"}):
+        world.feed(make.release("r1-1", 1, "site-a", **state))
+    world.passes(5)
+    world.feed(make.release("r1-1", 1, "site-a", Staged="True", Validated="Unknown:Validating"))
+    assert world.passes(5) == {"release": 1}
+    world.feed(make.release("r1-1", 1, "site-a", Staged="True", Adopted="True", Champion="True"))
+    assert world.passes(5) == {"release": 2}
+
+
+async def test_a_renewed_lease_wakes_only_a_site_that_is_not_there(make: Make) -> None:
+    """Finding 31."""
+    world = World(make)
+    world.feed(make.site("site-a", {"Ready": "True:Heartbeat"}))
+    world.feed(make.site("site-b", {"Ready": "False:HeartbeatLost"}))
+    world.passes(5)
+    for site in ("site-a", "site-b", "elsewhere"):
+        world.beat(site)
+    assert world.passes(5) == {"site": 1}
+
+
+async def test_a_site_that_comes_or_goes_wakes_what_waits_in_its_namespace(make: Make) -> None:
+    """Finding 23."""
+    world = World(make)
+    world.feed(make.update("site-a", {}), **ROUND)
+    world.feed(make.release("r1-1", 1, "site-a"))
+    world.passes(5)
+    world.feed(make.site("site-a"))
+    assert world.passes(5) == {"site": 1, "update": 1, "release": 1}
+    world.feed(make.site("site-a", {"ClockSkew": "True"}))
+    assert world.passes(5) == {"site": 1}
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "aggregate"])
+def test_a_slim_job_says_what_the_operator_asks_it(kind: str) -> None:
+    job = MakeJobs().served(MakeJobs().jobs()[kind])
+    failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "was too slow"}
+    job = {**job, "status": {"conditions": [failed], "uncountedTerminatedPods": {}}}
+    slim = slim_job(job)
+    assert outcome(slim) == outcome(job)
+    assert failure(slim, []) == failure(job, [])
+    assert slim["metadata"]["ownerReferences"] == job["metadata"]["ownerReferences"]
+    assert slim["metadata"]["labels"] == job["metadata"]["labels"]
+    if kind == "aggregate":
+        assert request_of(slim) == request_of(job)
+    assert len(repr(slim)) < 0.7 * len(repr(job))
