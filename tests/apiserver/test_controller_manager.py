@@ -22,7 +22,6 @@ from concordat.controller import (
     Key,
     KindLike,
     LeaderConfig,
-    LeadershipLost,
     Options,
     Result,
     SystemClock,
@@ -30,9 +29,11 @@ from concordat.controller import (
     run,
     write_status,
 )
-from concordat.controller.leader import Leader
+from concordat.controller.leader import Leader, LeadershipLost
+from concordat.controller.metrics import LEADER
 from concordat_devcluster.control_plane import ControlPlane
 from tests.support.namespaces import new_namespace
+from tests.support.presence import present
 from tests.support.waiting import no_hang
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -127,7 +128,7 @@ class Program:
         watches: dict[KindLike, Callable[[Any], list[Key]]] = {ReleaseChannel: self.by_name, JOB: self.by_job}
         settings = {
             "namespaces": namespaces,
-            "job_selector": "app.kubernetes.io/managed-by=concordat-operator",
+            "selectors": {JOB: "app.kubernetes.io/managed-by=concordat-operator"},
             "leader": None,
             "http_port": 0,
         }
@@ -150,7 +151,7 @@ class Program:
             self.stop.set()
             async with no_hang(lambda: "the program to stop"):
                 await asyncio.wait([task])
-        if not task.cancelled() and task.exception() and not isinstance(task.exception(), LeadershipLost):
+        if not task.cancelled() and task.exception():
             await task
 
 
@@ -315,20 +316,28 @@ async def test_one_of_two_acts_and_the_other_takes_over(crds: ControlPlane, name
                 assert lease["spec"]["leaseTransitions"] >= 2
 
 
-async def test_losing_the_lease_ends_the_program(cluster: Cluster, namespace: str) -> None:
+async def test_a_program_that_loses_its_lease_stands_by_and_comes_back(cluster: Cluster, namespace: str) -> None:
+    """Finding 43: with its cache, and without a pass in between."""
     program = Program(cluster)
     config = LeaderConfig(namespace, "lock", "loser", **PATIENT)
     await cluster.create(channel(namespace, "x"))
-    async with program.running([namespace], leader=config) as task:
-        await program.sees(("x", ""))
-        taken = {"holderIdentity": "thief", "leaseDurationSeconds": 60}
-        metadata = {"namespace": namespace, "name": "lock"}
-        lease = {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": metadata, "spec": taken}
-        await cluster.apply(lease, "thief")
-        with pytest.raises(LeadershipLost, match=f"Lease {namespace}/lock was not renewed"):
-            async with no_hang(lambda: "the loss of the Lease"):
-                await task
-    assert (await cluster.get(LEASE, namespace, "lock"))["spec"]["holderIdentity"] == "thief"
+    metadata = {"namespace": namespace, "name": "lock"}
+    lease = {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": metadata}
+    async with program.running([namespace], leader=config):
+        await program.until(lambda: program.passes.count(("x", "")) == 2)
+        await cluster.apply({**lease, "spec": {"holderIdentity": "thief", "leaseDurationSeconds": 60}}, "thief")
+        async with no_hang(lambda: "the loss of the Lease"):
+            while LEADER._value.get():
+                await asyncio.sleep(0)
+        await cluster.apply(channel(namespace, "x", labels={"n": "2"}), "test")
+        async with no_hang(lambda: "the change in the cache"):
+            while present(program.cache.get(ReleaseChannel, namespace, "x")).metadata.labels != {"n": "2"}:
+                await asyncio.sleep(0)
+        assert (await cluster.get(LEASE, namespace, "lock"))["spec"]["holderIdentity"] == "thief"
+        assert program.passes.count(("x", "2")) == 0
+        await cluster.apply({**lease, "spec": {"holderIdentity": "", "leaseDurationSeconds": 60}}, "thief")
+        await program.sees(("x", "2"))
+        assert (await cluster.get(LEASE, namespace, "lock"))["spec"]["holderIdentity"] == "loser"
 
 
 async def test_a_silent_holder_is_waited_for_and_then_replaced(cluster: Cluster, namespace: str) -> None:

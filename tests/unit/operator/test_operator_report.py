@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -68,6 +69,13 @@ def test_settings_come_from_the_environment() -> None:
     assert found.learning_image is None
     assert found.identity == "operator-0"
     assert found.http_port == 8080
+    assert found.writes_per_second == 100
+    assert Settings.from_environment({**ENVIRONMENT, "CONCORDAT_WRITES_PER_SECOND": "20"}).writes_per_second == 20
+
+
+def test_without_a_pod_every_process_has_a_name_of_its_own() -> None:
+    """Finding 29: two operators started by hand were both "operator", and both led."""
+    assert str(os.getpid()) in Settings.from_environment(ENVIRONMENT).identity
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,7 @@ def test_settings_come_from_the_environment() -> None:
         ({"CONCORDAT_OPERATOR_IMAGE": ""}, "CONCORDAT_OPERATOR_IMAGE is not set"),
         ({"CONCORDAT_OPERATOR_IMAGE": "r/operator:latest"}, "by digest"),
         ({"CONCORDAT_LEARNING_IMAGE": "r/learning"}, "CONCORDAT_LEARNING_IMAGE is 'r/learning'"),
+        ({"CONCORDAT_WRITES_PER_SECOND": "0"}, "CONCORDAT_WRITES_PER_SECOND is '0'"),
         ({"CONCORDAT_HTTP_PORT": "http"}, "CONCORDAT_HTTP_PORT is 'http'"),
     ],
 )

@@ -13,12 +13,16 @@ from concordat.api.types import LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE
 from concordat.controller import JOB, LEASE, Cache, FixedClock
 from concordat.controller.worker import Runner
 from concordat.jobs import failure, outcome
+from concordat.protocol import artifact_types as types
+from concordat.protocol.contract import Contract
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.controllers import controllers
 from concordat_operator.hub import Hub
 from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.settings import Settings
 from concordat_operator.slim import slim_job
+from tests.fakes.registry import MemoryRegistry
+from tests.support.contracts import contract
 from tests.support.hub import Make
 from tests.support.jobs import Make as MakeJobs
 
@@ -166,3 +170,18 @@ def test_a_slim_job_says_what_the_operator_asks_it(kind: str) -> None:
     if kind == "aggregate":
         assert request_of(slim) == request_of(job)
     assert len(repr(slim)) < 0.7 * len(repr(job))
+
+
+async def test_documents_are_kept_by_their_size(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding 39: 256 contracts of 1,000 sites took 172 MiB."""
+    monkeypatch.setattr("concordat_operator.hub._CACHED_BYTES", 5000)
+    registry, unused = MemoryRegistry(), None
+    hub: Any = Hub(Settings("concordat", "", ""), *([unused] * 2), registry, *([unused] * 2))  # type: ignore[arg-type]
+    refs = []
+    for number in range(20):
+        document = contract(round={"name": f"r{number}", "namespace": "concordat", "uid": f"u-{number}"}).to_bytes()
+        refs.append(await registry.push("digits/x", types.CONTRACT, {Contract.FILE: document}))
+    for ref in refs:
+        assert (await hub.contract(ref)).round.name == f"r{refs.index(ref)}"
+    assert 0 < sum(size for _, size in hub._documents.values()) <= 5000
+    assert refs[-1].digest in hub._documents
