@@ -7,7 +7,18 @@ on the change (the Updates on their round's counts) is not reconciled at all.
 
 from __future__ import annotations
 
-from concordat.api import ConditionType, FederationRound, Reason, Release, ReleaseChannel, Role, Site, Update, find, is_true
+from concordat.api import (
+    ConditionType,
+    FederationRound,
+    Reason,
+    Release,
+    ReleaseChannel,
+    Role,
+    Site,
+    Update,
+    find,
+    is_true,
+)
 from concordat.api.types import LABEL_ROUND, LABEL_ROUND_UID
 from concordat.controller import JOB, LEASE, Controller, Key, Obj, Watch, Watches
 from concordat.protocol.locations import AGENT_LEASE

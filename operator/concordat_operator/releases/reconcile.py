@@ -56,7 +56,8 @@ class ReleaseReconciler:
     async def _release(self, release: Release) -> Result:
         hub, now = self._hub, self._hub.clock.now()
         sites = hub.cache.list(Site)
-        copies = [r for r in hub.cache.list(Release) if r.metadata.name == copy_name(release) and r.key != release.key]
+        named = hub.cache.list(Release, labels={LABEL_RELEASE: release.metadata.name})
+        copies = [r for r in named if r.metadata.name == copy_name(release) and r.key != release.key]
         judged = evaluators_copy(release, copies, sites)
         its_evaluator = evaluator(release.spec.federation, sites)
         newer = self._newer(release)

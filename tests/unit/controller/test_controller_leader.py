@@ -13,11 +13,17 @@ from concordat.controller.leader import Leader, LeaderConfig, LeadershipLost
 from tests.fakes.api_server import FakeApiServer, FakeCluster
 
 
+async def with_namespace() -> FakeApiServer:
+    server = FakeApiServer()
+    await FakeCluster(server).create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "concordat"}})
+    return server
+
+
 async def test_a_late_answer_does_not_eat_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding 28: others count from when the server got the renewal, which is long before its answer came."""
     now = 1000.0
     monkeypatch.setattr("concordat.controller.leader._now", lambda: now)
-    server = FakeApiServer()
+    server = await with_namespace()
     renewals: list[float] = []
 
     class Slow(FakeCluster):
@@ -41,7 +47,7 @@ async def test_a_late_answer_does_not_eat_the_margin(monkeypatch: pytest.MonkeyP
 
 async def test_two_processes_never_share_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding 29."""
-    server = FakeApiServer()
+    server = await with_namespace()
     monkeypatch.delenv("POD_NAME", raising=False)
     monkeypatch.setattr("os.getpid", lambda: 1)
     one = Leader(FakeCluster(server), LeaderConfig("concordat", "lock"), SystemClock())

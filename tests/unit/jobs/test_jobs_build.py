@@ -120,7 +120,7 @@ def test_labels_are_on_the_job_and_on_its_pods(make: Make, kind: str) -> None:
 
 
 def test_the_evaluation_job(make: Make) -> None:
-    job = evaluation_job(make.release(), make.site(), runtime_class=None)
+    job = evaluation_job(make.release(runtimeClassName=None), make.site())
     assert job["metadata"]["name"] == "r1-89abcdef"
     assert "runtimeClassName" not in _pod(job)
     assert _container(job)["command"][:3] == ["python", "-m", "concordat_learning.evaluate"]
@@ -128,7 +128,7 @@ def test_the_evaluation_job(make: Make) -> None:
 
 
 def test_a_copy_of_the_start_of_a_federation_has_no_round(make: Make) -> None:
-    job = evaluation_job(make.release(roundRef=None, sequence=0), make.site(), runtime_class=None)
+    job = evaluation_job(make.release(roundRef=None, sequence=0), make.site())
     assert "concordat.dev/round" not in job["metadata"]["labels"]
 
 
@@ -170,9 +170,9 @@ def test_what_a_job_cannot_be_made_from_is_told(make: Make) -> None:
     with pytest.raises(JobError, match="Site site-a takes no part in federation 'digits'"):
         training_job(make.contract(), make.update(), elsewhere)
     with pytest.raises(JobError, match="takes no part"):
-        evaluation_job(make.release(), elsewhere, runtime_class=None)
+        evaluation_job(make.release(), elsewhere)
     with pytest.raises(JobError, match=r"Release site-a/r1-89abcdef has no spec\.image"):
-        evaluation_job(make.release(image=None), make.site(), runtime_class=None)
+        evaluation_job(make.release(image=None), make.site())
 
 
 @given(

@@ -179,7 +179,9 @@ async def test_documents_are_kept_by_their_size(make: Make, monkeypatch: pytest.
     hub: Any = Hub(Settings("concordat", "", ""), *([unused] * 2), registry, *([unused] * 2))  # type: ignore[arg-type]
     refs = []
     for number in range(20):
-        document = contract(round={"name": f"r{number}", "namespace": "concordat", "uid": f"u-{number}"}).to_bytes()
+        document = contract(
+            round={"name": f"r{number}", "namespace": "concordat", "uid": f"u-{number}", "generation": 1}
+        ).to_bytes()
         refs.append(await registry.push("digits/x", types.CONTRACT, {Contract.FILE: document}))
     for ref in refs:
         assert (await hub.contract(ref)).round.name == f"r{refs.index(ref)}"
