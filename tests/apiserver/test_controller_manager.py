@@ -328,11 +328,11 @@ async def test_a_program_that_loses_its_lease_stands_by_and_comes_back(cluster: 
         await cluster.apply({**lease, "spec": {"holderIdentity": "thief", "leaseDurationSeconds": 60}}, "thief")
         async with no_hang(lambda: "the loss of the Lease"):
             while LEADER._value.get():
-                await asyncio.sleep(0)
+                await cluster.get(LEASE, namespace, "lock")
         await cluster.apply(channel(namespace, "x", labels={"n": "2"}), "test")
         async with no_hang(lambda: "the change in the cache"):
             while present(program.cache.get(ReleaseChannel, namespace, "x")).metadata.labels != {"n": "2"}:
-                await asyncio.sleep(0)
+                await cluster.get(LEASE, namespace, "lock")
         assert (await cluster.get(LEASE, namespace, "lock"))["spec"]["holderIdentity"] == "thief"
         assert program.passes.count(("x", "2")) == 0
         await cluster.apply({**lease, "spec": {"holderIdentity": "", "leaseDurationSeconds": 60}}, "thief")
