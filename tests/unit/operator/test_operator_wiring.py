@@ -10,7 +10,7 @@ import pytest
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.api.resource import Resource
 from concordat.api.types import LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE
-from concordat.controller import JOB, LEASE, Cache, FixedClock
+from concordat.controller import JOB, LEASE, Cache, FixedClock, KindLike, Obj
 from concordat.controller.worker import Runner
 from concordat.jobs import failure, outcome
 from concordat.protocol import artifact_types as types
@@ -42,7 +42,11 @@ class World:
         self.runners = {controller.name: Runner(controller) for controller in controllers(hub)}
         for runner in self.runners.values():
             runner._now = runner.queue._now = lambda: self.now
-        self.cache.subscribe(lambda kind, old, new: [r.notice(kind, old, new) for r in self.runners.values()])
+        self.cache.subscribe(self.changed)
+
+    def changed(self, kind: KindLike, old: Obj | None, new: Obj | None) -> None:
+        for runner in self.runners.values():
+            runner.notice(kind, old, new)
 
     def feed(self, obj: Resource, **labels: str) -> None:
         wire = obj.wire()
@@ -80,7 +84,12 @@ class World:
 
     def round_trip(self, sites: int) -> Counter[str]:
         """Feed what happens in a round of so many sites, ten of them each second; return the passes."""
-        states = ({}, {"Consented": "True"}, {"Consented": "True", "Staged": "True"}, {"Submitted": "True"})
+        states: tuple[dict[str, str], ...] = (
+            {},
+            {"Consented": "True"},
+            {"Consented": "True", "Staged": "True"},
+            {"Submitted": "True"},
+        )
         done: Counter[str] = Counter()
         for state in states:
             for number in range(sites):
@@ -175,8 +184,9 @@ def test_a_slim_job_says_what_the_operator_asks_it(kind: str) -> None:
 async def test_documents_are_kept_by_their_size(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding 39: 256 contracts of 1,000 sites took 172 MiB."""
     monkeypatch.setattr("concordat_operator.hub._CACHED_BYTES", 5000)
-    registry, unused = MemoryRegistry(), None
-    hub: Any = Hub(Settings("concordat", "", ""), *([unused] * 2), registry, *([unused] * 2))  # type: ignore[arg-type]
+    registry = MemoryRegistry()
+    unused: Any = None
+    hub = Hub(Settings("concordat", "", ""), unused, unused, registry, unused, unused)
     refs = []
     for number in range(20):
         document = contract(
