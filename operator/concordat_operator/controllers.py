@@ -41,7 +41,7 @@ def controllers(hub: Hub) -> list[Controller]:
     """Return the reconcilers and what leads to them."""
     wiring = _Wiring(hub)
     rounds: Watches = {
-        FederationRound: _itself,
+        FederationRound: (Watch(_itself, _without_counts),),
         Update: (Watch(wiring.its_round, interval=COALESCE_SECONDS),),
         JOB: wiring.labelled_round,
         Release: wiring.release_round,
@@ -55,12 +55,12 @@ def controllers(hub: Hub) -> list[Controller]:
         Site: (Watch(wiring.updates_in, _uid),),
     }
     releases: Watches = {
-        Release: (Watch(_itself), Watch(wiring.original, _reply, COALESCE_SECONDS)),
+        Release: (Watch(_itself, _without_counts), Watch(wiring.original, _reply, COALESCE_SECONDS)),
         JOB: _of_job,
         Site: (Watch(wiring.undecided, _as_selected), Watch(wiring.releases_in, _uid)),
     }
     channels: Watches = {
-        ReleaseChannel: _itself,
+        ReleaseChannel: (Watch(_itself, _without_counts),),
         Release: (Watch(wiring.channels_of_hub_release), Watch(wiring.channels_of_copy, _reply, COALESCE_SECONDS)),
         Site: (Watch(wiring.channels, _as_subscriber, COALESCE_SECONDS),),
     }
@@ -157,6 +157,13 @@ def _uid(obj: Obj) -> tuple[object, ...]:
 def _states(obj: Obj) -> Conditions:
     """Return the conditions without their words and times."""
     return tuple((c.type, c.status.value, c.reason) for c in obj.status.conditions)
+
+
+def _without_counts(obj: Obj) -> object:
+    """Return what may lead to a next step. A pass that only counted again has nothing to do after its own write."""
+    status, metadata = obj.status, obj.metadata
+    results = [getattr(status, name, None) for name in ("contract", "extension", "aggregate", "lineage", "release")]
+    return (*_uid(obj), metadata.generation, metadata.finalizers, metadata.labels, _states(obj), results)
 
 
 def _as_updates_see_it(round_: FederationRound) -> object:
