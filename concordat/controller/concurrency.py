@@ -34,8 +34,7 @@ async def gather_bounded(
     """Act on every item, on at most `limit` at a time; return the items that failed, each with its error.
 
     One refused item keeps none of the others from being tried. An outage (Transient) is raised after all the others
-    were tried; after `limit` of them no further item is begun. Anything else is a bug: it ends the rest at once, in an
-    ExceptionGroup.
+    were tried; after `limit` of them no further item is begun. Anything else is a bug: it ends the rest at once.
     """
     waiting = iter(items)
     refused: list[tuple[T, ApiError]] = []
@@ -52,9 +51,12 @@ async def gather_bounded(
             if len(outages) >= limit:
                 return
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(limit):
-            group.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                group.create_task(work())
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
     if outages:
         raise outages[0]
     return refused
