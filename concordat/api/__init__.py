@@ -2,6 +2,7 @@
 
 from concordat.api.conditions import (
     PENDING_REASONS,
+    RETRIED_REASONS,
     Condition,
     ConditionSet,
     ConditionStatus,
@@ -9,6 +10,7 @@ from concordat.api.conditions import (
     Reason,
     find,
     is_false,
+    is_settled,
     is_true,
 )
 from concordat.api.release import Release, ReleaseChannel
@@ -22,6 +24,7 @@ KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, Rel
 __all__ = [
     "KINDS",
     "PENDING_REASONS",
+    "RETRIED_REASONS",
     "Condition",
     "ConditionSet",
     "ConditionStatus",
@@ -36,5 +39,6 @@ __all__ = [
     "Update",
     "find",
     "is_false",
+    "is_settled",
     "is_true",
 ]

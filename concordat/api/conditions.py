@@ -110,11 +110,22 @@ class Reason(StrEnum):
     # Any
     CLEANING_UP = "CleaningUp"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    REGISTRY_REFUSED = "RegistryRefused"
+    DISK_FULL = "DiskFull"
     INVALID = "Invalid"
 
 
-PENDING_REASONS = frozenset({Reason.WAITING, Reason.IN_PROGRESS, Reason.TRAINING, Reason.EVALUATING, Reason.VALIDATING})
-"""Reasons that say "not yet": a condition that is False for one of them is neither a failure nor news."""
+RETRIED_REASONS = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_REFUSED, Reason.DISK_FULL})
+"""Reasons for which a step cannot be done at present and is tried again: it heals without anybody's decision."""
+
+PENDING_REASONS = RETRIED_REASONS | {
+    Reason.WAITING,
+    Reason.IN_PROGRESS,
+    Reason.TRAINING,
+    Reason.EVALUATING,
+    Reason.VALIDATING,
+}
+"""Reasons that say "not yet": a condition that is False for one of them is not a failure."""
 
 
 class ConditionType(StrEnum):
@@ -219,6 +230,12 @@ def is_false(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     """Return whether a condition of that type is False."""
     condition = find(conditions, type_)
     return condition is not None and condition.is_false
+
+
+def is_settled(conditions: Iterable[Condition], type_: ConditionType) -> bool:
+    """Return whether a condition of that type is there and its step does not go on."""
+    condition = find(conditions, type_)
+    return condition is not None and not condition.is_pending
 
 
 class ConditionSet:

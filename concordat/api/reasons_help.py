@@ -313,6 +313,15 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The artifact registry cannot be reached; it is tried again.",
         "Look at the registry's pod, its volume and the NetworkPolicies between.",
     ),
+    Reason.REGISTRY_REFUSED: ReasonHelp(
+        "The artifact registry, or a proxy before it, refuses the request; it is tried again.",
+        "The message names request and status. See what the registry and the proxies before it allow from there.",
+    ),
+    Reason.DISK_FULL: ReasonHelp(
+        "A volume of the site's agent has no space left; the step is tried again.",
+        "The message names the file. Enlarge the volume, the workspace or the agent's state, or remove what else "
+        "lies on it.",
+    ),
     Reason.INVALID: ReasonHelp(
         "The object contradicts itself or another in a way the schema cannot refuse.",
         "The message names field, value and remedy.",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api.conditions import Condition, ConditionStatus, ConditionType, Reason
+from concordat.api.conditions import RETRIED_REASONS, Condition, ConditionStatus, ConditionType, Reason
 from concordat.api.resource import Resource
 from concordat.controller.client import Cluster
 from concordat.controller.errors import ApiError
@@ -39,7 +39,8 @@ class Transition:
 def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> list[Transition]:
     """Return what changed from the old conditions to the new ones, in the order of the new ones.
 
-    A condition that is Unknown, or False because its step has not ended, is no event. Of several conditions
+    A condition that is Unknown, or False because its step has not ended, is no event, unless something is in that
+    step's way. Of several conditions
     that change for the same reason only the first is: Succeeded=True Released and Ready=True Released are one
     event.
     """
@@ -48,7 +49,8 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
     for condition in new:
         if before.get(condition.type) == (condition.status, condition.reason) or condition.type in _SILENT:
             continue
-        if condition.status is ConditionStatus.UNKNOWN or condition.is_pending:
+        pending = condition.is_pending and condition.reason not in RETRIED_REASONS
+        if condition.status is ConditionStatus.UNKNOWN or pending:
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
         warning = warning and (condition.type, condition.reason) not in _ROUTINE

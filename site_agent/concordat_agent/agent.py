@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from concordat.artifacts import RegistryStore
-from concordat.controller import Cache, Clock, Cluster
+from concordat.controller import Cache, Cluster
 from concordat.lineage import Trust
+from concordat_agent.hub_clock import HubClock
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
@@ -24,7 +25,7 @@ class Agent:
     cluster: Cluster
     cache: Cache
     registry: RegistryStore
-    clock: Clock
+    clock: HubClock
     policy: SitePolicy
     trust: Trust
     signer: Signer

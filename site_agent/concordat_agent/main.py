@@ -1,4 +1,4 @@
-"""The agent's process: reads its files, connects, and runs the three reconcilers."""
+"""The agent's process: reads its files, connects, and runs the reconcilers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from concordat.controller import (
     Key,
     Obj,
     Options,
-    SystemClock,
     configure,
     fields,
     run,
@@ -27,11 +26,13 @@ from concordat.controller.environment import SettingsError
 from concordat.lineage import LineageError, Trust
 from concordat.statements import StatementError, write_once_key
 from concordat_agent.agent import Agent
+from concordat_agent.hub_clock import HubClock
 from concordat_agent.policy import PolicyError, SitePolicy
 from concordat_agent.releases.champions import ChampionError, Champions
 from concordat_agent.releases.reconcile import ReleaseReconciler
 from concordat_agent.settings import Settings
 from concordat_agent.signer import Prepare, Signer, clipped
+from concordat_agent.site.heartbeat import Heartbeat
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler
 from concordat_agent.workspace import Workspace
@@ -56,7 +57,7 @@ async def serve(
     settings: Settings, prepare: Prepare = clipped, *, clock: Clock | None = None, stop: asyncio.Event | None = None
 ) -> None:
     """Run the agent with these settings until `stop` is set or the process is told to stop."""
-    cache, clock = Cache(), clock or SystemClock()
+    cache, hub_clock = Cache(), HubClock(clock)
     policy = SitePolicy.from_json(settings.policy.read_bytes())
     trust = Trust.from_json(settings.trust.read_text())
     key = write_once_key(settings.key)
@@ -68,7 +69,7 @@ async def serve(
             cluster=cluster,
             cache=cache,
             registry=registry,
-            clock=clock,
+            clock=hub_clock,
             policy=policy,
             trust=trust,
             signer=Signer(settings.site, key, registry, policy.digest, prepare),
@@ -85,7 +86,7 @@ async def serve(
             ),
             cluster=cluster,
             cache=cache,
-            clock=clock,
+            clock=hub_clock.machine,
             stop=stop,
         )
 
@@ -109,6 +110,8 @@ def controllers(agent: Agent) -> list[Controller]:
         return [release.key for release in agent.cache.list(Release, site.metadata.namespace)]
 
     return [
+        # On a timer of its own: nothing that the others wait for can delay it.
+        Controller("heartbeat", {Site: itself}, Heartbeat(agent)),
         # Adoption changes the Site's champion, which the Releases then show: hence Release → Site → Releases.
         Controller("site", {Site: itself, Update: the_site, Release: the_site}, SiteReconciler(agent)),
         Controller("update", {Update: itself, JOB: same_name, Site: updates}, UpdateReconciler(agent)),

@@ -21,3 +21,7 @@ LOCAL_QUALITY = Gauge(
 CHAMPION_SEQUENCE = Gauge(
     "concordat_agent_champion_sequence", "Sequence of the release in use; absent without one.", ["federation"]
 )
+CLOCK_SKEW = Gauge(
+    "concordat_agent_clock_skew_seconds",
+    "How far the site's clock is ahead of the API server's, to a second; deadlines are judged by the latter.",
+)

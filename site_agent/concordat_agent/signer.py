@@ -159,17 +159,21 @@ class Signer:
         verified: Verified,
         answer: Answer,
         *,
+        policy_digest: str,
         metrics: EvaluationStatus,
         level: str,
         at: datetime,
     ) -> Decision:
-        """Sign and push this site's decision on a release (ADOPTED), or the evaluator's on a candidate (EVALUATED)."""
+        """Sign and push this site's decision on a release (ADOPTED), or the evaluator's on a candidate (EVALUATED).
+
+        `policy_digest` is of the policy by which it was taken.
+        """
         signed = Summary(
             file=ADAPTER_FILE,
             subject=verified.adapter_sha256,
             verifier=agent_id(self._site),
             resource=release_resource(release.spec.federation, release.spec.sequence),
-            policy=self._policy_digest,
+            policy=policy_digest,
             inputs=(verified.statement_id,),
             levels=levels(answer.passed, level),
             site=self._site,

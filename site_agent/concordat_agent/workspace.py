@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,14 @@ class Workspace:
         """Write one input file, atomically."""
         write_atomically(self.inputs(job) / name, data)
 
-    def write_note(self, job: str, note: Mapping[str, Any]) -> None:
-        """Keep the agent's own note about a Job's inputs; no Job can see it."""
-        write_atomically(self._root / job_folder(job) / "note.json", json.dumps(note, sort_keys=True).encode())
+    def write_note(self, job: str, name: str, note: Mapping[str, Any]) -> None:
+        """Keep a note of the agent's own beside a Job's inputs; no Job can see it."""
+        write_atomically(self._root / job_folder(job) / f"{name}.json", json.dumps(note, sort_keys=True).encode())
 
-    def note(self, job: str) -> dict[str, Any]:
+    def note(self, job: str, name: str) -> dict[str, Any]:
         """Return the note kept by `write_note`; empty if there is none."""
         try:
-            note: dict[str, Any] = json.loads((self._root / job_folder(job) / "note.json").read_bytes())
+            note: dict[str, Any] = json.loads((self._root / job_folder(job) / f"{name}.json").read_bytes())
         except FileNotFoundError:
             return {}
         return note
@@ -73,17 +73,19 @@ class Workspace:
         with self._result_folder(job) as folder:
             return {name: _read(folder, name, limit) for name, limit in limits.items()}
 
-    def discard(self, keep: Collection[str]) -> list[str]:
-        """Take away the folders of all Jobs but those in `keep`; quick. Returns the names, sorted."""
+    def jobs(self) -> set[str]:
+        """Return the Jobs that have folders."""
+        work = self._root / "work"
+        return {entry.name for entry in os.scandir(work)} if work.is_dir() else set()
+
+    def discard(self, jobs: Iterable[str]) -> None:
+        """Take away the folders of these Jobs; quick."""
         work, trash = self._root / "work", self._root / "trash"
-        if not work.is_dir():
-            return []
         trash.mkdir(exist_ok=True)
-        discarded = [entry for entry in sorted(os.scandir(work), key=lambda e: e.name) if entry.name not in keep]
-        for entry in discarded:
+        for job in sorted(jobs):
             # Its inode is a name that nothing else in the trash can have.
-            os.rename(entry.path, trash / str(entry.inode()))
-        return [entry.name for entry in discarded]
+            folder = work / job
+            folder.rename(trash / str(folder.lstat().st_ino))
 
     def empty_trash(self) -> None:
         """Remove what was discarded, however deep or unreadable a Job made it; may take long."""
@@ -122,6 +124,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Whoever signs afterwards relies on it after a power failure, too.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read(folder: int, name: str, limit: int) -> bytes:

@@ -35,6 +35,7 @@ from concordat_operator.settings import Settings
 from tests.fakes.api_server import Denial, FakeCluster
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
+from tests.support.clocks import SetHubClock
 from tests.support.invariants import World, broken
 from tests.support.presence import present
 from tests.support.waiting import no_hang
@@ -133,7 +134,7 @@ class Federation(Node):
             cluster=self.admin,
             cache=self.cache,
             registry=self.registry,
-            clock=self.clock,
+            clock=SetHubClock(self.clock),
             policy=policy,
             trust=trust,
             signer=Signer(site, key, self.registry, policy.digest, prepare),
@@ -299,7 +300,7 @@ class Federation(Node):
     def skew(self, short: str, seconds: int) -> None:
         """Set a site's clock ahead, or behind."""
         site = self.name(short)
-        clock = FixedClock(self.clock.now() + timedelta(seconds=seconds))
+        clock = SetHubClock(self.clock, FixedClock(self.clock.now() + timedelta(seconds=seconds)))
         self.agents[site] = agent_controllers(replace(self.site_agents[site], clock=clock))
 
     def watch_badly(self, chance: random.Random | None) -> None:

@@ -11,7 +11,7 @@ from concordat.api import PENDING_REASONS, Condition, ConditionType, Reason, Rel
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
 
-UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE, Reason.REGISTRY_UNAVAILABLE}
+UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE}
 """Reasons of Approved that a later pass replaces: the pending ones, and failures that people or time put right."""
 
 COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
@@ -102,10 +102,10 @@ def answer(copy: Release) -> Condition | None:
     """Return the agent's decision on the copy, or why there can be none; None while it is open."""
     conditions = copy.status.conditions
     for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
-        if (condition := find(conditions, decision)) is not None:
+        if (condition := find(conditions, decision)) is not None and not condition.is_pending:
             return condition
     staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
-    if staged is not None and staged.is_false:
+    if staged is not None and staged.is_false and not staged.is_pending:
         return staged
     return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api import ConditionType, Reason, Update, find, is_true
+from concordat.api import RETRIED_REASONS, Condition, ConditionType, Reason, Update, find, is_true
 from concordat.api.round_status import Counts, DroppedOut
 from concordat.protocol.contract import Contract
 from concordat_operator.text import until
@@ -156,6 +156,14 @@ def _out(site: str, update: Update | None, contract: Contract, now: datetime, un
                 site=site,
                 step=step.value,
                 reason=Reason.DEADLINE_EXCEEDED,
-                message=f"No answer by {until(deadline)}; the site's {step} condition was awaited.",
+                message=f"No answer by {until(deadline)}; {_awaited(conditions, step)}",
             )
     return None
+
+
+def _awaited(conditions: Iterable[Condition], step: ConditionType) -> str:
+    """Return what the site was waited for, with what was in its way if its agent says so."""
+    in_the_way = next((c for c in conditions if c.is_false and c.reason in RETRIED_REASONS), None)
+    if in_the_way is None:
+        return f"the site's {step} condition was awaited."
+    return f"the site's {in_the_way.type} condition says {in_the_way.reason}: {in_the_way.message}"[:900]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from concordat.api import ConditionType, Release, Role, find, is_true
+from concordat.api import ConditionType, Release, Role, is_settled, is_true
 from concordat.api.site import Champion
 from concordat.jobs import Outcome
 
@@ -37,10 +37,10 @@ def next_step(release: Release, role: Role, job: Outcome | None, champion: Champ
     conditions = release.status.conditions
     if release.metadata.deletion_timestamp is not None:
         return Step.REST
-    if find(conditions, answer_condition(role)) is not None:
+    if is_settled(conditions, answer_condition(role)):
         shown = is_true(conditions, ConditionType.CHAMPION)
         return Step.REST if shown is is_champion(release, champion) else Step.MARK
-    if find(conditions, ConditionType.STAGED) is None:
+    if not is_settled(conditions, ConditionType.STAGED):
         return Step.STAGE
     if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST

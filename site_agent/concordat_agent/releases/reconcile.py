@@ -9,13 +9,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, Reason, Release, Role, Site
-from concordat.api.release import Decision, ReleaseStatus
+from concordat.api import RETRIED_REASONS, ConditionSet, ConditionType, Reason, Release, Role, Site
+from concordat.api.release import Decision as DecisionStatus
+from concordat.api.release import ReleaseStatus
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
-from concordat.controller import JOB, Conflict, Key, Result, write_status
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
+from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
@@ -27,9 +28,11 @@ from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_agent.policy import Answer, image_objection
 from concordat_agent.releases.adoption import Comparison, decide_adoption
+from concordat_agent.releases.decision import Decision, keep, kept
 from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, is_champion, next_step
 from concordat_agent.releases.verdict import verdict
 from concordat_agent.signer import Verified
+from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.workspace import ResultError
 
 _DEFAULT_CONFIDENCE_PPM = 950_000
@@ -41,7 +44,7 @@ class ReleaseAnswer:
 
     condition: ConditionType
     answer: Answer
-    decision: Decision | None = None
+    decision: DecisionStatus | None = None
 
 
 class ReleaseReconciler:
@@ -51,7 +54,10 @@ class ReleaseReconciler:
         self._agent = agent
 
     async def __call__(self, key: Key) -> Result:
-        """Do the next step of one copy. Raises Transient when the registry or the API server is out of reach."""
+        """Do the next step of one copy. Raises Transient when the API server is out of reach.
+
+        What else is in the way of a step is shown in its condition, and the step is tried again.
+        """
         agent = self._agent
         release = agent.cache.get(Release, *key)
         site = agent.cache.get(Site, key[0], agent.site)
@@ -63,16 +69,29 @@ class ReleaseReconciler:
         step = next_step(release, role, job_outcome, agent.champions.current(release.spec.federation))
         if step is Step.REST:
             return Result()
-        answered: ReleaseAnswer | None = None
-        if step is Step.STAGE:
-            answered = ReleaseAnswer(ConditionType.STAGED, await self._stage(release, site))
-        elif step is Step.JUDGE and job_outcome is not None:
-            answered = await self._decide_on(release, site, job or {}, job_outcome)
-        elif step is Step.REPORT_FAILURE and job_outcome is not None:
-            message = f"The evaluation Job failed ({job_outcome.message}); see condition Validated."
-            answered = ReleaseAnswer(answer_condition(role), Answer.no(Reason.VALIDATION_FAILED, message))
+        answered = await self._attempt(step, release, site, job or {}, job_outcome)
         await self._write(release, role, answered)
-        return Result()
+        pending = answered is not None and answered.answer.reason in RETRIED_REASONS
+        return Result(requeue_after=RETRY_SECONDS if pending else None)
+
+    async def _attempt(
+        self, step: Step, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome | None
+    ) -> ReleaseAnswer | None:
+        """Do a step; return what is in its way if it cannot be done at present."""
+        condition = ConditionType.STAGED if step is Step.STAGE else answer_condition(site.spec.role)
+        try:
+            if step is Step.STAGE:
+                return ReleaseAnswer(condition, await self._stage(release, site))
+            if step is Step.JUDGE and job_outcome is not None:
+                return await self._decide_on(release, site, job, job_outcome)
+        except (ArtifactError, OSError) as error:
+            if (obstacle := trouble(error)) is None:
+                raise
+            return ReleaseAnswer(condition, obstacle)
+        if step is Step.REPORT_FAILURE and job_outcome is not None:
+            message = f"The evaluation Job failed ({job_outcome.message}); see condition Validated."
+            return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
+        return None
 
     async def _verify(self, release: Release, role: Role) -> Verified:
         """Verify the copy offline against the site's own trust; raises LineageError, ArtifactError."""
@@ -133,7 +152,7 @@ class ReleaseReconciler:
             return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
         in_use = incumbent.release if incumbent is not None else None
-        workspace.write_note(name, {"champion": in_use, "models": list(compared)})
+        workspace.write_note(name, "note", {"champion": in_use, "models": list(compared)})
         workspace.write_input(name, task.FILE, task.to_bytes())
         return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
 
@@ -160,26 +179,34 @@ class ReleaseReconciler:
             return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
         metrics = _metrics(measured)
         _show(spec.federation, measured)
-        if role is Role.EVALUATOR:
-            answer = verdict(
-                parent_ppm=metrics.parent_ppm,
-                candidate_ppm=metrics.candidate_ppm,
-                high_ppm=metrics.candidate_high_ppm,
-                min_improvement_ppm=verified.contract.evaluation.min_improvement_ppm,
-                examples=metrics.examples,
-            )
-            decision = await agent.signer.answer(
-                release, verified, answer, metrics=metrics, level=EVALUATED, at=job_outcome.completed
-            )
-            return ReleaseAnswer(condition, answer, decision)
-        answer = self._decide(release, measured)
-        decision = await agent.signer.answer(
-            release, verified, answer, metrics=metrics, level=ADOPTED, at=job_outcome.completed
+        decision = self._decided(release, role, verified.contract, metrics, measured)
+        statement = await agent.signer.answer(
+            release,
+            verified,
+            decision.answer,
+            policy_digest=decision.policy_digest,
+            metrics=metrics,
+            level=EVALUATED if role is Role.EVALUATOR else ADOPTED,
+            at=job_outcome.completed,
         )
-        if answer.passed and not agent.champions.adopt(spec.federation, _champion(release, metrics)):
-            # Another release was adopted while this one was signed: judge again, against that one.
-            raise Conflict(f"release {release.metadata.name} was overtaken by a newer one")
-        return ReleaseAnswer(condition, answer, decision)
+        return ReleaseAnswer(condition, decision.answer, statement)
+
+    def _decided(
+        self, release: Release, role: Role, contract: Contract, metrics: EvaluationStatus, measured: EvaluationEvidence
+    ) -> Decision:
+        """Return the only decision on the release: taken once, and kept before anything of it is signed.
+
+        Without an await from decision to adoption, so that no other release is adopted between.
+        """
+        agent, spec = self._agent, release.spec
+        decision = kept(agent.workspace, release)
+        if decision is None:
+            answer = self._decide(release, measured) if role is Role.TRAINER else _verdict(contract, metrics)
+            decision = keep(agent.workspace, release, answer, agent.policy.digest)
+        if role is Role.TRAINER and decision.passed:
+            # Again after a restart. If a newer one was adopted meanwhile, that one stays.
+            agent.champions.adopt(spec.federation, _champion(release, metrics))
+        return decision
 
     def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
         """Return the site's decision, compared with what it uses now."""
@@ -200,7 +227,7 @@ class ReleaseReconciler:
 
     def _quality(self, release: Release, incumbent: Champion, measured: EvaluationEvidence) -> int:
         """Return the incumbent's quality, measured beside the candidate or, if adopted since then, at its adoption."""
-        if self._agent.workspace.note(release.metadata.name).get("champion") != incumbent.release:
+        if self._agent.workspace.note(release.metadata.name, "note").get("champion") != incumbent.release:
             return incumbent.quality_ppm
         return (measured.models.champion or measured.models.parent).ppm
 
@@ -208,7 +235,7 @@ class ReleaseReconciler:
         workspace = self._agent.workspace
         files = workspace.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
         measured = EvaluationEvidence.from_bytes(files[EvaluationEvidence.FILE])
-        for model in workspace.note(job).get("models", []):
+        for model in workspace.note(job, "note").get("models", []):
             if getattr(measured.models, model) is None:
                 raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
@@ -221,8 +248,7 @@ class ReleaseReconciler:
             agent.clock.now(),
         )
         if answered is not None:
-            answer = answered.answer
-            conditions.set(answered.condition, answer.passed, answer.reason, answer.message)
+            show(conditions, answered.condition, answered.answer)
         champion = agent.champions.current(release.spec.federation)
         if role is Role.TRAINER and conditions.is_true(ConditionType.ADOPTED):
             if is_champion(release, champion):
@@ -266,6 +292,16 @@ def _champion(release: Release, metrics: EvaluationStatus) -> Champion:
         sequence=release.spec.sequence,
         artifact=release.spec.adapter,
         quality_ppm=metrics.candidate_ppm,
+    )
+
+
+def _verdict(contract: Contract, metrics: EvaluationStatus) -> Answer:
+    return verdict(
+        parent_ppm=metrics.parent_ppm,
+        candidate_ppm=metrics.candidate_ppm,
+        high_ppm=metrics.candidate_high_ppm,
+        min_improvement_ppm=contract.evaluation.min_improvement_ppm,
+        examples=metrics.examples,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from concordat.api import Release, Site, Update
+from concordat.api import Site
 from concordat.api.site import AgentStatus, Champion, SiteStatus
 
 
@@ -17,7 +17,8 @@ def status(site: Site, agent: AgentStatus, champions: Mapping[str, Champion]) ->
     return SiteStatus(agent=agent, champion=shown)
 
 
-def folders(updates: Iterable[Update], releases: Iterable[Release], champions: Iterable[Champion]) -> set[str]:
-    """Return the Jobs whose folders are kept: those of living objects, each champion and the one before it."""
-    living = {update.metadata.name for update in updates} | {release.metadata.name for release in releases}
-    return living | {champion.release for champion in champions}
+def folders(updates: Iterable[str], releases: Iterable[str], champions: Iterable[Champion]) -> set[str]:
+    """Return the Jobs whose folders are kept, from the names of living objects: theirs, each champion and the one
+    before it.
+    """
+    return {*updates, *releases, *(champion.release for champion in champions)}

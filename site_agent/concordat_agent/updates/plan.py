@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from concordat.api import ConditionType, Update, find, is_true
+from concordat.api import ConditionType, Update, is_settled, is_true
 from concordat.jobs import Outcome
 
 CONDITIONS = (ConditionType.CONSENTED, ConditionType.STAGED, ConditionType.SUBMITTED)
@@ -18,11 +18,13 @@ class Step(StrEnum):
     REST = "rest"
     """Nothing to do until something changes."""
     CONSENT = "consent"
-    """Verify the contract, apply the site's policy, sign the answer."""
+    """Verify the contract, apply the site's policy, sign the answer; stage as well if it is quick."""
     STAGE = "stage"
     """Put the training Job's inputs on the workspace."""
     SUBMIT = "submit"
     """Check, gate, clip, sign and push what the Job left."""
+    REPORT_NO_CONSENT = "report-no-consent"
+    """The deadline for an answer passed before the agent could give one."""
     REPORT_FAILURE = "report-failure"
     """The Job failed: there is no candidate."""
     REPORT_LATE = "report-late"
@@ -30,15 +32,15 @@ class Step(StrEnum):
 
 
 def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
-    """Return the step due, given how the Job of that name ended (None: it has not)."""
+    """Return the step due, given how the Job of that name ended (None: it has not) and the hub's time."""
     conditions = update.status.conditions
-    if update.metadata.deletion_timestamp is not None or find(conditions, ConditionType.SUBMITTED) is not None:
+    if update.metadata.deletion_timestamp is not None or is_settled(conditions, ConditionType.SUBMITTED):
         return Step.REST
-    if find(conditions, ConditionType.CONSENTED) is None:
-        return Step.CONSENT
+    if not is_settled(conditions, ConditionType.CONSENTED):
+        return Step.CONSENT if now < update.consent_deadline else Step.REPORT_NO_CONSENT
     if not is_true(conditions, ConditionType.CONSENTED):
         return Step.REST
-    if find(conditions, ConditionType.STAGED) is None:
+    if not is_settled(conditions, ConditionType.STAGED):
         return Step.STAGE if now < update.submission_deadline else Step.REST
     if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST

@@ -1,14 +1,15 @@
-"""An Update: consent, stage, submit. One step and one status write each time."""
+"""An Update: consent, stage, submit. One status write each time."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, Reason, Site, Update
+from concordat.api import RETRIED_REASONS, Condition, ConditionSet, ConditionType, Reason, Site, Update, find
 from concordat.api.update import Consent, Submission, UpdateStatus
-from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
 from concordat.lora import LoraError
@@ -20,8 +21,11 @@ from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
 from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.hub_clock import CLOCK_SECONDS
 from concordat_agent.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
+from concordat_agent.policy import Answer
 from concordat_agent.signer import ConsentMissing
+from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.updates import gates
 from concordat_agent.updates.consent import consent
 from concordat_agent.updates.contract import ContractRefused, verify
@@ -31,6 +35,8 @@ from concordat_agent.workspace import ResultError
 _ADAPTER_LIMIT = 1 << 30
 # A candidate has its parent's tensors, so its file is as large, give or take the header.
 _HEADER_SLACK = 1 << 20
+# Consent and staging share one write if staging takes no longer.
+_QUICK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,40 +58,48 @@ class UpdateReconciler:
         self._agent = agent
 
     async def __call__(self, key: Key) -> Result:
-        """Do the next step of one Update. Raises Transient when the registry or the API server is out of reach."""
+        """Do the next step of one Update. Raises Transient when the API server is out of reach.
+
+        What else is in the way of a step is shown in its condition, and the step is tried again.
+        """
         agent = self._agent
         update = agent.cache.get(Update, *key)
         site = agent.cache.get(Site, key[0], agent.site)
         if update is None or site is None:
             return Result()
+        if not agent.clock.known:
+            return Result(requeue_after=CLOCK_SECONDS)
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
         step = next_step(update, job_outcome, agent.clock.now())
         if step is Step.REST:
             return Result()
-        answered = await self._do(step, update, site, job or {}, job_outcome)
-        await self._write(update, answered)
-        return Result()
+        answers = [await self._do(step, update, site, job or {}, job_outcome)]
+        if step is Step.CONSENT and answers[0].passed:
+            answers += await self._stage_if_quick(update)
+        await self._write(update, answers)
+        pending = any(answer.reason in RETRIED_REASONS for answer in answers)
+        return Result(requeue_after=RETRY_SECONDS if pending else None)
 
     async def _do(
         self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
     ) -> UpdateAnswer:
         if step is Step.CONSENT:
-            return await self._consent(update, site)
+            return await _attempt(ConditionType.CONSENTED, self._consent(update, site))
         if step is Step.STAGE:
-            return await self._stage(update)
+            return await _attempt(ConditionType.STAGED, self._stage(update))
         if step is Step.SUBMIT and job_outcome is not None:
-            return await self._submit(update, site, job, job_outcome)
-        if step is Step.REPORT_LATE:
-            return _not_submitted(
-                Reason.DEADLINE_EXCEEDED,
-                "Training ended after the round's submission deadline "
-                f"{update.submission_deadline.isoformat()}; nothing was sent.",
-            )
-        return _not_submitted(
-            Reason.NO_CANDIDATE,
-            f"The training Job failed ({job_outcome.message if job_outcome else 'gone'}); see condition Trained.",
-        )
+            return await _attempt(ConditionType.SUBMITTED, self._submit(update, site, job, job_outcome))
+        return _report(step, update, job_outcome)
+
+    async def _stage_if_quick(self, update: Update) -> list[UpdateAnswer]:
+        """Stage, so that one write shows consent and staging; but a consent must not wait for a long download."""
+        left = (update.consent_deadline - self._agent.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(min(_QUICK_SECONDS, left / 2)):
+                return [await _attempt(ConditionType.STAGED, self._stage(update))]
+        except OSError:  # TimeoutError is one; of any other the next pass makes what has to be made.
+            return []
 
     async def _contract(self, update: Update) -> SignedContract:
         """Return the contract, verified again each time: what is staged or signed rests on nothing else."""
@@ -114,11 +128,6 @@ class UpdateReconciler:
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
             return UpdateAnswer(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
-        if agent.clock.now() >= update.consent_deadline:
-            deadline = update.consent_deadline.isoformat()
-            return UpdateAnswer(
-                ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"consentDeadline {deadline} has passed."
-            )
         answer = consent(agent.policy, contract, site)
         signed = await agent.signer.consent(update, answer)
         return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
@@ -190,23 +199,63 @@ class UpdateReconciler:
         files = self._agent.workspace.result(job, limits)
         return TrainingEvidence.from_bytes(files[TrainingEvidence.FILE]), files[ADAPTER_FILE]
 
-    async def _write(self, update: Update, answered: UpdateAnswer) -> None:
+    async def _write(self, update: Update, answers: list[UpdateAnswer]) -> None:
         conditions = ConditionSet(
             (c for c in update.status.conditions if c.type in CONDITIONS),
             update.metadata.generation,
             self._agent.clock.now(),
         )
-        conditions.set(answered.condition, answered.passed, answered.reason, answered.message)
+        for answered in answers:
+            show(conditions, answered.condition, Answer(answered.passed, answered.reason, answered.message))
         status = UpdateStatus(
             conditions=conditions.list(),
-            consent=answered.consent or update.status.consent,
-            submission=answered.submission or update.status.submission,
+            consent=next((a.consent for a in answers if a.consent), update.status.consent),
+            submission=next((a.submission for a in answers if a.submission), update.status.submission),
         )
         if await write_status(self._agent.cluster, update, status, FIELD_MANAGER, CONDITIONS):
-            if answered.condition == ConditionType.CONSENTED:
-                CONSENTS.labels(answered.reason.value).inc()
-            elif answered.condition == ConditionType.SUBMITTED:
-                SUBMISSIONS.labels(answered.reason.value).inc()
+            for answered in answers:
+                _count(answered)
+
+
+async def _attempt(condition: ConditionType, step: Awaitable[UpdateAnswer]) -> UpdateAnswer:
+    """Do a step; return what is in its way if it cannot be done at present."""
+    try:
+        return await step
+    except (ArtifactError, OSError) as error:
+        if (obstacle := trouble(error)) is None:
+            raise
+        return UpdateAnswer(condition, obstacle.passed, obstacle.reason, obstacle.message)
+
+
+def _report(step: Step, update: Update, job_outcome: Outcome | None) -> UpdateAnswer:
+    """Return the answer for a step that needs neither registry nor workspace."""
+    if step is Step.REPORT_NO_CONSENT:
+        message = f"The consent deadline {update.consent_deadline.isoformat()} has passed; nothing was signed."
+        obstacle = find(update.status.conditions, ConditionType.CONSENTED)
+        return UpdateAnswer(ConditionType.CONSENTED, False, Reason.DEADLINE_EXCEEDED, message + _in_the_way(obstacle))
+    if step is Step.REPORT_LATE:
+        obstacle = find(update.status.conditions, ConditionType.SUBMITTED)
+        message = (
+            f"The submission deadline {update.submission_deadline.isoformat()} passed before the update could be sent"
+            if obstacle is not None
+            else f"Training ended after the round's submission deadline {update.submission_deadline.isoformat()}"
+        )
+        return _not_submitted(Reason.DEADLINE_EXCEEDED, f"{message}; nothing was sent." + _in_the_way(obstacle))
+    return _not_submitted(
+        Reason.NO_CANDIDATE,
+        f"The training Job failed ({job_outcome.message if job_outcome else 'gone'}); see condition Trained.",
+    )
+
+
+def _in_the_way(obstacle: Condition | None) -> str:
+    return f" Until then: {obstacle.reason}: {obstacle.message}" if obstacle is not None else ""
+
+
+def _count(answered: UpdateAnswer) -> None:
+    if answered.condition == ConditionType.CONSENTED:
+        CONSENTS.labels(answered.reason.value).inc()
+    elif answered.condition == ConditionType.SUBMITTED:
+        SUBMISSIONS.labels(answered.reason.value).inc()
 
 
 def _not_submitted(reason: Reason, message: str) -> UpdateAnswer:

@@ -34,6 +34,7 @@ from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
+from tests.support.clocks import SetHubClock
 from tests.support.contracts import contract
 from tests.support.presence import present
 
@@ -70,7 +71,7 @@ class World:
             cluster=self.cluster,
             cache=self.cache,
             registry=self.registry,
-            clock=self.clock,
+            clock=SetHubClock(self.clock),
             policy=site_policy,
             trust=Trust(
                 contract_keys=(self.hub.public,),

@@ -27,9 +27,11 @@ ADAPTER = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
 
 
 def _conditions(status: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Conditions by type; a value is a status, or status and reason."""
     return [
-        {"type": type_, "status": value, "reason": "Staged", "lastTransitionTime": NOW}
-        for type_, value in status.items()
+        {"type": type_, "status": value, "reason": reason or "Staged", "lastTransitionTime": NOW}
+        for type_, text in status.items()
+        for value, _, reason in [text.partition(":")]
     ]
 
 
@@ -43,7 +45,7 @@ def _update(conditions: Mapping[str, str], *, deleted: bool = False) -> Update:
                 "site": "site-a",
                 "contract": ADAPTER,
                 "contractDigest": "sha256:" + "c" * 64,
-                "consentDeadline": NOW,
+                "consentDeadline": DEADLINE,
                 "submissionDeadline": DEADLINE,
             },
             "status": {"conditions": _conditions(conditions)},
@@ -69,7 +71,13 @@ def _champion(name: str, sequence: int = 1) -> Champion:
     ("conditions", "job", "late", "step"),
     [
         ({}, None, False, UpdateStep.CONSENT),
-        ({}, None, True, UpdateStep.CONSENT),
+        ({}, None, True, UpdateStep.REPORT_NO_CONSENT),
+        ({"Consented": "False:DiskFull"}, None, False, UpdateStep.CONSENT),
+        ({"Consented": "False:RegistryUnavailable"}, None, True, UpdateStep.REPORT_NO_CONSENT),
+        ({"Consented": "True", "Staged": "False:RegistryRefused"}, None, False, UpdateStep.STAGE),
+        ({"Consented": "True", "Staged": "False:RegistryRefused"}, None, True, UpdateStep.REST),
+        ({"Consented": "True", "Staged": "True", "Submitted": "False:DiskFull"}, DONE, False, UpdateStep.SUBMIT),
+        ({"Consented": "True", "Staged": "True", "Submitted": "False:DiskFull"}, DONE, True, UpdateStep.REPORT_LATE),
         ({"Consented": "False"}, None, False, UpdateStep.REST),
         ({"Consented": "False"}, DONE, False, UpdateStep.REST),
         ({"Consented": "True"}, None, False, UpdateStep.STAGE),
@@ -95,6 +103,9 @@ def test_update_steps(conditions: dict[str, str], job: Outcome | None, late: boo
         (Role.TRAINER, {}, None, None, ReleaseStep.STAGE),
         (Role.TRAINER, {}, DONE, None, ReleaseStep.STAGE),
         (Role.TRAINER, {"Staged": "False"}, DONE, None, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "False:DiskFull"}, None, None, ReleaseStep.STAGE),
+        (Role.TRAINER, {"Staged": "True", "Adopted": "False:RegistryUnavailable"}, DONE, None, ReleaseStep.JUDGE),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False:DiskFull"}, DONE, None, ReleaseStep.JUDGE),
         (Role.TRAINER, {"Staged": "True"}, None, None, ReleaseStep.REST),
         (Role.TRAINER, {"Staged": "True"}, DONE, None, ReleaseStep.JUDGE),
         (Role.TRAINER, {"Staged": "True"}, FAILED, None, ReleaseStep.REPORT_FAILURE),
@@ -195,7 +206,7 @@ def test_the_site_shows_its_champion_and_keeps_what_it_needs() -> None:
     champion, previous = _champion("digits-2", 2), _champion("digits-1")
     assert site_plan.status(site, said, {}).champion is None
     assert site_plan.status(site, said, {"digits": champion}).champion == champion
-    assert site_plan.folders([_update({})], [_release({}, "digits-3")], [champion, previous]) == {
+    assert site_plan.folders(["r1-0123abcd"], ["digits-3"], [champion, previous]) == {
         "r1-0123abcd",
         "digits-3",
         "digits-2",

@@ -137,17 +137,18 @@ def test_inputs_are_written_whole(workspace: Workspace) -> None:
 
 
 def test_the_note_is_not_among_the_inputs(workspace: Workspace) -> None:
-    assert workspace.note(JOB) == {}
-    workspace.write_note(JOB, {"champion": None})
-    assert workspace.note(JOB) == {"champion": None}
+    assert workspace.note(JOB, "note") == {}
+    workspace.write_note(JOB, "note", {"champion": None})
+    assert workspace.note(JOB, "note") == {"champion": None}
     assert os.listdir(workspace.inputs(JOB)) == []
 
 
-def test_cleaning_keeps_what_is_named(tmp_path: Path, workspace: Workspace) -> None:
+def test_cleaning_removes_what_is_named(tmp_path: Path, workspace: Workspace) -> None:
     workspace.prepare("old")
     workspace.prepare("older")
-    assert workspace.discard({JOB}) == ["old", "older"]
-    assert workspace.discard({JOB}) == []
+    assert workspace.jobs() == {JOB, "old", "older"}
+    workspace.discard({"old", "older"})
+    assert workspace.jobs() == {JOB}
     workspace.empty_trash()
     assert os.listdir(tmp_path / "work") == [JOB]
     assert os.listdir(tmp_path / "trash") == []
@@ -155,7 +156,7 @@ def test_cleaning_keeps_what_is_named(tmp_path: Path, workspace: Workspace) -> N
 
 def test_cleaning_an_empty_volume_does_nothing(tmp_path: Path) -> None:
     space = Workspace(tmp_path)
-    assert space.discard(set()) == []
+    assert space.jobs() == set()
     space.empty_trash()
     assert os.listdir(tmp_path) == []
 
@@ -177,7 +178,7 @@ def test_cleaning_follows_no_link_and_survives_depth_and_modes(tmp_path: Path, w
         os.close(descriptor)
         descriptor = inner
     os.close(descriptor)
-    assert workspace.discard(set()) == [JOB]
+    workspace.discard({JOB})
     workspace.empty_trash()
     assert (keep / "file").read_text() == "stays"
     assert os.listdir(tmp_path / "trash") == []
@@ -185,7 +186,7 @@ def test_cleaning_follows_no_link_and_survives_depth_and_modes(tmp_path: Path, w
 
 def test_cleaning_goes_on_where_a_crash_left_it(tmp_path: Path, workspace: Workspace) -> None:
     (tmp_path / "trash" / "7" / "deep" / "er").mkdir(parents=True)
-    assert workspace.discard(set()) == [JOB]
+    workspace.discard({JOB})
     workspace.empty_trash()
     assert os.listdir(tmp_path / "trash") == []
 
