@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from concordat.api import Condition, Release, Update, find
+from concordat.api import Condition, Release, Update
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryUnavailable
 from concordat.artifacts.http import Refused
@@ -45,6 +45,15 @@ def shown(federation: Federation) -> Iterator[Condition]:
         yield from update.status.conditions
     for release in federation.cache.list(Release):
         yield from release.status.conditions
+
+
+async def asked(federation: Federation) -> None:
+    """Apply a round and let only the operator act, until it has asked the sites."""
+    await federation.round("r1")
+    await federation.sync()
+    while len(federation.updates("r1")) < len(SITES):
+        await federation.operate()
+        await federation.sync()
 
 
 def once_each(federation: Federation) -> None:
@@ -182,10 +191,8 @@ async def test_a_slow_download_does_not_delay_consent(federation: Federation, mo
         raise AssertionError
 
     monkeypatch.setattr(registry, "pull", never)
-    await federation.round("r1")
-    await federation.operate()
+    await asked(federation)
     (update_controller,) = [c for c in federation.agents[federation.name("site-a")] if c.name == "update"]
-    await federation.sync()
     key = federation.updates("r1")["site-a"].key
     await update_controller.reconcile(key)
     status = federation.updates("r1")["site-a"].status
@@ -217,8 +224,7 @@ async def test_a_decision_is_taken_once_whatever_the_policy_says_later(federatio
 
 async def test_folders_of_objects_that_the_cache_dropped_are_kept(federation: Federation) -> None:
     """Finding 38: an agent older than the CRDs does not see an object, whose Job may run."""
-    await federation.round("r1")
-    await federation.turn()
+    await asked(federation)
     await federation.turn()
     site = federation.name("site-a")
     update = federation.updates("r1")["site-a"]
@@ -241,11 +247,9 @@ async def test_the_heartbeat_depends_on_nothing_else(federation: Federation) -> 
 @pytest.mark.parametrize("seconds", [120, -120])
 async def test_a_machine_two_minutes_off_loses_no_round(federation: Federation, seconds: int) -> None:
     """Finding 16: just before the deadline by the hub's clock, which the site's own has passed or not reached."""
+    await asked(federation)
     federation.skew("site-a", seconds)
-    await federation.round("r1")
     federation.clock.advance(290)
     await federation.settle()
-    consented = find(federation.updates("r1")["site-a"].status.conditions, "Consented")  # type: ignore[arg-type]
-    assert consented is not None
-    assert consented.is_true
+    assert condition(federation.updates("r1")["site-a"].status.conditions, "Consented").is_true
     assert condition(federation.found("r1").status.conditions, "Succeeded").is_true

@@ -15,7 +15,7 @@ from concordat.api.types import FINALIZER, LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import LEASE, Cluster, FixedClock, Forbidden
 from concordat.controller.leader import Leader, LeaderConfig
 from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
-from concordat_agent.site.reconcile import lease
+from concordat_agent.site.heartbeat import lease
 from concordat_operator.history.sequences import highest_deleted, remember
 from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap
 from concordat_operator.main import LEASE_NAME
@@ -217,8 +217,8 @@ async def test_the_operator_can_do_its_work_in_a_site(world: World, operator: Pa
     clock = FixedClock(datetime.now(UTC))
     async with Cluster(agent, qps=1000, burst=1000) as cluster:
         # Created by the first heartbeat, renewed by the second.
-        await cluster.apply(lease(SITE, clock), "concordat-agent")
-        await cluster.apply(lease(SITE, clock), "concordat-agent")
+        await cluster.apply(lease(SITE, clock.now()), "concordat-agent")
+        await cluster.apply(lease(SITE, clock.now()), "concordat-agent")
     async with Cluster(operator, qps=1000, burst=1000) as cluster:
         for kind in (FederationRound, Site, Update, Release, ReleaseChannel):
             await cluster.list(kind)
@@ -240,7 +240,7 @@ async def test_the_operator_can_do_its_work_in_a_site(world: World, operator: Pa
         with pytest.raises(Forbidden):
             await cluster.list(Update)
         with pytest.raises(Forbidden):
-            await cluster.apply(lease(EVALUATOR, clock), "concordat-agent")
+            await cluster.apply(lease(EVALUATOR, clock.now()), "concordat-agent")
     async with Cluster(operator, qps=1000, burst=1000) as cluster:
         for kind, name in ((Update, "r1-0123abcd"), (Release, "digits-0")):
             assert await cluster.delete(kind, SITE, name)
