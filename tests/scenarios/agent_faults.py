@@ -46,7 +46,7 @@ class AgentRegistry(MemoryRegistry):
         self.artifacts = shared.artifacts
         self.error: Exception | None = None
         """What every request ends with."""
-        self._push, self._pull = push, pull
+        self._pushing, self._pulling = push, pull
 
     async def push(
         self,
@@ -58,16 +58,16 @@ class AgentRegistry(MemoryRegistry):
         """Store files as one artifact."""
         digests = [sha256_digest(data) for data in files.values() if isinstance(data, bytes)]
         write = f"push {repository} {digests}"
-        self._push("before", write)
+        self._pushing("before", write)
         ref = await super().push(repository, artifact_type, files, annotations)
-        self._push("after", write)
+        self._pushing("after", write)
         return ref
 
     async def pull(self, ref: ArtifactRef, target: Path) -> Path:
         """Write all files into a folder."""
-        self._pull("before", f"pull {target}")
+        self._pulling("before", f"pull {target}")
         await super().pull(ref, target)
-        self._pull("after", f"pull {target}")
+        self._pulling("after", f"pull {target}")
         return target
 
     def _answer(self) -> None:
