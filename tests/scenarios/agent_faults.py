@@ -43,7 +43,7 @@ class AgentRegistry(MemoryRegistry):
 
     def __init__(self, shared: MemoryRegistry, push: Fate, pull: Fate) -> None:
         super().__init__()
-        self.artifacts = shared.artifacts
+        self.stored = shared.stored
         self.error: Exception | None = None
         """What every request ends with."""
         self._pushing, self._pulling = push, pull
@@ -58,6 +58,7 @@ class AgentRegistry(MemoryRegistry):
         """Store files as one artifact."""
         digests = [sha256_digest(data) for data in files.values() if isinstance(data, bytes)]
         write = f"push {repository} {digests}"
+        self._answer()
         self._pushing("before", write)
         ref = await super().push(repository, artifact_type, files, annotations)
         self._pushing("after", write)
@@ -69,6 +70,10 @@ class AgentRegistry(MemoryRegistry):
         await super().pull(ref, target)
         self._pulling("after", f"pull {target}")
         return target
+
+    def _contents(self, ref: ArtifactRef) -> dict[str, bytes]:
+        self._answer()
+        return super()._contents(ref)
 
     def _answer(self) -> None:
         if self.error is not None:

@@ -33,7 +33,7 @@ def pushed(federation: Federation) -> dict[str, int]:
     """Number of artifacts in each repository that agents push to."""
     assert isinstance(federation.registry, MemoryRegistry)
     found: dict[str, int] = {}
-    for repository, _ in federation.registry.artifacts:
+    for repository, _ in federation.registry.stored:
         if any(federation.name(short) in repository for short in ALL):
             found[repository] = found.get(repository, 0) + 1
     return found
