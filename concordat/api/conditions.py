@@ -159,7 +159,6 @@ class ConditionType(StrEnum):
     APPROVED = "Approved"
     VALIDATED = "Validated"
     ADOPTED = "Adopted"
-    CHAMPION = "Champion"
     # Several kinds
     STAGED = "Staged"
     """An update's and a release's: the Job's inputs are on the site's workspace."""

@@ -118,7 +118,6 @@ class Release(Resource):
             Column("Sequence", ".spec.sequence", type="integer"),
             condition_column("Approved", ConditionType.APPROVED, "status"),
             condition_column("Adopted", ConditionType.ADOPTED, "status"),
-            condition_column("Champion", ConditionType.CHAMPION, "status"),
             condition_column("Ready", ConditionType.READY, "status"),
             condition_column("Reason", ConditionType.READY, "reason"),
             condition_column("Message", ConditionType.READY, "message", priority=1),

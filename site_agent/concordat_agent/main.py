@@ -112,7 +112,7 @@ def controllers(agent: Agent) -> list[Controller]:
     return [
         # On a timer of its own: nothing that the others wait for can delay it.
         Controller("heartbeat", {Site: itself}, Heartbeat(agent)),
-        # Adoption changes the Site's champion, which the Releases then show: hence Release → Site → Releases.
+        # Adoption changes the Site's champion, and what lies on the workspace follows Updates and Releases.
         Controller("site", {Site: itself, Update: the_site, Release: the_site}, SiteReconciler(agent)),
         Controller("update", {Update: itself, JOB: same_name, Site: updates}, UpdateReconciler(agent)),
         Controller("release", {Release: itself, JOB: same_name, Site: releases}, ReleaseReconciler(agent)),

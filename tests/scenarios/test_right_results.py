@@ -95,7 +95,7 @@ async def test_a_round_made_again_under_its_name_ends_by_itself(federation: Fede
     assert second != first
     copies = federation.copies(second)
     assert copies["hub"].spec.sequence == 2
-    assert is_true(copies["site-a"].status.conditions, ConditionType.CHAMPION)
+    assert is_true(copies["site-a"].status.conditions, ConditionType.ADOPTED)
 
 
 async def test_an_update_that_comes_after_the_aggregation_began_counts_nowhere(federation: Federation) -> None:

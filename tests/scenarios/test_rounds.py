@@ -48,7 +48,7 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
     assert present(copies["hub"].status.rollout).adopted == 4
     for short in ("site-a", "site-b", "site-c", "site-d"):
         assert await federation.champion(short) == name
-        assert is_true(copies[short].status.conditions, ConditionType.CHAMPION)
+        assert is_true(copies[short].status.conditions, ConditionType.ADOPTED)
 
 
 async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:

@@ -78,7 +78,8 @@ def describe(observed: ObservedChannel, now: ConditionSet, generation: int) -> R
             rollout=None,
             summary=None,
         )
-    in_use = sum(is_true(copy.status.conditions, ConditionType.CHAMPION) for copy in observed.copies)
+    later = {site.metadata.namespace for site in observed.later}
+    in_use = sum(_adopted(copy) and copy.metadata.namespace not in later for copy in observed.copies)
     done = rollout(observed.copies).model_copy(update={"adopted": in_use})
     name = target.metadata.name
     decided = {c.metadata.namespace for c in observed.copies if answer(c) is not None}
@@ -109,7 +110,10 @@ def describe(observed: ObservedChannel, now: ConditionSet, generation: int) -> R
 
 
 def _use_later(target: Release | Finding, releases: Sequence[Release]) -> set[str]:
-    """Return the namespaces whose champion in the target's federation has a higher sequence than the target."""
+    """Return the namespaces whose champion in the target's federation has a higher sequence than the target.
+
+    A site adopts in the order of sequences, so its champion is the highest that it adopted.
+    """
     if isinstance(target, Finding):
         return set()
     return {
@@ -117,8 +121,12 @@ def _use_later(target: Release | Finding, releases: Sequence[Release]) -> set[st
         for release in releases
         if release.spec.federation == target.spec.federation
         and release.spec.sequence > target.spec.sequence
-        and is_true(release.status.conditions, ConditionType.CHAMPION)
+        and _adopted(release)
     }
+
+
+def _adopted(copy: Release) -> bool:
+    return is_true(copy.status.conditions, ConditionType.ADOPTED)
 
 
 def _why_not_back(target: Release, later: Sequence[Site]) -> str:

@@ -74,9 +74,8 @@ def in_use(releases: Iterable[Release], sites: Iterable[Site], hub: str) -> set[
     names = {site.status.champion.release for site in sites if site.status.champion is not None}
     for copies in adopted.values():
         ordered = sorted(copies, key=lambda copy: copy.spec.sequence)
-        shown = [copy for copy in ordered if is_true(copy.status.conditions, ConditionType.CHAMPION)]
-        # Sites write these conditions: at most three per site, so that no site can keep everything for ever.
-        names |= {copy.metadata.name for copy in (*ordered[-2:], *shown[-1:])}
+        # Sites write these conditions: at most two per site, so that no site can keep everything for ever.
+        names |= {copy.metadata.name for copy in ordered[-2:]}
     return names
 
 

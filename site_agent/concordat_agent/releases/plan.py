@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from concordat.api import ConditionType, Release, Role, is_settled, is_true
-from concordat.api.site import Champion
 from concordat.jobs import Outcome
 
-CONDITIONS = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED, ConditionType.CHAMPION)
+CONDITIONS = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED)
 """The conditions the agent owns."""
 
 
@@ -23,8 +22,6 @@ class Step(StrEnum):
     """Decide from what the Job measured, and sign the decision."""
     REPORT_FAILURE = "report-failure"
     """The Job failed: there are no metrics to decide from."""
-    MARK = "mark"
-    """Decided before; show whether it is the champion now."""
 
 
 def answer_condition(role: Role) -> ConditionType:
@@ -32,25 +29,13 @@ def answer_condition(role: Role) -> ConditionType:
     return ConditionType.EVALUATED if role is Role.EVALUATOR else ConditionType.ADOPTED
 
 
-def next_step(release: Release, role: Role, job: Outcome | None, champion: Champion | None) -> Step:
-    """Return the step due. `champion` is what the site uses now in the release's federation."""
+def next_step(release: Release, role: Role, job: Outcome | None) -> Step:
+    """Return the step due, given how the Job of that name ended (None: it has not)."""
     conditions = release.status.conditions
-    if release.metadata.deletion_timestamp is not None:
+    if release.metadata.deletion_timestamp is not None or is_settled(conditions, answer_condition(role)):
         return Step.REST
-    if is_settled(conditions, answer_condition(role)):
-        shown = is_true(conditions, ConditionType.CHAMPION)
-        return Step.REST if shown is is_champion(release, champion) else Step.MARK
     if not is_settled(conditions, ConditionType.STAGED):
         return Step.STAGE
     if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST
     return Step.REPORT_FAILURE if job.completed is None else Step.JUDGE
-
-
-def is_champion(release: Release, champion: Champion | None) -> bool:
-    """Return whether that copy is the one in use."""
-    return (
-        champion is not None
-        and champion.release == release.metadata.name
-        and (champion.artifact == release.spec.adapter)
-    )

@@ -1,4 +1,4 @@
-"""A copy of a Release: verify and stage, judge, show the champion. One step and one status write each time.
+"""A copy of a Release: verify and stage, judge. One step and one status write each time.
 
 The evaluator judges candidates in the same way; only what verifies and what the answer is called differ.
 """
@@ -29,7 +29,7 @@ from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_agent.policy import Answer, image_objection
 from concordat_agent.releases.adoption import Comparison, decide_adoption
 from concordat_agent.releases.decision import Decision, keep, kept
-from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, is_champion, next_step
+from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, next_step
 from concordat_agent.releases.verdict import verdict
 from concordat_agent.signer import Verified
 from concordat_agent.trouble import RETRY_SECONDS, show, trouble
@@ -65,18 +65,17 @@ class ReleaseReconciler:
             return Result()
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
-        role = site.spec.role
-        step = next_step(release, role, job_outcome, agent.champions.current(release.spec.federation))
+        step = next_step(release, site.spec.role, job_outcome)
         if step is Step.REST:
             return Result()
         answered = await self._attempt(step, release, site, job or {}, job_outcome)
-        await self._write(release, role, answered)
-        pending = answered is not None and answered.answer.reason in RETRIED_REASONS
+        await self._write(release, answered)
+        pending = answered.answer.reason in RETRIED_REASONS
         return Result(requeue_after=RETRY_SECONDS if pending else None)
 
     async def _attempt(
         self, step: Step, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome | None
-    ) -> ReleaseAnswer | None:
+    ) -> ReleaseAnswer:
         """Do a step; return what is in its way if it cannot be done at present."""
         condition = ConditionType.STAGED if step is Step.STAGE else answer_condition(site.spec.role)
         try:
@@ -88,10 +87,9 @@ class ReleaseReconciler:
             if (obstacle := trouble(error)) is None:
                 raise
             return ReleaseAnswer(condition, obstacle)
-        if step is Step.REPORT_FAILURE and job_outcome is not None:
-            message = f"The evaluation Job failed ({job_outcome.message}); see condition Validated."
-            return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
-        return None
+        failure = job_outcome.message if job_outcome is not None else "gone"
+        message = f"The evaluation Job failed ({failure}); see condition Validated."
+        return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
 
     async def _verify(self, release: Release, role: Role) -> Verified:
         """Verify the copy offline against the site's own trust; raises LineageError, ArtifactError."""
@@ -240,26 +238,17 @@ class ReleaseReconciler:
                 raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
 
-    async def _write(self, release: Release, role: Role, answered: ReleaseAnswer | None) -> None:
+    async def _write(self, release: Release, answered: ReleaseAnswer) -> None:
         agent = self._agent
         conditions = ConditionSet(
             (c for c in release.status.conditions if c.type in CONDITIONS),
             release.metadata.generation,
             agent.clock.now(),
         )
-        if answered is not None:
-            show(conditions, answered.condition, answered.answer)
-        champion = agent.champions.current(release.spec.federation)
-        if role is Role.TRAINER and conditions.is_true(ConditionType.ADOPTED):
-            if is_champion(release, champion):
-                conditions.set(ConditionType.CHAMPION, True, Reason.ADOPTED, "This site uses this release.")
-            else:
-                in_use = champion.release if champion is not None else "the base package"
-                conditions.set(ConditionType.CHAMPION, False, Reason.SUPERSEDED, f"This site uses {in_use} now.")
-        decision = answered.decision if answered is not None else None
-        status = ReleaseStatus(conditions=conditions.list(), decision=decision or release.status.decision)
+        show(conditions, answered.condition, answered.answer)
+        status = ReleaseStatus(conditions=conditions.list(), decision=answered.decision or release.status.decision)
         written = await write_status(agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
-        if written and answered is not None and answered.condition != ConditionType.STAGED:
+        if written and answered.condition != ConditionType.STAGED:
             DECISIONS.labels(answered.answer.reason.value).inc()
 
 

@@ -98,32 +98,26 @@ def test_update_steps(conditions: dict[str, str], job: Outcome | None, late: boo
 
 
 @pytest.mark.parametrize(
-    ("role", "conditions", "job", "champion", "step"),
+    ("role", "conditions", "job", "step"),
     [
-        (Role.TRAINER, {}, None, None, ReleaseStep.STAGE),
-        (Role.TRAINER, {}, DONE, None, ReleaseStep.STAGE),
-        (Role.TRAINER, {"Staged": "False"}, DONE, None, ReleaseStep.REST),
-        (Role.TRAINER, {"Staged": "False:DiskFull"}, None, None, ReleaseStep.STAGE),
-        (Role.TRAINER, {"Staged": "True", "Adopted": "False:RegistryUnavailable"}, DONE, None, ReleaseStep.JUDGE),
-        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False:DiskFull"}, DONE, None, ReleaseStep.JUDGE),
-        (Role.TRAINER, {"Staged": "True"}, None, None, ReleaseStep.REST),
-        (Role.TRAINER, {"Staged": "True"}, DONE, None, ReleaseStep.JUDGE),
-        (Role.TRAINER, {"Staged": "True"}, FAILED, None, ReleaseStep.REPORT_FAILURE),
-        (Role.TRAINER, {"Staged": "True", "Adopted": "False"}, DONE, None, ReleaseStep.REST),
-        (Role.TRAINER, {"Adopted": "True", "Champion": "True"}, DONE, "digits-1", ReleaseStep.REST),
-        (Role.TRAINER, {"Adopted": "True", "Champion": "True"}, DONE, "digits-2", ReleaseStep.MARK),
-        (Role.TRAINER, {"Adopted": "True", "Champion": "False"}, DONE, "digits-2", ReleaseStep.REST),
-        (Role.TRAINER, {"Adopted": "True"}, DONE, "digits-1", ReleaseStep.MARK),
-        (Role.EVALUATOR, {"Staged": "True"}, DONE, None, ReleaseStep.JUDGE),
-        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "True"}, DONE, None, ReleaseStep.REST),
-        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False"}, DONE, None, ReleaseStep.REST),
+        (Role.TRAINER, {}, None, ReleaseStep.STAGE),
+        (Role.TRAINER, {}, DONE, ReleaseStep.STAGE),
+        (Role.TRAINER, {"Staged": "False"}, DONE, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "False:DiskFull"}, None, ReleaseStep.STAGE),
+        (Role.TRAINER, {"Staged": "True", "Adopted": "False:RegistryUnavailable"}, DONE, ReleaseStep.JUDGE),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False:DiskFull"}, DONE, ReleaseStep.JUDGE),
+        (Role.TRAINER, {"Staged": "True"}, None, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "True"}, DONE, ReleaseStep.JUDGE),
+        (Role.TRAINER, {"Staged": "True"}, FAILED, ReleaseStep.REPORT_FAILURE),
+        (Role.TRAINER, {"Staged": "True", "Adopted": "False"}, DONE, ReleaseStep.REST),
+        (Role.TRAINER, {"Adopted": "True"}, DONE, ReleaseStep.REST),
+        (Role.EVALUATOR, {"Staged": "True"}, DONE, ReleaseStep.JUDGE),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "True"}, DONE, ReleaseStep.REST),
+        (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False"}, DONE, ReleaseStep.REST),
     ],
 )
-def test_release_steps(
-    role: Role, conditions: dict[str, str], job: Outcome | None, champion: str | None, step: ReleaseStep
-) -> None:
-    in_use = _champion(champion) if champion else None
-    assert release_step(_release(conditions), role, job, in_use) is step
+def test_release_steps(role: Role, conditions: dict[str, str], job: Outcome | None, step: ReleaseStep) -> None:
+    assert release_step(_release(conditions), role, job) is step
 
 
 _STATUS = st.sampled_from(["True", "False", "Unknown"])
@@ -146,16 +140,16 @@ def test_nothing_is_sent_without_consent_or_late(conditions: dict[str, str], job
 
 
 @given(
-    st.dictionaries(st.sampled_from(["Staged", "Evaluated", "Adopted", "Champion", "Validated"]), _STATUS),
+    st.dictionaries(st.sampled_from(["Staged", "Evaluated", "Adopted", "Validated"]), _STATUS),
     _JOBS,
     st.sampled_from(list(Role)),
 )
 def test_nothing_is_judged_unverified_or_twice(conditions: dict[str, str], job: Outcome | None, role: Role) -> None:
-    step = release_step(_release(conditions), role, job, None)
+    step = release_step(_release(conditions), role, job)
     if step is ReleaseStep.JUDGE:
         assert conditions["Staged"] == "True"
         assert ("Evaluated" if role is Role.EVALUATOR else "Adopted") not in conditions
-    assert release_step(_release(conditions, deleted=True), role, job, None) is ReleaseStep.REST
+    assert release_step(_release(conditions, deleted=True), role, job) is ReleaseStep.REST
 
 
 @pytest.mark.parametrize(

@@ -231,16 +231,16 @@ def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make)
     assert find(status.conditions, ConditionType.RECONCILING) is None
 
 
-def used(make: Make, space: str, name: str = "r1-1", sequence: int = 1, champion: str = "True:Adopted") -> Any:
-    """A site's copy that it adopted, and uses unless `champion` says otherwise."""
-    return make.release(name, sequence, space, Adopted="True:Adopted", Champion=champion)
+def used(make: Make, space: str, name: str = "r1-1", sequence: int = 1) -> Any:
+    """A site's copy that it adopted, and uses unless it adopted a later one."""
+    return make.release(name, sequence, space, Adopted="True:Adopted")
 
 
 def test_a_channel_pinned_back_says_that_its_sites_use_a_later_release(make: Make) -> None:
     hub = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="True")]
     copies = []
     for n in "abcde":
-        copies.append(used(make, f"site-{n}", champion="False:Superseded"))
+        copies.append(used(make, f"site-{n}"))
         copies.append(used(make, f"site-{n}", "r2-1", 2))
     _, status = described(make, make.channel(release="r2-1"), [*hub, *copies])
     assert condition(status.conditions, "Ready").reason == "RolledOut"

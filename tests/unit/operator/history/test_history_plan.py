@@ -131,8 +131,8 @@ def test_copies_go_with_their_release_but_for_the_champion_and_the_one_before_it
     """A site-a that adopted v1 and v2 and nothing since; a site-b that adopted all of them."""
     hub = [of_round(make, n) for n in range(1, 8)]
     late = [
-        of_round(make, 1, "site-a", Adopted="True:Adopted", Champion="False:Superseded"),
-        of_round(make, 2, "site-a", Adopted="True:Adopted", Champion="True:Adopted"),
+        of_round(make, 1, "site-a", Adopted="True:Adopted"),
+        of_round(make, 2, "site-a", Adopted="True:Adopted"),
         of_round(make, 3, "site-a", Adopted="False:Regression"),
     ]
     prompt = [of_round(make, n, "site-b", Adopted="True:Adopted") for n in range(1, 8)]
@@ -144,7 +144,7 @@ def test_copies_go_with_their_release_but_for_the_champion_and_the_one_before_it
 
 def test_one_site_cannot_keep_every_release_by_calling_them_all_its_champion(make: Make) -> None:
     hub = [of_round(make, n) for n in range(1, 8)]
-    liar = [of_round(make, n, "site-a", Adopted="True:Adopted", Champion="True:Adopted") for n in range(1, 8)]
+    liar = [of_round(make, n, "site-a", Adopted="True:Adopted") for n in range(1, 8)]
     assert going(history(make, [], [*hub, *liar]))["releases"] == ["v1", "v2", "v3", "v4"]
 
 
@@ -157,7 +157,7 @@ def test_a_copy_whose_release_is_gone_goes_unless_it_is_used_or_another_hubs(mak
         foreign,
     ]
     assert going(history(make, [], copies))["copies"] == ["evaluator/v1", "site-a/v1"]
-    used = of_round(make, 1, "site-b", Adopted="True:Adopted", Champion="True:Adopted")
+    used = of_round(make, 1, "site-b", Adopted="True:Adopted")
     assert going(history(make, [], [*copies, used]))["copies"] == []
 
 
