@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import Any
 
 from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore
+from concordat.artifacts.manifest import File
 from concordat.protocol.canonical import sha256_digest
-from concordat_agent.agent import Agent
+from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.main import controllers
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
 from concordat_agent.workspace import Workspace
-from tests.fakes.registry import MemoryRegistry
-from tests.scenarios.faults import MortalFake
 from tests.scenarios.federation import Federation
 
 
@@ -38,15 +39,14 @@ class Fate:
 NO_FATE = Fate("never", RuntimeError)
 
 
-class AgentRegistry(MemoryRegistry):
+class AgentRegistry(RegistryStore):
     """The registry as one agent reaches it."""
 
-    def __init__(self, shared: MemoryRegistry, push: Fate, pull: Fate) -> None:
-        super().__init__()
-        self.stored = shared.stored
+    def __init__(self, shared: RegistryStore, push: Fate, pull: Fate) -> None:
+        super().__init__("http://agent")
         self.error: Exception | None = None
         """What every request ends with."""
-        self._pushing, self._pulling = push, pull
+        self._shared, self._pushing, self._pulling = shared, push, pull
 
     async def push(
         self,
@@ -60,24 +60,48 @@ class AgentRegistry(MemoryRegistry):
         write = f"push {repository} {digests}"
         self._answer()
         self._pushing("before", write)
-        ref = await super().push(repository, artifact_type, files, annotations)
+        ref = await self._shared.push(repository, artifact_type, files, annotations)
         self._pushing("after", write)
         return ref
 
     async def pull(self, ref: ArtifactRef, target: Path) -> Path:
         """Write all files into a folder."""
+        self._answer()
         self._pulling("before", f"pull {target}")
-        await super().pull(ref, target)
+        await self._shared.pull(ref, target)
         self._pulling("after", f"pull {target}")
         return target
 
-    def _contents(self, ref: ArtifactRef) -> dict[str, bytes]:
+    async def files(self, ref: ArtifactRef) -> dict[str, File]:
+        """Return the artifact's files by name."""
         self._answer()
-        return super()._contents(ref)
+        return await self._shared.files(ref)
+
+    async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
+        """Return one file."""
+        self._answer()
+        return await self._shared.read(ref, name, limit)
 
     def _answer(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def interfere(federation: Federation, happen: Callable[[str, str], None]) -> None:
+    """Call `happen` with `before` or `after` and what is written, at each write of an agent to the API server."""
+    request = federation.admin._request
+
+    async def interfered(method: str, path: str, query: Any = None, body: Any = None, *more: Any) -> dict[str, Any]:
+        event = (body or {}).get("reportingController") == FIELD_MANAGER
+        if not event and (query or {}).get("fieldManager") != FIELD_MANAGER:
+            return await request(method, path, query, body, *more)
+        write = json.dumps([path, body], sort_keys=True, default=str)
+        happen("before", write)
+        answer = await request(method, path, query, body, *more)
+        happen("after", write)
+        return answer
+
+    setattr(federation.admin, "_request", interfered)  # noqa: B010 - of this connection alone
 
 
 class AgentWorkspace(Workspace):
@@ -132,7 +156,6 @@ def restart(
     federation: Federation,
     short: str,
     *,
-    cluster: MortalFake | None = None,
     push: Fate = NO_FATE,
     disk: Fate = NO_FATE,
     policy: SitePolicy | None = None,
@@ -140,13 +163,10 @@ def restart(
     """Start a site's agent anew, on what its volumes hold, with these fates. Returns its way to the registry."""
     site = federation.name(short)
     before: Agent = federation.site_agents[site]
-    shared = federation.registry
-    assert isinstance(shared, MemoryRegistry)
-    registry, folder = AgentRegistry(shared, push, disk), federation.folder / site
+    registry, folder = AgentRegistry(federation.registry, push, disk), federation.folder / site
     rules = policy or before.policy
     agent = replace(
         before,
-        cluster=cluster or before.cluster,
         registry=registry,
         policy=rules,
         signer=Signer(site, federation.site_keys[short], registry, rules.digest),

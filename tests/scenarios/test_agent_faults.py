@@ -15,28 +15,17 @@ from concordat.api import Condition, Release, Update
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryUnavailable
 from concordat.artifacts.http import Refused
-from concordat.protocol.locations import decisions_repository
+from concordat.protocol.locations import decisions_repository, site_repository
 from concordat_agent.policy import SitePolicy
 from concordat_agent.updates import reconcile as updates
-from tests.fakes.registry import MemoryRegistry
-from tests.scenarios.agent_faults import Fate, restart
-from tests.scenarios.faults import Killed, MortalFake
+from tests.scenarios.agent_faults import Fate, interfere, restart
+from tests.scenarios.faults import Killed
 from tests.scenarios.federation import EVALUATOR, Federation
 from tests.scenarios.test_faults import released
 from tests.support.presence import condition
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
 ALL = (EVALUATOR, *SITES)
-
-
-def pushed(federation: Federation) -> dict[str, int]:
-    """Number of artifacts in each repository that agents push to."""
-    assert isinstance(federation.registry, MemoryRegistry)
-    found: dict[str, int] = {}
-    for repository, _ in federation.registry.stored:
-        if any(federation.name(short) in repository for short in ALL):
-            found[repository] = found.get(repository, 0) + 1
-    return found
 
 
 def shown(federation: Federation) -> Iterator[Condition]:
@@ -56,27 +45,28 @@ async def asked(federation: Federation) -> None:
         await federation.sync()
 
 
-def once_each(federation: Federation) -> None:
+async def once_each(federation: Federation) -> None:
     """Each site signed one consent, sent one update with its statement, and signed one decision."""
-    found = pushed(federation)
+    uid = federation.found("r1").metadata.uid
     for short in ALL:
-        assert found.pop(decisions_repository("digits", federation.name(short))) == 1, short
-    assert sorted(found.values()) == [3] * len(SITES), found
+        decisions = decisions_repository("digits", federation.name(short))
+        assert len(await federation.registry.artifacts(decisions)) == 1, short
+    for short in SITES:
+        own = site_repository("digits", uid, federation.name(short))
+        assert len(await federation.registry.artifacts(own)) == 3, short
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_killing_the_agents_at_every_write_changes_nothing(federation: Federation, moment: str) -> None:
     """Section "Killed everywhere" of the review: API, registry and volumes."""
-    clusters = {short: MortalFake(federation.memory) for short in ALL}
-    push, disk, deaths = Fate(moment, Killed), Fate(moment, Killed), 0
+    push, disk, api, deaths = Fate(moment, Killed), Fate(moment, Killed), Fate(moment, Killed), 0
 
     def start() -> None:
         for short in ALL:
-            restart(federation, short, cluster=clusters[short], push=push, disk=disk)
+            restart(federation, short, push=push, disk=disk)
 
-    for cluster in clusters.values():
-        cluster.moment, cluster.on_write = moment, federation._feed
     start()
+    interfere(federation, api)
     await federation.round("r1")
     while True:
         try:
@@ -88,10 +78,10 @@ async def test_killing_the_agents_at_every_write_changes_nothing(federation: Fed
         else:
             break
     await released(federation)
-    once_each(federation)
+    await once_each(federation)
     assert len(push.met) == 3 * len(SITES) + len(ALL)
     assert sum(" adopt " in write for write in disk.met) == len(SITES)
-    assert deaths > 80
+    assert deaths == len(push.met) + len(disk.met) + len(api.met) > 80
 
 
 async def test_a_full_volume_is_shown_and_heals_by_itself(federation: Federation) -> None:
@@ -107,7 +97,7 @@ async def test_a_full_volume_is_shown_and_heals_by_itself(federation: Federation
         assert not any(slot for slot in federation.found("r1").status.dropped_sites)
     assert seen == {"Staged", "Adopted", "Evaluated"}
     await released(federation)
-    once_each(federation)
+    await once_each(federation)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +126,7 @@ async def test_registry_trouble_is_shown_retried_and_costs_nothing(
     assert "Consented" in seen
     assert seen & {"Adopted", "Evaluated", "Submitted"}
     await released(federation)
-    once_each(federation)
+    await once_each(federation)
 
 
 async def test_registry_trouble_until_the_deadline_is_the_reason_why_the_site_is_out(federation: Federation) -> None:
@@ -162,14 +152,14 @@ async def test_registry_trouble_until_the_deadline_is_the_reason_why_the_site_is
 async def test_an_agent_writes_five_times_in_a_round(federation: Federation) -> None:
     """Section B of the review: consent and staging in one write, and no Lease for an Update or a Release."""
     writes: list[str] = []
-    cluster = MortalFake(federation.memory)
 
-    def record(method: str, path: str) -> None:
-        if method != "GET" and "/events" not in path:
+    def record(moment: str, write: str) -> None:
+        path = json.loads(write)[0]
+        if moment == "after" and "/events" not in path and federation.name("site-a") in path:
             writes.append(path.split("/", 6)[-1].replace(federation.name("site-a"), "site"))
 
-    cluster.before, cluster.on_write = record, federation._feed
-    restart(federation, "site-a", cluster=cluster)
+    restart(federation, "site-a")
+    interfere(federation, record)
     await federation.turn()
     assert [write for write in writes if "lease" in write] == ["leases/concordat-agent"]
     writes.clear()
@@ -217,7 +207,7 @@ async def test_a_decision_is_taken_once_whatever_the_policy_says_later(federatio
             decided = any("decisions" in write for write in push.met)
             restart(federation, "site-a", push=push, policy=never if decided else None)
     await released(federation)
-    once_each(federation)
+    await once_each(federation)
     adopted = condition(federation.copies(federation.released("r1"))["site-a"].status.conditions, "Adopted")
     assert (adopted.is_true, adopted.reason) == (True, "Adopted")
 
