@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from concordat.api.conditions import RETRIED_REASONS, Condition, ConditionStatus, ConditionType, Reason
+from concordat.api.conditions import RETRIED_REASONS, Condition, ConditionStatus, ConditionType
 from concordat.api.resource import Resource
 from concordat.controller.client import Cluster
 from concordat.controller.errors import ApiError
@@ -20,8 +20,6 @@ _BAD_IF_TRUE = frozenset(
     {ConditionType.STALLED, ConditionType.POISONING_ALERT, ConditionType.QUARANTINED, ConditionType.CLOCK_SKEW}
 )
 _SILENT = frozenset({ConditionType.RECONCILING})
-_ROUTINE = frozenset({(ConditionType.CHAMPION, Reason.SUPERSEDED)})
-"""What is False in the ordinary course: a site that adopts a release leaves the one before."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ def transition_events(old: Iterable[Condition], new: Iterable[Condition]) -> lis
         if condition.status is ConditionStatus.UNKNOWN or pending:
             continue
         warning = condition.is_true if condition.type in _BAD_IF_TRUE else condition.is_false
-        warning = warning and (condition.type, condition.reason) not in _ROUTINE
         transitions.setdefault(
             condition.reason,
             Transition(

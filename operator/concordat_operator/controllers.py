@@ -193,10 +193,8 @@ def _target(channel: ReleaseChannel) -> object:
 def _reply(copy: Release) -> object:
     """Return what the release and its channels count of a copy."""
     reply = answer(copy)
-    champion = find(copy.status.conditions, ConditionType.CHAMPION)
     return (
         *_uid(copy),
         (reply.type, reply.status, reply.reason) if reply is not None else None,
-        champion.status if champion is not None else None,
         copy.status.decision,
     )

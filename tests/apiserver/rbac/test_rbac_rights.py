@@ -253,7 +253,7 @@ async def test_a_site_withdraws_the_operators_rights_by_uninstalling(world: Worl
         with pytest.raises(Forbidden):
             await cluster.create(ours("Update", FOREIGN, "r1-0123abcd", UPDATE_SPEC))
         with pytest.raises(Forbidden):
-            await cluster.apply(lease(FOREIGN, FixedClock(datetime.now(UTC))), "concordat-operator")
+            await cluster.apply(lease(FOREIGN, datetime.now(UTC)), "concordat-operator")
 
 
 async def event(cluster: Cluster, about: dict[str, Any]) -> None:

@@ -148,13 +148,6 @@ def test_a_new_reason_is_a_transition_a_new_message_is_not() -> None:
     assert told([old], [condition("Adopted", "False", Reason.POLICY_REJECTED)]) == [("Adopted", "PolicyRejected", True)]
 
 
-def test_a_champion_that_was_superseded_is_no_warning() -> None:
-    """Finding 42."""
-    superseded = [condition("Champion", "False", Reason.SUPERSEDED)]
-    assert told([condition("Champion", "True", Reason.ADOPTED)], superseded) == [("Champion", "Superseded", False)]
-    assert told([], [condition("Adopted", "False", Reason.SUPERSEDED)]) == [("Adopted", "Superseded", True)]
-
-
 def test_a_reason_that_comes_again_is_another_event() -> None:
     """Finding 42: A, B, A within one status, whose time of transition stays."""
 
