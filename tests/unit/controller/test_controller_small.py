@@ -148,6 +148,12 @@ def test_a_new_reason_is_a_transition_a_new_message_is_not() -> None:
     assert told([old], [condition("Adopted", "False", Reason.POLICY_REJECTED)]) == [("Adopted", "PolicyRejected", True)]
 
 
+def test_what_stands_in_the_way_of_a_step_is_told_and_a_step_under_way_is_not() -> None:
+    """Finding 21. Of finding 42 nothing is left: a copy shows no champion that an upgrade could make False."""
+    assert told([], [condition("Staged", "False", Reason.DISK_FULL)]) == [("Staged", "DiskFull", True)]
+    assert told([], [condition("Trained", "False", Reason.TRAINING)]) == []
+
+
 def test_a_reason_that_comes_again_is_another_event() -> None:
     """Finding 42: A, B, A within one status, whose time of transition stays."""
 

@@ -143,7 +143,7 @@ async def test_a_copys_answer_leads_to_its_release_and_a_step_of_its_job_does_no
     world.passes(5)
     world.feed(make.release("r1-1", 1, "site-a", Staged="True", Validated="Unknown:Validating"))
     assert world.passes(5) == {"release": 1}
-    world.feed(make.release("r1-1", 1, "site-a", Staged="True", Adopted="True", Champion="True"))
+    world.feed(make.release("r1-1", 1, "site-a", Staged="True", Adopted="True"))
     assert world.passes(5) == {"release": 2}
 
 
