@@ -235,3 +235,18 @@ async def test_a_site_cannot_direct_a_deletion_at_what_is_not_its_own(federation
     await federation.settle()
     assert rounds(federation) == []
     assert await exists(federation, foreign)
+
+
+async def test_of_a_round_that_git_applies_the_updates_go(federation: Federation) -> None:
+    """Deleted, the round would be applied and run again."""
+    await bounded(federation, 1)
+    await run(federation, "r1", approved=False)
+    labels = {"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": "hub"}}}
+    path = f"/apis/concordat.dev/v1alpha1/namespaces/{federation.hub_space}/federationrounds/r1"
+    await federation.admin._write("PATCH", path, labels, content_type="application/merge-patch+json")
+    await run(federation, "r2", approved=False)
+    await federation.settle()
+    assert rounds(federation) == ["r1", "r2"]
+    assert federation.updates("r1") == {}
+    assert set(federation.updates("r2")) == set(SITES)
+    assert condition(federation.found("r1").status.conditions, "Succeeded").reason == "NotApproved"

@@ -16,6 +16,18 @@ from concordat.api.resource import Resource
 from concordat.api.types import ANNOTATION_KEEP, ArtifactRef
 from concordat_operator.rounds.plan import approved
 
+_TOOLS = frozenset(
+    {
+        "argocd.argoproj.io/tracking-id",
+        "argocd.argoproj.io/instance",
+        "app.kubernetes.io/instance",
+        "kustomize.toolkit.fluxcd.io/name",
+        "helm.toolkit.fluxcd.io/name",
+        "meta.helm.sh/release-name",
+    }
+)
+"""Labels and annotations by which the tools mark what they apply."""
+
 
 @dataclass(frozen=True)
 class ObservedHistory:
@@ -31,6 +43,8 @@ class ObservedHistory:
     """The federation's channels in the hub."""
     sites: Sequence[Site]
     """All sites."""
+    with_updates: frozenset[str] = frozenset()
+    """The rounds that Updates are still there of, by uid."""
     parents: frozenset[str] = frozenset()
     """The releases that the contracts of open rounds start from, by name."""
 
@@ -40,6 +54,8 @@ class Surplus:
     """The objects that go."""
 
     rounds: tuple[FederationRound, ...] = ()
+    emptied: tuple[FederationRound, ...] = ()
+    """Rounds that stay because a tool applies them again and again, and whose Updates go."""
     releases: tuple[Release, ...] = ()
     """Approved releases of the hub."""
     copies: tuple[Release, ...] = ()
@@ -47,7 +63,7 @@ class Surplus:
 
     def __bool__(self) -> bool:
         """Return whether anything goes."""
-        return bool(self.rounds or self.releases or self.copies)
+        return bool(self.rounds or self.emptied or self.releases or self.copies)
 
 
 def surplus(observed: ObservedHistory, limit: int) -> Surplus:
@@ -55,8 +71,10 @@ def surplus(observed: ObservedHistory, limit: int) -> Surplus:
     mine = [r for r in observed.releases if r.metadata.namespace == observed.hub]
     staying = _staying_releases(observed, mine, limit)
     going = tuple(r for r in mine if _made_here(r) and approved(r) and r.metadata.name not in staying and _living(r))
+    past = _surplus_rounds(observed, mine, staying, limit)
     return Surplus(
-        rounds=_surplus_rounds(observed, mine, staying, limit),
+        rounds=tuple(r for r in past if not applied_by_a_tool(r)),
+        emptied=tuple(r for r in past if applied_by_a_tool(r) and r.metadata.uid in observed.with_updates),
         releases=going,
         copies=_surplus_copies(observed, {r.metadata.name for r in mine} - {r.metadata.name for r in going}),
     )
@@ -77,6 +95,11 @@ def in_use(releases: Iterable[Release], sites: Iterable[Site], hub: str) -> set[
         # Sites write these conditions: at most two per site, so that no site can keep everything for ever.
         names |= {copy.metadata.name for copy in ordered[-2:]}
     return names
+
+
+def applied_by_a_tool(obj: Resource) -> bool:
+    """Return whether Argo CD, Flux or Helm keeps the object: a round that they apply again runs again."""
+    return not _TOOLS.isdisjoint({*obj.metadata.labels, *obj.metadata.annotations})
 
 
 def named_digests(

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import Any, TypeVar
 
-from concordat.api import FederationRound, Release, ReleaseChannel, Site
+from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.api.resource import Resource
-from concordat.api.types import LABEL_FEDERATION
+from concordat.api.types import LABEL_FEDERATION, LABEL_ROUND_UID
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, RegistryUnavailable
 from concordat.controller import Conflict, Forbidden, Key, Result, fields
 from concordat_operator.history.artifacts import delete_decision, delete_release_artifacts, living_digests
@@ -57,6 +57,7 @@ class HistoryReconciler:
             releases=[r for r in lists[1] if r.spec.federation == federation],
             channels=[c for c in lists[2] if c.spec.federation == federation],
             sites=lists[3],
+            with_updates=frozenset(u.spec.round_ref.uid for u in lists[4] if u.spec.federation == federation),
             parents=frozenset([name for r in rounds if not r.ended and (name := await self._parent(r))]),
         )
 
@@ -74,6 +75,9 @@ class HistoryReconciler:
         for round_ in going.rounds:
             # Its finalizer makes the round's own reconciler delete what it made.
             deleted += await self._delete_object(FederationRound, round_)
+        for round_ in going.emptied:
+            for update in hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid}):
+                deleted += await self._delete_object(Update, update)
         for copy in going.copies:
             await delete_decision(hub, copy)
             deleted += await self._delete_object(Release, copy)
@@ -98,7 +102,7 @@ class HistoryReconciler:
         return True
 
 
-Lists = tuple[list[FederationRound], list[Release], list[ReleaseChannel], list[Site]]
+Lists = tuple[list[FederationRound], list[Release], list[ReleaseChannel], list[Site], list[Update]]
 
 
 def _cached_lists(hub: Hub) -> Lists:
@@ -108,6 +112,7 @@ def _cached_lists(hub: Hub) -> Lists:
         cache.list(Release),
         cache.list(ReleaseChannel, namespace),
         cache.list(Site),
+        cache.list(Update),
     )
 
 
@@ -125,6 +130,7 @@ async def _live_lists(hub: Hub, federation: str) -> Lists:
         await asyncio.to_thread(_parsed, Release, releases),
         await asyncio.to_thread(_parsed, ReleaseChannel, channels),
         await asyncio.to_thread(_parsed, Site, sites),
+        hub.cache.list(Update),
     )
 
 

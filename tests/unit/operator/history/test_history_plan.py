@@ -60,6 +60,24 @@ def test_the_last_rounds_to_end_stay_and_the_older_go(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
+    "mark",
+    [
+        {"labels": {"kustomize.toolkit.fluxcd.io/name": "hub"}},
+        {"labels": {"app.kubernetes.io/instance": "hub"}},
+        {"annotations": {"argocd.argoproj.io/tracking-id": "hub:concordat.dev/FederationRound:concordat/r0"}},
+        {"annotations": {"meta.helm.sh/release-name": "rounds"}},
+    ],
+)
+def test_a_round_that_a_tool_applies_stays_and_its_updates_go(make: Make, mark: dict[str, Any]) -> None:
+    """Deleted, it would be applied and run again."""
+    rounds = [past(make, 0, reason="NotApproved", **mark), *(past(make, n, reason="NotApproved") for n in range(1, 5))]
+    found = surplus(history(make, rounds, with_updates=frozenset({"uid-0", "uid-4"})), 3)
+    assert [r.metadata.name for r in found.emptied] == ["r0"]
+    assert [r.metadata.name for r in found.rounds] == ["r1"]
+    assert not surplus(history(make, rounds[:1]), 0).emptied
+
+
+@pytest.mark.parametrize(
     ("stays", "metadata", "status"),
     [
         ("kept by a person", KEEP, None),
