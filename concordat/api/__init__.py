@@ -1,6 +1,7 @@
 """The custom resources of Concordat, their conditions and their reasons. Pure: no I/O."""
 
 from concordat.api.conditions import (
+    NOT_STARTED_REASONS,
     PENDING_REASONS,
     RETRIED_REASONS,
     Condition,
@@ -10,6 +11,7 @@ from concordat.api.conditions import (
     Reason,
     find,
     is_false,
+    is_pending,
     is_settled,
     is_true,
 )
@@ -23,6 +25,7 @@ KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, Rel
 
 __all__ = [
     "KINDS",
+    "NOT_STARTED_REASONS",
     "PENDING_REASONS",
     "RETRIED_REASONS",
     "Condition",
@@ -39,6 +42,7 @@ __all__ = [
     "Update",
     "find",
     "is_false",
+    "is_pending",
     "is_settled",
     "is_true",
 ]

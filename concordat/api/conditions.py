@@ -67,6 +67,13 @@ class Reason(StrEnum):
     OOM_KILLED = "OOMKilled"
     EVICTED = "Evicted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    VOLUME_NOT_READY = "VolumeNotReady"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    QUEUED = "Queued"
+    POD_PENDING = "PodPending"
+    SITE_NOT_FOUND = "SiteNotFound"
     NOT_ISOLATED = "NotIsolated"
     JOB_NOT_ALLOWED = "JobNotAllowed"
     GATE_FAILED = "GateFailed"
@@ -118,13 +125,30 @@ class Reason(StrEnum):
 RETRIED_REASONS = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_REFUSED, Reason.DISK_FULL})
 """Reasons for which a step cannot be done at present and is tried again: it heals without anybody's decision."""
 
-PENDING_REASONS = RETRIED_REASONS | {
-    Reason.WAITING,
-    Reason.IN_PROGRESS,
-    Reason.TRAINING,
-    Reason.EVALUATING,
-    Reason.VALIDATING,
-}
+NOT_STARTED_REASONS = frozenset(
+    {
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.VOLUME_NOT_READY,
+        Reason.QUOTA_EXCEEDED,
+        Reason.QUEUED,
+        Reason.POD_PENDING,
+        Reason.SITE_NOT_FOUND,
+    }
+)
+"""Reasons why a Job does not run yet. It is waited for until its deadline."""
+
+PENDING_REASONS = (
+    RETRIED_REASONS
+    | NOT_STARTED_REASONS
+    | {
+        Reason.WAITING,
+        Reason.IN_PROGRESS,
+        Reason.TRAINING,
+        Reason.EVALUATING,
+        Reason.VALIDATING,
+    }
+)
 """Reasons that say "not yet": a condition that is False for one of them is not a failure."""
 
 
@@ -210,6 +234,11 @@ class Condition(Model):
         """Return whether the observation does not hold yet, because its step goes on."""
         return self.is_false and self.reason in PENDING_REASONS
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether its step waits or goes on, as the reason alone says."""
+        return self.reason in PENDING_REASONS
+
 
 Conditions = Annotated[list[Condition], Field(max_length=20, json_schema_extra=map_list("type"))]
 
@@ -237,6 +266,12 @@ def is_settled(conditions: Iterable[Condition], type_: ConditionType) -> bool:
     return condition is not None and not condition.is_pending
 
 
+def is_pending(conditions: Iterable[Condition], type_: ConditionType) -> bool:
+    """Return whether a condition of that type is False because its step goes on."""
+    condition = find(conditions, type_)
+    return condition is not None and condition.is_pending
+
+
 class ConditionSet:
     """The conditions of a status under construction.
 
@@ -249,8 +284,8 @@ class ConditionSet:
         self._generation = generation
         self._now = now.replace(microsecond=0)
 
-    def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
-        """Record an observation; `status` None means Unknown."""
+    def set(self, type_: ConditionType, status: bool | None, reason: str, message: str) -> None:
+        """Record an observation; `status` None means Unknown. `reason` is a Reason, or another party's own word."""
         value = ConditionStatus.UNKNOWN if status is None else ConditionStatus(str(status))
         old = self._by_type.get(type_)
         since = old.last_transition_time if old is not None and old.status is value else self._now
@@ -259,7 +294,7 @@ class ConditionSet:
             status=value,
             observed_generation=self._generation,
             last_transition_time=since,
-            reason=reason.value,
+            reason=str(reason),
             message=message[:1024],
         )
 

@@ -171,8 +171,9 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     ),
     Reason.STOPPED: ReasonHelp("The round ended without this site while its Job still ran; the Job was stopped."),
     Reason.OOM_KILLED: ReasonHelp(
-        "The training container needed more memory than the contract grants.",
-        "Raise `spec.budget.memory` or lower `spec.recipe.batchSize` in the next round.",
+        "The Job's container needed more memory than it may use.",
+        "Training: raise `spec.budget.memory` or lower `spec.recipe.batchSize` in the next round. Other Jobs are "
+        "started again, three times in all.",
     ),
     Reason.EVICTED: ReasonHelp(
         "The node evicted the pod too often.",
@@ -181,6 +182,35 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.DEADLINE_EXCEEDED: ReasonHelp(
         "The site or its Job did not finish in time.",
         "Raise `spec.deadlines` or `spec.budget.maxWallSeconds`, or lower `spec.budget.maxSteps`.",
+    ),
+    Reason.UNSCHEDULABLE: ReasonHelp(
+        "The Job's pod finds no node.",
+        "The message is the scheduler's: free or add nodes, or ask for less in `spec.budget`. The Job waits until its "
+        "deadline.",
+    ),
+    Reason.IMAGE_PULL_FAILED: ReasonHelp(
+        "The node cannot pull the image of the Job's pod.",
+        "See that the image exists and that the node reaches its registry; set `imagePullSecrets` of the site's "
+        "release if the registry asks for a password.",
+    ),
+    Reason.VOLUME_NOT_READY: ReasonHelp(
+        "A volume of the Job's pod is not bound, or not attached to its node.",
+        "`kubectl describe pod` names the volume. A ReadWriteOnce volume that another node holds is never attached.",
+    ),
+    Reason.QUOTA_EXCEEDED: ReasonHelp(
+        "A ResourceQuota of the namespace has no room for the Job; it is tried again until the deadline.",
+        "Raise the quota, or remove what uses it: `kubectl describe resourcequota -n <namespace>`.",
+    ),
+    Reason.QUEUED: ReasonHelp(
+        "The Job is suspended, or its pod is held by a scheduling gate, until a queue admits it.",
+        "Look at the queue; the Job's deadline counts from its start.",
+    ),
+    Reason.POD_PENDING: ReasonHelp(
+        "The Job has no running pod for another reason.", "The message says what is known, and what to look at."
+    ),
+    Reason.SITE_NOT_FOUND: ReasonHelp(
+        "The Site object of this namespace is gone, so no Job can be made for it.",
+        "Create the Site again (the concordat-site chart does); it is noticed at once.",
     ),
     Reason.NOT_ISOLATED: ReasonHelp(
         "The training container found a network and refused to read data.",

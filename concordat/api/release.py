@@ -10,7 +10,7 @@ from pydantic import Field
 
 from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
-from concordat.api.round_status import EvaluationStatus
+from concordat.api.round_status import Attempt, EvaluationStatus
 from concordat.api.types import (
     LABEL_SITE,
     ArtifactRef,
@@ -94,9 +94,12 @@ class ReleaseStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Hub: Evaluated, Approved, Ready. Copies: Staged, Validated, Ready, and Evaluated or Adopted and Champion."""
+    """Hub: Evaluated, Approved, Ready. Copies: Staged, Validated, Ready, and Evaluated or Adopted and Champion.
+    Both: Stalled while it is true."""
     decision: Decision | None = None
     """Written by the agent of the namespace."""
+    attempt: Attempt | None = None
+    """Copies only: the run of the evaluation Job, once one failed."""
     lineage: ArtifactRef | None = None
     """Hub only: the complete bundle, which ends in the signed release."""
     evaluation: EvaluationStatus | None = None

@@ -77,6 +77,17 @@ class DroppedOut(Model):
     """Message of that condition."""
 
 
+class AggregationStatus(Model):
+    """What the aggregator is asked, fixed before its Job is made: each run of it is asked the same."""
+
+    request: ArtifactRef
+    """Artifact with request.json: the updates to be judged."""
+    run: Annotated[int, Field(ge=1, le=100)] = 1
+    """Which run of the Job this is; the second is called `…-aggregate-2`."""
+    not_before: Time | None = None
+    """When a run after a failed one starts at the earliest."""
+
+
 class AggregateStatus(Model):
     """What the aggregator Job left."""
 
@@ -96,6 +107,17 @@ class AggregateStatus(Model):
     """Updates rejected for what is in them; each used up one of aggregation.maxFaultySites."""
     quarantined: Annotated[list[Name], Field(max_length=20, json_schema_extra=SET)] = Field(default_factory=list)
     """Sites quarantined because of this round."""
+
+
+class Attempt(Model):
+    """Which run of a Job this is, after another failed."""
+
+    number: Annotated[int, Field(ge=2, le=100)]
+    """2 is the second run."""
+    not_before: Time
+    """When it starts at the earliest."""
+    failed_job: Annotated[str, Field(min_length=1, max_length=64)]
+    """The uid of the Job that failed."""
 
 
 class EvaluationStatus(Model):
@@ -135,6 +157,8 @@ class FederationRoundStatus(Model):
         default_factory=list
     )
     """The first 20 sites that dropped out, by name."""
+    aggregation: AggregationStatus | None = None
+    """What the aggregator is asked, and how often it ran."""
     aggregate: AggregateStatus | None = None
     """What the aggregator left."""
     release: NameRef | None = None

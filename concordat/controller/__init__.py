@@ -15,6 +15,7 @@ from concordat.controller.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    QuotaExceeded,
     Unavailable,
 )
 from concordat.controller.kinds import CONFIGMAP, GVK, JOB, LEASE, NAMESPACE, POD, SECRET, KindLike
@@ -48,6 +49,7 @@ __all__ = [
     "NotFound",
     "Obj",
     "Options",
+    "QuotaExceeded",
     "Result",
     "SystemClock",
     "Terminal",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from concordat.errors import Transient
 
+_QUOTA = "exceeded quota"
+"""How the quota admission plugin words its refusal; the status has no field that says so."""
+
 
 class ApiError(Exception):
     """The API server refused a request. The message names the request and the server's own words."""
@@ -26,7 +29,11 @@ class AlreadyExists(ApiError):
 
 
 class Forbidden(ApiError):
-    """401 or 403: RBAC or admission denies it; trying again alone does not help."""
+    """403: RBAC or admission denies it; trying again alone does not help."""
+
+
+class QuotaExceeded(Forbidden):
+    """403 because a ResourceQuota is used up: it helps to wait until something else ends."""
 
 
 class Invalid(ApiError):
@@ -34,7 +41,10 @@ class Invalid(ApiError):
 
 
 class Unavailable(Transient, ApiError):
-    """The API server could not be reached, is overloaded (429) or failed (5xx)."""
+    """The API server could not be reached, does not know us (401), is overloaded (429) or failed (5xx).
+
+    A token that was just rotated gives 401 until it is read again.
+    """
 
     def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
         Transient.__init__(self, message, retry_after)
@@ -46,10 +56,10 @@ def from_response(request: str, status: int, reason: str, message: str, retry_af
     text = f"{request}: {status} {reason}: {message}"
     if status == 409:
         return AlreadyExists(text, status) if reason == "AlreadyExists" else Conflict(text, status)
-    if status == 429 or status >= 500:
+    if status in (401, 429) or status >= 500:
         return Unavailable(text, status, retry_after)
-    if status in (401, 403):
-        return Forbidden(text, status)
+    if status == 403:
+        return QuotaExceeded(text, status) if _QUOTA in message else Forbidden(text, status)
     if status == 404:
         return NotFound(text, status)
     if status in (400, 422):

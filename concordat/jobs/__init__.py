@@ -2,17 +2,25 @@
 
 from concordat.jobs.build import aggregation_job, aggregation_job_name, evaluation_job, training_job
 from concordat.jobs.compare import same_job
-from concordat.jobs.outcome import Outcome, failure, outcome
+from concordat.jobs.outcome import Failure, Outcome, failure, outcome
+from concordat.jobs.pending import PATIENCE, look_after, pending
 from concordat.jobs.pod import JobError
+from concordat.jobs.pod_status import ended, own_pods
 
 __all__ = [
+    "PATIENCE",
+    "Failure",
     "JobError",
     "Outcome",
     "aggregation_job",
     "aggregation_job_name",
+    "ended",
     "evaluation_job",
     "failure",
+    "look_after",
     "outcome",
+    "own_pods",
+    "pending",
     "same_job",
     "training_job",
 ]

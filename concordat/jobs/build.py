@@ -86,7 +86,7 @@ def evaluation_job(release: Release, site: Site) -> dict[str, Any]:
 
 
 def aggregation_job(
-    round_: FederationRound, contract: Contract, *, request: ArtifactRef, image: str, registry_url: str
+    round_: FederationRound, contract: Contract, *, request: ArtifactRef, image: str, registry_url: str, run: int = 1
 ) -> dict[str, Any]:
     """Return the Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
 
@@ -110,7 +110,7 @@ def aggregation_job(
             Before("gate", contract.image, _canary(f"{_WORK}/gate", f"{_WORK}/gate"), [mount]),
         ]
     return JobTemplate(
-        name=aggregation_job_name(round_),
+        name=aggregation_job_name(round_, run),
         owner=round_,
         labels={
             LABEL_ROUND: round_.metadata.name,
@@ -131,9 +131,10 @@ def aggregation_job(
     ).manifest()
 
 
-def aggregation_job_name(round_: FederationRound) -> str:
-    """Name of a round's aggregator Job."""
-    return f"{update_name(round_.metadata.name, round_.metadata.uid)}-aggregate"
+def aggregation_job_name(round_: FederationRound, run: int = 1) -> str:
+    """Name of a round's aggregator Job; `run` counts from 1."""
+    name = f"{update_name(round_.metadata.name, round_.metadata.uid)}-aggregate"
+    return name if run == 1 else f"{name}-{run}"
 
 
 def _learning(module: str) -> list[str]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concordat.api.conditions import Reason
+from concordat.api.conditions import NOT_STARTED_REASONS, Condition, Reason
 from concordat.jobs.build import AGGREGATOR, EVALUATOR, TRAINER
+from concordat.jobs.pod import EXIT_KILLED
+from concordat.jobs.pod_status import condition, line
 
 EXIT_NOT_ISOLATED = 71
-_KILLED = 137
-_MESSAGE_LIMIT = 500
+FINAL_EXITS = frozenset({64, 65, 70, EXIT_NOT_ISOLATED})
+"""Bad input, bad data, a bug, no isolation: another run of the same Job ends alike."""
 _FAILED = {
     TRAINER: Reason.TRAINING_FAILED,
     EVALUATOR: Reason.VALIDATION_FAILED,
@@ -28,70 +30,89 @@ class Outcome:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a Job failed, with a sentence for people."""
+
+    reason: Reason
+    message: str
+    final: bool = False
+    """Whether another run of the same Job would end alike."""
+
+
 def outcome(job: Mapping[str, Any] | None) -> Outcome | None:
     """Return how the Job ended; None while it does not exist or has not ended."""
     status = (job or {}).get("status") or {}
-    failed = _condition(status, "Failed")
+    failed = condition(status, "Failed")
     if failed is not None:
         words = [str(failed[part]) for part in ("reason", "message") if failed.get(part)]
         return Outcome(None, ": ".join(words) or "no reason given")
-    if _condition(status, "Complete") is not None and status.get("completionTime"):
+    if condition(status, "Complete") is not None and status.get("completionTime"):
         return Outcome(datetime.fromisoformat(status["completionTime"]))
     return None
 
 
-def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str]:
-    """Return why a Job failed, by its last pod, with a sentence for people. `pods` are the Job's, oldest first."""
+def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], shown: Condition | None = None) -> Failure:
+    """Return why a Job failed, by its last pod. `pods` are the Job's, oldest first; some may be gone.
+
+    `shown` is what was shown of the Job before: after the deadline its pods are gone, and only that still says why
+    they never ran.
+    """
     container = job["spec"]["template"]["spec"]["containers"][0]
     other = _FAILED.get(container["name"], Reason.TRAINING_FAILED)
-    ended = _condition(job.get("status") or {}, "Failed") or {}
+    ended = condition(job.get("status") or {}, "Failed") or {}
     if ended.get("reason") == "DeadlineExceeded":
-        return Reason.DEADLINE_EXCEEDED, _deadline(job, pods)
+        return Failure(Reason.DEADLINE_EXCEEDED, _deadline(job, pods, shown))
     if not pods:
-        words = _line(f"{ended.get('reason', 'no reason given')}: {ended.get('message', '')}")
-        return other, f"The Job failed, and its pods are gone, so the cause is not known ({words})."
+        words = line(f"{ended.get('reason', 'no reason given')}: {ended.get('message', '')}")
+        return Failure(other, f"The Job failed, and its pods are gone, so the cause is not known ({words}).")
     return _pod_failure(pods[-1], container, other)
 
 
-def _pod_failure(pod: Mapping[str, Any], container: Mapping[str, Any], other: Reason) -> tuple[Reason, str]:
+def _pod_failure(pod: Mapping[str, Any], container: Mapping[str, Any], other: Reason) -> Failure:
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     state = _before(status) or _state(status, container["name"])
     terminated = state.get("terminated") or {}
-    code, said = terminated.get("exitCode"), _line(terminated.get("message") or "")
+    code, said = terminated.get("exitCode"), line(terminated.get("message") or "")
     # With cgroup v1 only a child process may be killed: the container ends by itself, with any exit code, later.
     if terminated.get("reason") == "OOMKilled":
-        return Reason.OOM_KILLED, _out_of_memory(name, container, code)
-    if status.get("reason") == "Evicted" or _condition(status, "DisruptionTarget") is not None:
-        why = _line(status.get("message") or (_condition(status, "DisruptionTarget") or {}).get("message") or "")
-        return Reason.EVICTED, f"Pod {name} was evicted: {why or 'no reason given'}."
+        return Failure(Reason.OOM_KILLED, _out_of_memory(name, container, code))
+    if status.get("reason") == "Evicted" or condition(status, "DisruptionTarget") is not None:
+        why = line(status.get("message") or (condition(status, "DisruptionTarget") or {}).get("message") or "")
+        return Failure(Reason.EVICTED, f"Pod {name} was evicted: {why or 'no reason given'}.")
+    final = code in FINAL_EXITS
     if code == EXIT_NOT_ISOLATED:
-        return Reason.NOT_ISOLATED, f"Pod {name} refused to run, because it is not isolated: {said or 'no message'}."
+        words = f"Pod {name} refused to run, because it is not isolated: {said or 'no message'}."
+        return Failure(Reason.NOT_ISOLATED, words, final)
     if code is None:
         waiting = state.get("waiting") or {}
         words = f"{waiting.get('reason') or status.get('reason') or status.get('phase') or 'unknown'}"
-        said = _line(waiting.get("message") or status.get("message") or "")
-        return other, f"Pod {name} never ran to an end ({words}): {said or 'see kubectl describe pod'}."
-    if code == _KILLED and not said:
+        said = line(waiting.get("message") or status.get("message") or "")
+        return Failure(other, f"Pod {name} never ran to an end ({words}): {said or 'see kubectl describe pod'}.")
+    if code == EXIT_KILLED and not said:
         said = "killed from outside, perhaps for memory; see kubectl describe pod"
-    return other, f"Pod {name} ended with exit code {code}: {said or 'no message; see kubectl logs'}."
+    message = f"Pod {name} ended with exit code {code}: {said or 'no message; see kubectl logs'}."
+    return Failure(other, message, final)
 
 
 def _out_of_memory(name: str, container: Mapping[str, Any], code: Any) -> str:
     limit = ((container.get("resources") or {}).get("limits") or {}).get("memory", "unknown")
     remedy = "raise budget.memory or lower recipe.batchSize" if container["name"] == TRAINER else "give it less to do"
-    how = "" if code == _KILLED else f", in a child process (exit code {code})"
+    how = "" if code == EXIT_KILLED else f", in a child process (exit code {code})"
     return f"Pod {name} ran out of memory{how}: its limit is {limit}; {remedy}."
 
 
-def _deadline(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+def _deadline(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], shown: Condition | None) -> str:
     spec = job["spec"]
     container = spec["template"]["spec"]["containers"][0]["name"]
     seconds = spec.get("activeDeadlineSeconds", "?")
     status = (pods[-1].get("status") or {}) if pods else {}
     waiting = _state(status, container).get("waiting") or {}
     if waiting.get("reason"):
-        why = _line(f"{waiting['reason']}: {waiting.get('message') or ''}")
+        why = line(f"{waiting['reason']}: {waiting.get('message') or ''}")
         return f"The Job took longer than {seconds} s and never ran: {why}."
+    if shown is not None and shown.reason in NOT_STARTED_REASONS:
+        return f"The Job took longer than {seconds} s and never ran. {shown.message}"
     if container == TRAINER:
         return (
             f"The Job took longer than {seconds} s, with time to start and retries included: "
@@ -114,16 +135,3 @@ def _before(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if (state.get("terminated") or {}).get("exitCode"):
             return state
     return None
-
-
-def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
-    """Return the condition of that type, if it is True."""
-    conditions = status.get("conditions") or []
-    return next((c for c in conditions if c.get("type") == type_ and c.get("status") == "True"), None)
-
-
-def _line(text: str) -> str:
-    """One printable line without a final full stop, of bounded length: a pod says what it likes."""
-    words = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(words.split())
-    return line[:_MESSAGE_LIMIT].rstrip(" .:")

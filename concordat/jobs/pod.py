@@ -18,6 +18,8 @@ EXIT_TRANSIENT = 75
 """EX_TEMPFAIL: the program asks to be tried again."""
 EXIT_NOT_STARTED = 128
 """What containerd reports of a container that it could not start, as when the node is going down."""
+EXIT_KILLED = 137
+"""SIGKILL: out of memory, its own limit's or the node's; a neighbour's memory is another one on the next run."""
 EXIT_UNKNOWN = 255
 """What containerd reports of a container that it lost, as when the node went down."""
 
@@ -152,7 +154,7 @@ def _container(
 
 
 def _failure_rules(container: str) -> list[dict[str, Any]]:
-    """First match wins. What no rule matches, exit 75, 128 and 255, counts towards backoffLimit."""
+    """First match wins. What no rule matches, exit 75, 128, 137 and 255, counts towards backoffLimit."""
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
@@ -160,7 +162,7 @@ def _failure_rules(container: str) -> list[dict[str, Any]]:
             "onExitCodes": {
                 "containerName": container,
                 "operator": "NotIn",
-                "values": [EXIT_TRANSIENT, EXIT_NOT_STARTED, EXIT_UNKNOWN],
+                "values": [EXIT_TRANSIENT, EXIT_NOT_STARTED, EXIT_KILLED, EXIT_UNKNOWN],
             },
         },
     ]

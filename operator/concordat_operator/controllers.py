@@ -35,6 +35,8 @@ COALESCE_SECONDS = 1.0
 """Between two passes over a round, a release or a channel, when what its sites do leads to them."""
 
 Conditions = tuple[tuple[str, str, str], ...]
+_RESULTS = ("contract", "extension", "aggregation", "aggregate", "attempt", "lineage", "release")
+"""The fields of a status, of whichever kind, that lead to a next step."""
 
 
 def controllers(hub: Hub) -> list[Controller]:
@@ -162,7 +164,7 @@ def _states(obj: Obj) -> Conditions:
 def _without_counts(obj: Obj) -> object:
     """Return what may lead to a next step. A pass that only counted again has nothing to do after its own write."""
     status, metadata = obj.status, obj.metadata
-    results = [getattr(status, name, None) for name in ("contract", "extension", "aggregate", "lineage", "release")]
+    results = [getattr(status, name, None) for name in _RESULTS]
     return (*_uid(obj), metadata.generation, metadata.finalizers, metadata.labels, _states(obj), results)
 
 
@@ -192,7 +194,7 @@ def _target(channel: ReleaseChannel) -> object:
 
 def _reply(copy: Release) -> object:
     """Return what the release and its channels count of a copy."""
-    reply = answer(copy)
+    reply = answer(copy.status.conditions)
     return (
         *_uid(copy),
         (reply.type, reply.status, reply.reason) if reply is not None else None,

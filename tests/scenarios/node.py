@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from concordat.api import Update
+from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryUnavailable
 from concordat.controller import JOB, Cluster, Controller, FixedClock
 from concordat.protocol import artifact_types as types
@@ -17,13 +18,19 @@ from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.workspace import Workspace
 from concordat_aggregator.job import Until
 from concordat_aggregator.job import run as aggregate
-from concordat_operator.rounds.aggregation_result import request_of
 from tests.scenarios.faults import Flickering, NodeCache
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 PARENT: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
 Key = tuple[str, str]
+
+
+def request_of(job: dict[str, Any]) -> ArtifactRef:
+    """Return the request that an aggregator Job is started with."""
+    words = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    repository, _, digest = words[words.index("--request") + 1].partition("@")
+    return ArtifactRef(repository=repository, digest=digest)
 
 
 class Node:
@@ -137,7 +144,10 @@ class Node:
         metadata = {
             "name": f"{job['metadata']['name']}-pod",
             "namespace": self.hub_space,
-            "labels": {"batch.kubernetes.io/job-name": job["metadata"]["name"]},
+            "labels": {
+                "batch.kubernetes.io/job-name": job["metadata"]["name"],
+                "batch.kubernetes.io/controller-uid": job["metadata"]["uid"],
+            },
         }
         container = {"name": "aggregator", "image": IMAGE}
         spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}

@@ -82,7 +82,7 @@ def describe(observed: ObservedChannel, now: ConditionSet, generation: int) -> R
     in_use = sum(_adopted(copy) and copy.metadata.namespace not in later for copy in observed.copies)
     done = rollout(observed.copies).model_copy(update={"adopted": in_use})
     name = target.metadata.name
-    decided = {c.metadata.namespace for c in observed.copies if answer(c) is not None}
+    decided = {c.metadata.namespace for c in observed.copies if answer(c.status.conditions) is not None}
     undecided = [s.metadata.name for s in observed.subscribers if s.metadata.namespace not in decided]
     if observed.later:
         now.set(ConditionType.READY, False, Reason.CANNOT_ROLL_BACK, _why_not_back(target, observed.later))

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Site, find
 from concordat.api.release import ReleaseStatus
-from concordat.controller import JOB, Forbidden, Invalid, Result, write_status
+from concordat.api.round_status import Attempt
+from concordat.controller import JOB, Result
 from concordat.jobs import JobError, evaluation_job, failure, outcome
 from concordat_operator import metrics
-from concordat_operator.create import create_job
-from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.releases.plan import COPY_CONDITIONS, CopyStep, answer, next_copy_step
+from concordat_operator.child_jobs import (
+    ATTEMPTS,
+    RETRY_SECONDS,
+    backoff_seconds,
+    not_running,
+    own,
+    requeue_seconds,
+    show,
+    start,
+)
+from concordat_operator.create import later
+from concordat_operator.hub import Hub
+from concordat_operator.releases.plan import (
+    COPY_CONDITIONS,
+    CopyStep,
+    answer,
+    failed_job,
+    next_copy_step,
+    no_longer_wanted,
+    show_ready,
+)
 from concordat_operator.rounds.select import Finding
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How far the evaluation Job is: what becomes of condition Validated; None leaves it."""
+
+    holds: bool | None
+    finding: Finding
+    attempt: Attempt | None = None
 
 
 class CopyReconciler:
@@ -24,55 +54,95 @@ class CopyReconciler:
 
     async def __call__(self, copy: Release) -> Result:
         """Do the next step of one copy."""
-        hub = self._hub
+        hub, now = self._hub, self._hub.clock.now()
         job = hub.cache.get(JOB, *copy.key)
-        step = next_copy_step(copy, job)
+        original = hub.cache.get(Release, hub.settings.namespace, copy.metadata.name)
+        step = next_copy_step(copy, job, now, unwanted=no_longer_wanted(copy, original, now))
+        measured: Measurement | None = None
+        if step is CopyStep.REST:
+            return Result()
         if step is CopyStep.LAUNCH:
-            await self._launch(copy)
-        elif step is CopyStep.REPORT:
-            await self._write(copy, await self._progress(job) if job is not None else None)
-        return Result()
+            finding = await self._launch(copy)
+            if finding is not None:
+                measured = Measurement(False if finding.reason == Reason.JOB_NOT_ALLOWED else None, finding)
+        elif step in (CopyStep.STOP, CopyStep.REMOVE) and job is not None:
+            await hub.cluster.delete(JOB, *copy.key, job["metadata"]["uid"])
+        elif step is CopyStep.REPORT and job is not None:
+            measured = await self._progress(copy, job)
+        if step is CopyStep.STOP:
+            stopped = "No answer is wanted any more: the deadline has passed, or the release is decided."
+            measured = Measurement(False, Finding(Reason.STOPPED, stopped))
+        if step is not CopyStep.LAUNCH or measured is not None:
+            await self._write(copy, measured)
+        return Result(_requeue_after(copy, step, job, now))
 
-    async def _launch(self, copy: Release) -> None:
+    async def _launch(self, copy: Release) -> Finding | None:
+        """Create the Job. Returns why there is none."""
         hub, namespace = self._hub, copy.metadata.namespace
         site = hub.cache.get(Site, namespace, namespace)
         if site is None:
-            return
+            return Finding(Reason.SITE_NOT_FOUND, f"Site {namespace} is gone, so no evaluation Job can be made for it.")
         try:
             job = evaluation_job(copy, site)
-            await create_job(hub.cluster, job)
-        except (JobError, Forbidden, Invalid) as error:
-            why = Finding(Reason.JOB_NOT_ALLOWED, f"The evaluation Job could not be created: {error}.")
-            await self._write(copy, (False, why))
-        else:
+        except JobError as error:
+            return Finding(Reason.JOB_NOT_ALLOWED, f"The evaluation Job could not be created: {error}.")
+        again = find(copy.status.conditions, ConditionType.VALIDATED) is not None
+        finding = await start(hub, job, again=again)
+        if finding is None:
             metrics.JOBS.labels("evaluate").inc()
+        return finding
 
-    async def _write(self, copy: Release, measured: tuple[bool | None, Finding] | None) -> None:
-        hub = self._hub
-        conditions = ConditionSet(
-            (c for c in copy.status.conditions if c.type in COPY_CONDITIONS),
-            copy.metadata.generation,
-            hub.clock.now(),
-        )
+    async def _write(self, copy: Release, measured: Measurement | None) -> None:
+        hub, generation = self._hub, copy.metadata.generation
+        conditions = ConditionSet(copy.status.conditions, generation, hub.clock.now())
+        attempt = copy.status.attempt
         if measured is not None:
-            holds, finding = measured
-            conditions.set(ConditionType.VALIDATED, holds, finding.reason, finding.message)
-        reply = answer(copy)
-        if reply is not None:
-            conditions.set(ConditionType.READY, reply.is_true, Reason(reply.reason), reply.message)
-        elif measured is not None and measured[0] is False:
-            conditions.set(ConditionType.READY, False, measured[1].reason, measured[1].message)
-        else:
-            conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, "The namespace's agent has not decided yet.")
-        status = ReleaseStatus(observed_generation=copy.metadata.generation, conditions=conditions.list())
-        await write_status(hub.cluster, copy, status, FIELD_MANAGER, COPY_CONDITIONS)
+            finding, attempt = measured.finding, measured.attempt or attempt
+            conditions.set(ConditionType.VALIDATED, measured.holds, finding.reason, finding.message)
+        show_ready(conditions, answer(conditions.list()))
+        mine = [condition for condition in conditions.list() if condition.type in COPY_CONDITIONS]
+        status = ReleaseStatus(observed_generation=generation, conditions=mine, attempt=attempt)
+        await show(hub, copy, status, COPY_CONDITIONS)
 
-    async def _progress(self, job: Mapping[str, Any]) -> tuple[bool | None, Finding]:
+    async def _progress(self, copy: Release, job: Mapping[str, Any]) -> Measurement | None:
+        """Return how far the Job is; None if nothing is new."""
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-        job_outcome = outcome(job)
+        shown, job_outcome = find(copy.status.conditions, ConditionType.VALIDATED), outcome(job)
+        if shown is not None and shown.is_false:
+            return None  # Why it failed is known once, while its pods are there.
         if job_outcome is None:
+            if (waits := await not_running(self._hub, job)) is not None:
+                return Measurement(None, waits)
+            if shown is not None and failed_job(copy) and not shown.is_waiting:
+                return None  # It runs again, and is still shown why.
             message = f"The evaluation Job runs: kubectl logs job/{name} -n {namespace}."
-            return None, Finding(Reason.VALIDATING, message)
+            return Measurement(None, Finding(Reason.VALIDATING, message))
         if job_outcome.completed is not None:
-            return True, Finding(Reason.VALIDATED, "The evaluation Job measured the release.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))
+            return Measurement(True, Finding(Reason.VALIDATED, "The evaluation Job measured the release."))
+        cause = failure(job, await own(self._hub, job), shown)
+        number = copy.status.attempt.number if copy.status.attempt is not None else 1
+        if cause.final or number >= ATTEMPTS:
+            return Measurement(False, Finding(cause.reason, cause.message))
+        again = Attempt(
+            number=number + 1,
+            not_before=later(self._hub.clock.now(), backoff_seconds(number)),
+            failed_job=job["metadata"]["uid"],
+        )
+        message = f"Run {number} of {ATTEMPTS} failed, and it is run again. {cause.message}"
+        return Measurement(None, Finding(cause.reason, message), again)
+
+
+def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None, now: datetime) -> float | None:
+    """Return in how many seconds to look again though nothing happens; None: never."""
+    if answer(copy.status.conditions) is not None:
+        return None
+    waits: list[float] = []
+    if copy.spec.deadline is not None:
+        waits.append(max((copy.spec.deadline - now).total_seconds(), 0.0))
+    if step is CopyStep.LAUNCH:
+        waits.append(RETRY_SECONDS)  # Where the Job was made, its first event comes earlier.
+    elif copy.status.attempt is not None and copy.status.attempt.not_before > now:
+        waits.append((copy.status.attempt.not_before - now).total_seconds())
+    elif outcome(job) is None and (look := requeue_seconds(job, now)) is not None:
+        waits.append(look)
+    return min(waits, default=None)

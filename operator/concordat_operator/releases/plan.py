@@ -7,14 +7,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from concordat.api import PENDING_REASONS, Condition, ConditionType, Reason, Release, Role, Site, find, is_true
+from concordat.api import (
+    PENDING_REASONS,
+    Condition,
+    ConditionSet,
+    ConditionType,
+    Reason,
+    Release,
+    Role,
+    Site,
+    find,
+    is_true,
+)
 from concordat.api.release import ReleaseSpec, Rollout
 from concordat.api.types import ArtifactRef
+from concordat.jobs import outcome
 
 UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE}
 """Reasons of Approved that a later pass replaces: the pending ones, and failures that people or time put right."""
 
-COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY)
+COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY, ConditionType.STALLED)
 """The conditions of a copy that the operator owns."""
 
 
@@ -42,6 +54,10 @@ class CopyStep(StrEnum):
     """Wait for the agent or the Job."""
     LAUNCH = "launch"
     """Start the evaluation Job."""
+    REMOVE = "remove"
+    """Remove the Job that failed; it is run again."""
+    STOP = "stop"
+    """Nobody waits for the evaluator's answer any more: stop its Job."""
     REPORT = "report"
     """Show how far Job and decision are."""
 
@@ -60,7 +76,8 @@ def next_step(
         return Step.CHECK
     if newer is not None:
         return Step.SUPERSEDE
-    if copy is not None and answer(copy) is not None:
+    reply = answer(copy.status.conditions) if copy is not None else None
+    if reply is not None and reply.reason != Reason.STOPPED:
         return Step.SIGN
     if release.spec.deadline is not None and now >= release.spec.deadline:
         return Step.EXPIRE
@@ -87,27 +104,63 @@ def superseding(releases: Sequence[Release], federation: str, sequence: int, sin
     return min(newer, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
 
 
-def next_copy_step(copy: Release, job: Mapping[str, Any] | None) -> CopyStep:
-    """Return the step due for a copy."""
-    conditions = copy.status.conditions
+def ours(release: Release, namespace: str) -> bool:
+    """Return whether a Release is a copy of one of this hub, which is in `namespace`; another hub's is left alone."""
+    made_by = release.spec.round_ref
+    return made_by is not None and made_by.namespace == namespace != release.metadata.namespace
+
+
+def no_longer_wanted(copy: Release, original: Release | None, now: datetime) -> bool:
+    """Return whether an evaluator's answer would come too late; `original` is the hub's release."""
+    if copy.spec.deadline is None:
+        return False
+    return now >= copy.spec.deadline or original is None or decided(original)
+
+
+def next_copy_step(copy: Release, job: Mapping[str, Any] | None, now: datetime, *, unwanted: bool = False) -> CopyStep:
+    """Return the step due for a copy. `unwanted`: nobody waits for its answer any more."""
+    conditions, attempt = copy.status.conditions, copy.status.attempt
     if copy.metadata.deletion_timestamp is not None:
         return CopyStep.REST
-    validated = find(conditions, ConditionType.VALIDATED)
-    if is_true(conditions, ConditionType.STAGED) and job is None and validated is None and answer(copy) is None:
-        return CopyStep.LAUNCH
-    return CopyStep.REPORT
+    if answer(conditions) is not None:
+        # The Job of a copy that was stopped may have been made just then.
+        stray = unwanted and job is not None and outcome(job) is None
+        return CopyStep.STOP if stray else CopyStep.REPORT
+    if unwanted:
+        return CopyStep.STOP
+    if job is not None:
+        return CopyStep.REMOVE if job["metadata"].get("uid") == failed_job(copy) else CopyStep.REPORT
+    waits = attempt is not None and now < attempt.not_before
+    # Also where it was measured before: the agent decides with the Job at hand.
+    return CopyStep.LAUNCH if is_true(conditions, ConditionType.STAGED) and not waits else CopyStep.REPORT
 
 
-def answer(copy: Release) -> Condition | None:
-    """Return the agent's decision on the copy, or why there can be none; None while it is open."""
-    conditions = copy.status.conditions
+def failed_job(copy: Release) -> str | None:
+    """Return the uid of the Job whose failure is dealt with: it is run again."""
+    return copy.status.attempt.failed_job if copy.status.attempt is not None else None
+
+
+def answer(conditions: Sequence[Condition]) -> Condition | None:
+    """Return the agent's decision on a copy, or why there can be none; None while it is open."""
     for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
         if (condition := find(conditions, decision)) is not None and not condition.is_pending:
             return condition
     staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
     if staged is not None and staged.is_false and not staged.is_pending:
         return staged
-    return validated if validated is not None and validated.reason == Reason.JOB_NOT_ALLOWED else None
+    return validated if validated is not None and validated.is_false and not validated.is_pending else None
+
+
+def show_ready(conditions: ConditionSet, reply: Condition | None) -> None:
+    """Set Ready and Stalled of a copy from the answer: Stalled where it is final and not good."""
+    conditions.drop(ConditionType.STALLED)
+    if reply is None:
+        waiting = "The namespace's agent has not decided yet."
+        conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, waiting)
+        return
+    conditions.set(ConditionType.READY, reply.is_true, reply.reason, reply.message)
+    if not reply.is_true:
+        conditions.set(ConditionType.STALLED, True, reply.reason, reply.message)
 
 
 def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:
@@ -123,7 +176,7 @@ def copy_spec(release: Release, lineage: ArtifactRef | None, *, deadline: bool) 
 
 def rollout(copies: Sequence[Release]) -> Rollout:
     """Return the sites' decisions, counted; `copies` are the sites', not the evaluator's."""
-    answers = [condition for copy in copies if (condition := answer(copy)) is not None]
+    answers = [condition for copy in copies if (condition := answer(copy.status.conditions)) is not None]
     evaluations = [copy.status.decision.evaluation for copy in copies if copy.status.decision is not None]
     regressions = [evaluation.parent_ppm - evaluation.candidate_ppm for evaluation in evaluations]
     return Rollout(

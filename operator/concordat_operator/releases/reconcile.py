@@ -9,7 +9,8 @@ from concordat.api.release import ReleaseStatus, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
-from concordat.controller import Key, Result, write_status
+from concordat.controller import JOB, Key, Result, write_status
+from concordat.jobs import outcome
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
 from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
 from concordat.statements import PublicKey, StatementError, open_bundle, unverified
@@ -26,6 +27,7 @@ from concordat_operator.releases.plan import (
     decided,
     evaluators_copy,
     next_step,
+    ours,
     rollout,
     superseding,
 )
@@ -49,15 +51,15 @@ class ReleaseReconciler:
         release = hub.cache.get(Release, *key)
         if release is None:
             return Result()
-        if key[0] != hub.settings.namespace:
-            return await self._copies(release)
-        return await self._release(release)
+        if key[0] == hub.settings.namespace:
+            return await self._release(release)
+        return await self._copies(release) if ours(release, hub.settings.namespace) else Result()
 
     async def _release(self, release: Release) -> Result:
         hub, now = self._hub, self._hub.clock.now()
         sites = hub.cache.list(Site)
         named = hub.cache.list(Release, labels={LABEL_RELEASE: release.metadata.name})
-        copies = [r for r in named if r.metadata.name == copy_name(release) and r.key != release.key]
+        copies = [r for r in named if ours(r, hub.settings.namespace)]
         judged = evaluators_copy(release, copies, sites)
         its_evaluator = evaluator(release.spec.federation, sites)
         newer = self._newer(release)
@@ -78,6 +80,8 @@ class ReleaseReconciler:
         elif not decided(release) and judged is None and its_evaluator is None:
             finding = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
         await self._write(release, finding, lineage, evaluation, [c for c in copies if c is not judged])
+        if decided(release):
+            await self._stop_evaluators(copies)
         return Result(_requeue_after(release, finding))
 
     def _newer(self, release: Release) -> Release | None:
@@ -109,6 +113,13 @@ class ReleaseReconciler:
         spec = copy_spec(release, release.spec.lineage, deadline=True)
         await create_once(self._hub.cluster, Release(metadata=metadata, spec=spec))
 
+    async def _stop_evaluators(self, copies: list[Release]) -> None:
+        """Stop the Jobs of evaluators whose answer is not wanted any more; only their copies have a deadline."""
+        for copy in copies:
+            job = self._hub.cache.get(JOB, *copy.key) if copy.spec.deadline is not None else None
+            if job is not None and outcome(job) is None:
+                await self._hub.cluster.delete(JOB, *copy.key, job["metadata"]["uid"])
+
     async def _sign(
         self, release: Release, judged: Release, sites: list[Site]
     ) -> tuple[Finding, ArtifactRef | None, EvaluationStatus | None]:
@@ -116,7 +127,10 @@ class ReleaseReconciler:
         hub, spec, decision = self._hub, release.spec, judged.status.decision
         name = judged.metadata.namespace
         key = next((s.status.accepted_key for s in sites if s.key == (name, name)), None)
-        reply = answer(judged)
+        reply = answer(judged.status.conditions)
+        waits = spec.deadline is not None and hub.clock.now() < spec.deadline
+        if key is None and decision is not None and waits:
+            return Finding(Reason.EVALUATING, f"{name} has answered, but its Site has no accepted key now."), None, None
         if decision is None or reply is None or key is None or spec.lineage is None or spec.contract_digest is None:
             why = reply.message if reply is not None else "it signed nothing"
             return Finding(Reason.REJECTED, f"{name} gave no signed verdict: {why}"), None, None
@@ -126,7 +140,11 @@ class ReleaseReconciler:
             if not reply.is_true:
                 return Finding(Reason.REJECTED, reply.message), None, decision.evaluation
             lineage = await self._publish(release, verdict, {name: PublicKey.from_pem(key.public_key)})
-        except (StatementError, LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
+        except PERMANENT_REGISTRY_ERRORS as error:
+            # A registry that is being repaired or restored has it again; a verdict is asked for once only.
+            reason = Reason.ARTIFACT_UNREADABLE if waits else Reason.REJECTED
+            return Finding(reason, f"{name}'s verdict cannot be checked: {error}."), None, None
+        except (StatementError, LineageError) as error:
             return Finding(Reason.REJECTED, f"{name}'s verdict cannot be relied on: {error}."), None, None
         return Finding(Reason.APPROVED, reply.message), lineage, decision.evaluation
 
@@ -172,13 +190,15 @@ class ReleaseReconciler:
         hub = self._hub
         conditions = ConditionSet(release.status.conditions, release.metadata.generation, hub.clock.now())
         if finding is not None:
-            meanings = {Reason.APPROVED: True, Reason.GENESIS: True, Reason.EVALUATING: None, Reason.NO_EVALUATOR: None}
-            holds = meanings.get(finding.reason, False)
+            holds = _holds(release, finding)
             conditions.set(ConditionType.APPROVED, holds, finding.reason, finding.message)
             if release.spec.sequence > 0:
                 conditions.set(ConditionType.EVALUATED, holds, finding.reason, finding.message)
             good = conditions.is_true(ConditionType.APPROVED)
             conditions.set(ConditionType.READY, good, finding.reason, finding.message)
+            conditions.drop(ConditionType.STALLED)
+            if holds is False:
+                conditions.set(ConditionType.STALLED, True, finding.reason, finding.message)
         status = ReleaseStatus(
             observed_generation=release.metadata.generation,
             conditions=conditions.list(),
@@ -188,7 +208,16 @@ class ReleaseReconciler:
         )
         written = await write_status(hub.cluster, release, status, FIELD_MANAGER)
         if written and finding is not None and finding.reason not in UNDECIDED:
-            metrics.RELEASES.labels(finding.reason.value).inc()
+            metrics.RELEASES.labels(finding.reason).inc()
+
+
+def _holds(release: Release, finding: Finding) -> bool | None:
+    """Return whether the release is approved; None while that is open."""
+    if finding.reason in (Reason.APPROVED, Reason.GENESIS):
+        return True
+    # People push what the start of a federation lacks; of a candidate it is waited for.
+    waits = finding.reason == Reason.ARTIFACT_UNREADABLE and release.spec.sequence > 0
+    return None if waits or finding.reason in (Reason.EVALUATING, Reason.NO_EVALUATOR) else False
 
 
 def _expired(release: Release, judged: Release | None) -> Finding:
@@ -198,6 +227,6 @@ def _expired(release: Release, judged: Release | None) -> Finding:
 
 
 def _requeue_after(release: Release, finding: Finding | None) -> float | None:
-    if finding is not None and finding.reason is Reason.ARTIFACT_UNREADABLE:
+    if finding is not None and finding.reason == Reason.ARTIFACT_UNREADABLE:
         return REQUEUE_SECONDS
     return REQUEUE_SECONDS if not decided(release) and release.spec.deadline is not None else None

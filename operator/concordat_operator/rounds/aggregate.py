@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
-from concordat.api import ConditionSet, ConditionType, Reason, Release, Update
-from concordat.api.round_status import AggregateStatus, ContractStatus
+from concordat.api import ConditionSet, ConditionType, Reason, Release, Update, find
+from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
-from concordat.controller import JOB, write_status
-from concordat.jobs import aggregation_job, outcome
+from concordat.controller import ApiError, Unavailable, fields, write_status
+from concordat.errors import Terminal
+from concordat.jobs import Failure, aggregation_job, failure, outcome
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, SubmittedUpdate
 from concordat.protocol.artifact_types import AGGREGATION_REQUEST
 from concordat.protocol.contract import Contract
 from concordat_operator import metrics
-from concordat_operator.create import create_job
+from concordat_operator.child_jobs import ATTEMPTS, backoff_seconds, own, start
+from concordat_operator.create import later
 from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
-from concordat_operator.rounds.aggregation_result import confirm, request_of, result
+from concordat_operator.rounds.aggregation_result import confirm, result
 from concordat_operator.rounds.plan import ObservedRound
+from concordat_operator.rounds.select import Finding
 from concordat_operator.signing import publish_verdicts, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until
+from concordat_operator.updates.plan import show_ready
 
-CONDITIONS = (ConditionType.VERIFIED,)
+log = logging.getLogger(__name__)
+
+CONDITIONS = (ConditionType.VERIFIED, ConditionType.READY, ConditionType.STALLED)
 _HISTORY = 20
 
 
@@ -32,8 +39,8 @@ class AggregationStep:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def start(self, observed: ObservedRound, signed: ContractStatus) -> None:
-        """Push the request and create the Job. The Job fixes what was asked: a later submission is not in it."""
+    async def ask(self, observed: ObservedRound, signed: ContractStatus) -> AggregationStatus:
+        """Push the request. The round's status fixes what is asked, before there is a Job: nothing later is in it."""
         hub, contract = self._hub, _contract(observed)
         request = AggregationRequest(
             contract=signed.artifact,
@@ -58,18 +65,52 @@ class AggregationStep:
             },
         )
         files = {request.FILE: request.to_bytes()}
-        ref = await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files)
+        return AggregationStatus(request=await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files))
+
+    async def launch(self, observed: ObservedRound) -> Finding | None:
+        """Create the Job of the current run. Returns why it is not there yet. Raises Terminal if it is not allowed."""
+        hub, aggregation = self._hub, _aggregation(observed)
         job = aggregation_job(
             observed.round,
-            contract,
-            request=ref,
+            _contract(observed),
+            request=aggregation.request,
             image=hub.settings.operator_image,
             registry_url=hub.settings.registry_url,
+            run=aggregation.run,
         )
-        await create_job(hub.cluster, job)
+        missing = await start(hub, job, again=False)
+        if missing is not None and missing.reason == Reason.JOB_NOT_ALLOWED:
+            raise Terminal(Reason.JOB_NOT_ALLOWED, missing.message)
+        return missing
+
+    async def restart(self, observed: ObservedRound) -> tuple[AggregationStatus, Finding]:
+        """Return the next run of a Job that failed or whose result is gone, and why. Raises Terminal after the last."""
+        hub, aggregation, job = self._hub, _aggregation(observed), observed.job
+        job_outcome = outcome(job)
+        if job is None or job_outcome is None:
+            raise ValueError("the aggregator has not ended")
+        if job_outcome.completed is not None:
+            cause = Failure(Reason.AGGREGATION_FAILED, "Its pod was gone before its result was read.")
+        else:
+            shown = find(observed.round.status.conditions, ConditionType.AGGREGATED)
+            cause = failure(job, await own(hub, job), shown)
+        if cause.final or aggregation.run >= ATTEMPTS:
+            where = f"kubectl logs job/{job['metadata']['name']} -n {job['metadata']['namespace']}"
+            raise Terminal(
+                Reason.AGGREGATION_FAILED,
+                f"The aggregator Job failed, run {aggregation.run} of {ATTEMPTS}: {cause.message} See {where}.",
+            )
+        following = aggregation.model_copy(
+            update={
+                "run": aggregation.run + 1,
+                "not_before": later(hub.clock.now(), backoff_seconds(aggregation.run)),
+            }
+        )
+        message = f"Run {aggregation.run} of {ATTEMPTS} failed, and it is run again. {cause.message}"
+        return following, Finding(cause.reason, message)
 
     async def confirm(self, observed: ObservedRound, signed: ContractStatus) -> AggregateStatus | None:
-        """Confirm the report, sign it, show the verdicts. None: the Job has to run again, its result is gone.
+        """Confirm the report, sign it, show the verdicts. None: its result is gone, the Job has to run again.
 
         Raises Terminal if the report is not what was asked for, RegistryUnavailable.
         """
@@ -77,13 +118,10 @@ class AggregationStep:
         job_outcome = outcome(job)
         if job is None or job_outcome is None or job_outcome.completed is None:
             raise ValueError("the aggregator has not ended")
-        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-        job_result = result(await hub.cluster.list_pods(namespace, name))
+        job_result = result(await own(hub, job))
         if job_result is None:
-            # The pod went before its result was read. The same request gives the same result.
-            await hub.cluster.delete(JOB, namespace, name, job["metadata"]["uid"])
             return None
-        confirmed = await confirm(hub.registry, job_result, request_of(job), signed.sha256)
+        confirmed = await confirm(hub.registry, job_result, _aggregation(observed).request, signed.sha256)
         report = confirmed.report
         published = await publish_verdicts(
             hub.registry,
@@ -138,13 +176,10 @@ class AggregationStep:
             update = updates.get(judged.site)
             if update is None:
                 continue
-            conditions = ConditionSet(
-                (c for c in update.status.conditions if c.type in CONDITIONS),
-                update.metadata.generation,
-                self._hub.clock.now(),
-            )
-            message = f"{judged.message[:1000]}."
-            conditions.set(ConditionType.VERIFIED, judged.passed, Reason(judged.reason), message)
+            now = self._hub.clock.now()
+            conditions = ConditionSet(update.status.conditions, update.metadata.generation, now)
+            conditions.set(ConditionType.VERIFIED, judged.passed, judged.reason, f"{judged.message[:1000]}.")
+            show_ready(conditions, update, observed.round, now)
             verdict = Verdict(
                 reason=judged.reason,
                 norm=judged.norm,
@@ -152,8 +187,17 @@ class AggregationStep:
                 alerts=judged.alerts,
                 statement=verdicts[judged.site],
             )
-            status = UpdateStatus(conditions=conditions.list(), verdict=verdict)
-            if await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS):
+            mine = [condition for condition in conditions.list() if condition.type in CONDITIONS]
+            status = UpdateStatus(conditions=mine, verdict=verdict)
+            try:
+                written = await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS)
+            except Unavailable:
+                raise
+            except ApiError as error:
+                # The site has withdrawn the hub's rights, or is gone. The signed verdict is in the registry.
+                log.warning("verdict not shown", extra=fields(site=judged.site, error=str(error)))
+                continue
+            if written:
                 metrics.VERDICTS.labels(judged.reason).inc()
                 for alert in judged.alerts:
                     metrics.ALERTS.labels(alert).inc()
@@ -167,6 +211,12 @@ def _why(observed: ObservedRound, report: AggregationReport, site: str, at: date
     return (
         f"Quarantined at {until(at)} in round {observed.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
     )
+
+
+def _aggregation(observed: ObservedRound) -> AggregationStatus:
+    if observed.aggregation is None:
+        raise ValueError("the aggregator has not been asked")
+    return observed.aggregation
 
 
 def _contract(observed: ObservedRound) -> Contract:

@@ -44,17 +44,6 @@ def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
     return None
 
 
-def request_of(job: Mapping[str, Any]) -> ArtifactRef:
-    """Return the request that a Job was started with: what was asked is what the Job says, however late it is read."""
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    words = [*(container.get("command") or []), *(container.get("args") or [])]
-    try:
-        repository, _, digest = words[words.index("--request") + 1].partition("@")
-        return ArtifactRef(repository=repository, digest=digest)
-    except (ValueError, IndexError):
-        raise _unusable("the Job names no request") from None
-
-
 async def confirm(
     registry: RegistryStore, job_result: AggregationResult, request: ArtifactRef, contract_digest: str
 ) -> ConfirmedReport:

@@ -54,6 +54,7 @@ def describe(observed: ObservedRound, contract: ContractStatus | None, now: date
         extension=observed.extension,
         counts=counts(observed.slots) if observed.slots else None,
         dropped_sites=gone[:_MOST_DROPPED],
+        aggregation=observed.aggregation,
         aggregate=observed.aggregate,
         release=NameRef(name=observed.release.metadata.name) if observed.release is not None else None,
         evaluation=observed.release.status.evaluation if observed.release is not None else None,
@@ -136,7 +137,7 @@ def _collected(conditions: ConditionSet, observed: ObservedRound, now: datetime)
         conditions.set(
             ConditionType.UPDATES_COLLECTED, False, Reason.IN_PROGRESS, waiting(observed, observed.contract, now)
         )
-    elif conclusion is not None and observed.job is None and observed.aggregate is None:
+    elif conclusion is not None and observed.aggregation is None and observed.aggregate is None:
         conditions.set(ConditionType.UPDATES_COLLECTED, False, conclusion.reason, conclusion.message)
     else:
         total, handed_in = len(observed.slots), sum(slot.sent for slot in observed.slots)
@@ -182,10 +183,12 @@ def _aggregated(conditions: ConditionSet, observed: ObservedRound) -> None:
         text = f"{verified} and combined by {before}{policy.rule.value} against {count(left, 'more fault')}{out}."
         conditions.set(ConditionType.AGGREGATED, True, Reason.AGGREGATED, text)
     elif aggregate is not None:
-        conditions.set(ConditionType.AGGREGATED, False, Reason(aggregate.reason), f"{aggregate.message}.")
-    elif observed.job is not None and observed.problem is not None:
-        conditions.set(ConditionType.AGGREGATED, False, observed.problem.reason, observed.problem.message)
-    elif observed.job is not None:
+        conditions.set(ConditionType.AGGREGATED, False, aggregate.reason, f"{aggregate.message}.")
+    elif observed.aggregation is not None and (obstacle := observed.problem or over(observed) or observed.waits):
+        conditions.set(ConditionType.AGGREGATED, False, obstacle.reason, obstacle.message)
+    elif observed.aggregation is not None and observed.aggregation.run > 1 and _failed_before(conditions):
+        pass  # It runs again, and is still shown why.
+    elif observed.aggregation is not None:
         conditions.set(
             ConditionType.AGGREGATED, False, Reason.IN_PROGRESS, "The aggregator Job judges and combines the updates."
         )
@@ -193,6 +196,11 @@ def _aggregated(conditions: ConditionSet, observed: ObservedRound) -> None:
         conditions.set(
             ConditionType.AGGREGATED, None, Reason.WAITING, "Updates are aggregated once they are collected."
         )
+
+
+def _failed_before(conditions: ConditionSet) -> bool:
+    shown = conditions.get(ConditionType.AGGREGATED)
+    return shown is not None and shown.is_false and not shown.is_pending
 
 
 def _evaluated(conditions: ConditionSet, observed: ObservedRound) -> None:
@@ -209,7 +217,7 @@ def _evaluated(conditions: ConditionSet, observed: ObservedRound) -> None:
         return
     refused = approved.is_false and not approved.is_pending
     judged = approved.is_true or (False if refused else None)
-    conditions.set(ConditionType.EVALUATED, judged, Reason(approved.reason), approved.message)
+    conditions.set(ConditionType.EVALUATED, judged, approved.reason, approved.message)
     if approved.is_true and observed.release is not None:
         conditions.set(ConditionType.RELEASED, True, Reason.RELEASED, f"{observed.release.metadata.name} is released.")
     elif refused:
@@ -222,7 +230,7 @@ def _summary(conditions: ConditionSet, observed: ObservedRound, now: datetime) -
         conditions.drop(passing)
     conclusion = over(observed)
     if conclusion is not None:
-        good = conclusion.reason is Reason.RELEASED
+        good = conclusion.reason == Reason.RELEASED
         conditions.set(ConditionType.SUCCEEDED, good, conclusion.reason, conclusion.message)
         conditions.set(ConditionType.READY, good, conclusion.reason, conclusion.message)
         if not good:

@@ -14,9 +14,9 @@ from typing import Any
 
 from concordat.api import ConditionType, FederationRound, Reason, Release, find, is_true
 from concordat.api.round import FederationRoundSpec
-from concordat.api.round_status import AggregateStatus, ExtensionStatus
+from concordat.api.round_status import AggregateStatus, AggregationStatus, ExtensionStatus
 from concordat.api.types import FINALIZER
-from concordat.jobs import outcome
+from concordat.jobs import PATIENCE, look_after, outcome
 from concordat.protocol.contract import Contract
 from concordat_operator.rounds.select import Finding, Selection
 from concordat_operator.rounds.slots import Slot, next_deadline
@@ -42,7 +42,11 @@ class Step(StrEnum):
     REQUEST = "request"
     """Create the Updates that are missing."""
     AGGREGATE = "aggregate"
-    """Start the aggregator Job on what was submitted."""
+    """Fix what the aggregator is asked to judge: what was submitted."""
+    LAUNCH = "launch"
+    """Start the aggregator Job on that."""
+    RESTART = "restart"
+    """The aggregator Job failed: run it again, or give up."""
     JUDGE = "judge"
     """Confirm the aggregator's report; sign verdicts, closure and aggregation; show the verdicts on the Updates."""
     PROPOSE = "propose"
@@ -62,8 +66,14 @@ class ObservedRound:
     """The later deadlines that were signed; the contract above has them."""
     slots: tuple[Slot, ...] = ()
     """Each site of the contract."""
+    aggregation: AggregationStatus | None = None
+    """What the aggregator is asked, and the run of its Job; None before that is fixed."""
+    retry_at: datetime | None = None
+    """When the aggregator's next run may start; None: now."""
     job: Mapping[str, Any] | None = None
-    """The aggregator Job."""
+    """The Job of that run."""
+    waits: Finding | None = None
+    """Why the aggregator Job does not run, or is run again."""
     aggregate: AggregateStatus | None = None
     """The result of the aggregator, once the operator has confirmed and signed it."""
     release: Release | None = None
@@ -118,11 +128,11 @@ def over(observed: ObservedRound) -> Finding | None:
     """Return why the round has ended, or None while it goes on; the reason is RELEASED if it ended well."""
     succeeded = find(observed.round.status.conditions, ConditionType.SUCCEEDED)
     if succeeded is not None and (succeeded.is_true or succeeded.is_false):
-        return Finding(Reason(succeeded.reason), succeeded.message)
+        return Finding(succeeded.reason, succeeded.message)
     if observed.contract is None:
         return None
     problem = observed.problem
-    if problem is not None and problem.reason is Reason.AGGREGATION_FAILED:
+    if problem is not None and problem.reason == Reason.AGGREGATION_FAILED:
         return Finding(Reason.AGGREGATION_FAILED, f"{problem.message} {NO_CHAMPION_TOUCHED}")
     if problem is not None and observed.expired is not None:
         return Finding(
@@ -150,39 +160,45 @@ def wake(observed: ObservedRound, now: datetime) -> float | None:
         return REQUEUE_SECONDS
     if observed.contract is None or observed.aggregate is not None:
         return None
+    if observed.aggregation is not None:
+        return _wake_for_job(observed, now)
     if any(slot.update is None and slot.out is None for slot in observed.slots):
         return REQUEUE_SECONDS
     deadline = next_deadline(observed.contract, observed.slots, now)
     return None if deadline is None else (deadline - now).total_seconds()
 
 
+def _wake_for_job(observed: ObservedRound, now: datetime) -> float | None:
+    if observed.job is not None and outcome(observed.job) is None:
+        look = look_after(observed.job, now)
+        return None if look is None else (look or PATIENCE).total_seconds()
+    return REQUEUE_SECONDS if observed.retry_at is None else (observed.retry_at - now).total_seconds()
+
+
 def collected(observed: ObservedRound) -> bool:
     """Return whether nobody is waited for any more."""
     return observed.contract is not None and (
-        observed.job is not None or not any(slot.waited_for for slot in observed.slots)
+        observed.aggregation is not None or not any(slot.waited_for for slot in observed.slots)
     )
 
 
 def _collect(observed: ObservedRound) -> Step:
-    if observed.job is not None:
+    if observed.aggregation is not None:
+        if observed.job is None:
+            return Step.LAUNCH if observed.retry_at is None else Step.REST
         ended = outcome(observed.job)
-        return Step.JUDGE if ended is not None and ended.completed is not None else Step.REST
+        if ended is None:
+            return Step.REST
+        return Step.JUDGE if ended.completed is not None else Step.RESTART
     if any(slot.update is None and slot.out is None for slot in observed.slots):
         return Step.REQUEST
     return Step.AGGREGATE if collected(observed) else Step.REST
 
 
 def _uncollectable(observed: ObservedRound, contract: Contract) -> Finding | None:
-    """Return why there can be no aggregate: the aggregator failed, or too few sites are left; None while there can."""
-    if observed.job is not None:
-        ended = outcome(observed.job)
-        if ended is None or ended.completed is not None:
-            return None
-        where = f"job/{observed.job['metadata']['name']} -n {observed.job['metadata']['namespace']}"
-        return Finding(
-            Reason.AGGREGATION_FAILED,
-            f"The aggregator Job failed ({ended.message}): see kubectl logs {where}. {NO_CHAMPION_TOUCHED}",
-        )
+    """Return why there can be no aggregate, because too few sites are left; None while there can."""
+    if observed.aggregation is not None:
+        return None
     left = [slot.site for slot in observed.slots if slot.out is None]
     if len(left) >= contract.quorum:
         return None
@@ -198,7 +214,7 @@ def _unaggregated(observed: ObservedRound, aggregate: AggregateStatus) -> Findin
     """Return why the aggregator made no candidate."""
     losses = _losses(observed)
     return Finding(
-        Reason(aggregate.reason), f"{aggregate.message}{f': {losses}' if losses else ''}. {NO_CHAMPION_TOUCHED}"[:1024]
+        aggregate.reason, f"{aggregate.message}{f': {losses}' if losses else ''}. {NO_CHAMPION_TOUCHED}"[:1024]
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseSpec, release_name
-from concordat.api.round_status import AggregateStatus, ContractStatus, ExtensionStatus
+from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus, ExtensionStatus
 from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE, ObjectMeta
 from concordat.api.update import UpdateSpec, UpdateStatus, update_name
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, RegistryUnavailable
@@ -24,16 +23,16 @@ from concordat.controller import (
     fields,
     write_status,
 )
-from concordat.jobs import aggregation_job_name
+from concordat.jobs import aggregation_job_name, outcome
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
+from concordat_operator.child_jobs import not_running
 from concordat_operator.create import create_once, labels, later, round_ref
 from concordat_operator.history.sequences import highest_deleted
 from concordat_operator.hub import EXTENSION_FIELD_MANAGER, FIELD_MANAGER, Hub
 from concordat_operator.keys import keep
 from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.aggregate import AggregationStep
-from concordat_operator.rounds.aggregation_result import request_of
 from concordat_operator.rounds.cleanup import clean_up
 from concordat_operator.rounds.contract import contract as make_contract
 from concordat_operator.rounds.contract import extended, later_deadlines
@@ -85,9 +84,10 @@ class RoundReconciler:
     async def _pass(self, round_: FederationRound) -> Result:
         hub = self._hub
         signed, aggregate, problem = round_.status.contract, round_.status.aggregate, None
-        extension = round_.status.extension
+        extension, aggregation = round_.status.extension, round_.status.aggregation
+        waits: Finding | None = None
         try:
-            observed = await self._observe(round_, signed, extension, aggregate)
+            observed = await self._observe(round_, signed, extension, aggregation, aggregate)
         except (RegistryUnavailable, *PERMANENT_REGISTRY_ERRORS) as error:
             return await self._stall(round_, error)
         try:
@@ -105,14 +105,22 @@ class RoundReconciler:
             elif step is Step.REQUEST and signed is not None:
                 await self._request(observed, signed)
             elif step is Step.AGGREGATE and signed is not None:
-                await self._aggregation.start(observed, signed)
+                aggregation = await self._aggregation.ask(observed, signed)
+            elif step is Step.LAUNCH:
+                waits = await self._aggregation.launch(observed)
+            elif step is Step.RESTART:
+                aggregation, waits = await self._aggregation.restart(observed)
             elif step is Step.JUDGE and signed is not None:
-                aggregate = await self._aggregation.confirm(observed, signed) or aggregate
+                aggregate = await self._aggregation.confirm(observed, signed)
+                if aggregate is None:
+                    aggregation, waits = await self._aggregation.restart(observed)
             elif step is Step.PROPOSE and signed is not None:
                 await self._propose(observed, signed)
             if signed is not None:
                 extension = await self._extend(observed, signed)
-            observed = await self._observe(round_, signed, extension, aggregate)
+            observed = await self._observe(round_, signed, extension, aggregation, aggregate)
+            if waits is None and observed.job is not None and outcome(observed.job) is None:
+                waits = await not_running(hub, observed.job)
         except Terminal as error:
             problem = Finding(error.reason, error.message)
         except RegistryUnavailable as error:
@@ -122,14 +130,15 @@ class RoundReconciler:
         except (Forbidden, Invalid) as error:
             problem = Finding(Reason.INVALID, f"The API server refused the next step: {error}.")
         now = hub.clock.now()
-        observed = replace(observed, problem=problem)
+        observed = replace(observed, problem=problem, waits=waits)
         # What cannot be taken back is not written onto a round that was edited since it was looked at.
-        irreversible = signed != round_.status.contract or aggregate != round_.status.aggregate
+        before = round_.status
+        irreversible = (signed, aggregation, aggregate) != (before.contract, before.aggregation, before.aggregate)
         status = describe(observed, signed, now)
         written = await write_status(hub.cluster, round_, status, FIELD_MANAGER, unchanged=irreversible)
-        outcome = over(observed)
-        if written and outcome is not None:
-            metrics.ROUNDS.labels(outcome.reason.value).inc()
+        conclusion = over(observed)
+        if written and conclusion is not None:
+            metrics.ROUNDS.labels(conclusion.reason).inc()
         return Result(wake(observed, now))
 
     async def _stall(self, round_: FederationRound, error: Exception) -> Result:
@@ -148,6 +157,7 @@ class RoundReconciler:
         round_: FederationRound,
         signed: ContractStatus | None,
         extension: ExtensionStatus | None,
+        aggregation: AggregationStatus | None,
         aggregate: AggregateStatus | None,
     ) -> ObservedRound:
         """Return all the cache knows that bears on the round."""
@@ -158,7 +168,10 @@ class RoundReconciler:
         updates = hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
         releases = hub.cache.list(Release, namespace, {LABEL_ROUND_UID: round_.metadata.uid})
-        job, now = hub.cache.get(JOB, namespace, aggregation_job_name(round_)), hub.clock.now()
+        now, job, retry_at = hub.clock.now(), None, None
+        if aggregation is not None:
+            job = hub.cache.get(JOB, namespace, aggregation_job_name(round_, aggregation.run))
+            retry_at = aggregation.not_before
         over_at = expires(round_.spec, contract.opens)
         return ObservedRound(
             round_,
@@ -168,9 +181,11 @@ class RoundReconciler:
                 contract,
                 by_site,
                 now,
-                judged=await self._judged(job, aggregate),
+                judged=await self._judged(aggregation, aggregate),
                 unasked=self._unasked.get(round_.metadata.uid),
             ),
+            aggregation=aggregation,
+            retry_at=retry_at if retry_at is not None and retry_at > now else None,
             job=job,
             aggregate=aggregate,
             release=releases[0] if releases else None,
@@ -183,14 +198,16 @@ class RoundReconciler:
             expired=over_at if now >= over_at else None,
         )
 
-    async def _judged(self, job: dict[str, Any] | None, aggregate: AggregateStatus | None) -> set[str] | None:
-        """Return the sites whose updates the aggregator was given; None before it was started."""
-        if aggregate is None and job is None:
+    async def _judged(
+        self, aggregation: AggregationStatus | None, aggregate: AggregateStatus | None
+    ) -> set[str] | None:
+        """Return the sites whose updates the aggregator was given; None before that was fixed."""
+        if aggregation is None:
             return None
         if aggregate is not None:
             report = await self._hub.document(aggregate.report, AggregationReport)
             return {verdict.site for verdict in report.verdicts}
-        request = await self._hub.document(request_of(job or {}), AggregationRequest)
+        request = await self._hub.document(aggregation.request, AggregationRequest)
         return {submission.site for submission in request.submissions}
 
     async def _select(self, round_: FederationRound) -> Selection | Finding:

@@ -14,7 +14,8 @@ from concordat_operator.text import count, names
 class Finding:
     """One word why, and one sentence for people, with what to do."""
 
-    reason: Reason
+    reason: str
+    """A Reason, or the word of another party, which may be newer than this program."""
     message: str
 
 

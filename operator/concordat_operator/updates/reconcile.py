@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update, find, is_pending
 from concordat.api.update import UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
-from concordat.controller import JOB, Forbidden, Invalid, Key, NotFound, Result, fields, write_status
+from concordat.controller import JOB, Forbidden, Key, NotFound, Result, fields
 from concordat.jobs import JobError, failure, outcome, training_job
 from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
@@ -17,10 +17,10 @@ from concordat.statements import PublicKey, StatementError, open_bundle
 from concordat.statements.names import agent_id
 from concordat.statements.summary import read_summary
 from concordat_operator import metrics
-from concordat_operator.create import create_job
-from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.child_jobs import RETRY_SECONDS, not_running, own, requeue_seconds, show, start
+from concordat_operator.hub import Hub
 from concordat_operator.rounds.select import Finding
-from concordat_operator.updates.plan import CONDITIONS, Step, next_step
+from concordat_operator.updates.plan import CONDITIONS, Step, expired, next_step, show_ready
 
 log = logging.getLogger(__name__)
 
@@ -42,27 +42,40 @@ class UpdateReconciler:
             round_ = None
         job = hub.cache.get(JOB, *key)
         step = next_step(update, round_, job, hub.clock.now())
-        if step is Step.REST:
-            return Result()
         if step is Step.REMOVE:
             await self._remove(update)
-        elif step is Step.ATTEST:
+            return Result()
+        finding: tuple[ConditionType, bool, Finding] | None = None
+        if step is Step.ATTEST:
             proved = await self._attest(update, await hub.contract(update.spec.contract))
-            metrics.ATTESTATIONS.labels(proved.reason.value).inc()
-            await self._write(
-                update, ConditionType.ATTESTATION_VALID, proved.reason is Reason.KEY_POSSESSION_PROVED, proved
-            )
+            metrics.ATTESTATIONS.labels(proved.reason).inc()
+            holds = proved.reason == Reason.KEY_POSSESSION_PROVED
+            finding = (ConditionType.ATTESTATION_VALID, holds, proved)
         elif step is Step.LAUNCH:
-            await self._launch(update, await hub.contract(update.spec.contract))
+            missing = await self._launch(update, await hub.contract(update.spec.contract))
+            finding = (ConditionType.TRAINED, False, missing) if missing is not None else None
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
             stopped = "The round went on without this site while its training Job still ran; the Job was stopped."
-            await self._write(update, ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
+            finding = (ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
+        elif step is Step.EXPIRE:
+            finding = (ConditionType.TRAINED, False, expired(update))
         elif step is Step.REPORT and job is not None:
-            done, finding = await self._progress(job)
-            await self._write(update, ConditionType.TRAINED, done, finding)
-        return Result()
+            finding = (ConditionType.TRAINED, *await self._progress(update, job))
+        await self._write(update, round_, finding)
+        return Result(self._requeue_after(update, step, job))
+
+    def _requeue_after(self, update: Update, step: Step, job: Mapping[str, Any] | None) -> float | None:
+        """Return in how many seconds to look again though nothing happens; None: never."""
+        now = self._hub.clock.now()
+        if step is Step.LAUNCH:
+            # Where the Job was made, its first event comes earlier.
+            return min(RETRY_SECONDS, max((update.submission_deadline - now).total_seconds(), 0.0))
+        waits = step is Step.REPORT or (
+            step is Step.REST and is_pending(update.status.conditions, ConditionType.TRAINED)
+        )
+        return requeue_seconds(job, now) if waits and outcome(job) is None else None
 
     async def _remove(self, update: Update) -> None:
         """Stop the Job of an Update and delete both, if the API server too knows no such round."""
@@ -95,37 +108,51 @@ class UpdateReconciler:
             return _unproved(str(error))
         return attested(update.spec, contract, data)
 
-    async def _launch(self, update: Update, contract: Contract) -> None:
-        hub = self._hub
-        site = hub.cache.get(Site, update.metadata.namespace, update.spec.site)
+    async def _launch(self, update: Update, contract: Contract) -> Finding | None:
+        """Create the Job. Returns why there is none, which is pending unless it stays so."""
+        hub, site_name = self._hub, update.spec.site
+        site = hub.cache.get(Site, update.metadata.namespace, site_name)
         if site is None:
-            return
+            return Finding(Reason.SITE_NOT_FOUND, f"Site {site_name} is gone, so no training Job can be made for it.")
         try:
-            await create_job(hub.cluster, training_job(contract, update, site))
-        except (JobError, Forbidden, Invalid) as error:
-            why = Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
-            await self._write(update, ConditionType.TRAINED, False, why)
-        else:
+            job = training_job(contract, update, site)
+        except JobError as error:
+            return Finding(Reason.JOB_NOT_ALLOWED, f"The training Job could not be created: {error}.")
+        again = find(update.status.conditions, ConditionType.TRAINED) is not None
+        finding = await start(hub, job, again=again)
+        if finding is None:
             metrics.JOBS.labels("train").inc()
+        return finding
 
-    async def _progress(self, job: Mapping[str, Any]) -> tuple[bool, Finding]:
+    async def _progress(self, update: Update, job: Mapping[str, Any]) -> tuple[bool, Finding]:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
         job_outcome = outcome(job)
         if job_outcome is None:
-            return False, Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {namespace}.")
+            runs = Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {namespace}.")
+            return False, await not_running(self._hub, job) or runs
         if job_outcome.completed is not None:
             return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
-        return False, Finding(*failure(job, await self._hub.cluster.list_pods(namespace, name)))
+        shown = find(update.status.conditions, ConditionType.TRAINED)
+        cause = failure(job, await own(self._hub, job), shown)
+        return False, Finding(cause.reason, cause.message)
 
-    async def _write(self, update: Update, condition: ConditionType, holds: bool, finding: Finding) -> None:
-        conditions = ConditionSet(
-            (c for c in update.status.conditions if c.type in CONDITIONS),
-            update.metadata.generation,
-            self._hub.clock.now(),
-        )
-        conditions.set(condition, holds, finding.reason, finding.message)
-        status = UpdateStatus(observed_generation=update.metadata.generation, conditions=conditions.list())
-        await write_status(self._hub.cluster, update, status, FIELD_MANAGER, CONDITIONS)
+    async def _write(
+        self, update: Update, round_: FederationRound | None, finding: tuple[ConditionType, bool, Finding] | None
+    ) -> None:
+        """Show what was found, and what it means for the whole; no request where nothing changed."""
+        generation, conditions = update.metadata.generation, update.status.conditions
+        now = self._hub.clock.now()
+        shown = ConditionSet(conditions, generation, now)
+        if finding is not None:
+            condition, holds, why = finding
+            shown.set(condition, holds, why.reason, why.message)
+        show_ready(shown, update, round_, now)
+        fresh = finding is None and find(conditions, ConditionType.READY) is None
+        if update.metadata.deletion_timestamp is not None or (fresh and not shown.is_true(ConditionType.STALLED)):
+            return  # Until there is something to say, observedGeneration -1 says that nothing has been looked at.
+        mine = [condition for condition in shown.list() if condition.type in CONDITIONS]
+        status = UpdateStatus(observed_generation=generation, conditions=mine)
+        await show(self._hub, update, status, CONDITIONS)
 
 
 def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:

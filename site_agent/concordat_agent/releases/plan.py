@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from concordat.api import ConditionType, Release, Role, is_settled, is_true
+from concordat.api import ConditionType, Release, Role, is_false, is_settled, is_true
 from concordat.jobs import Outcome
 
 CONDITIONS = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED)
@@ -21,7 +21,7 @@ class Step(StrEnum):
     JUDGE = "judge"
     """Decide from what the Job measured, and sign the decision."""
     REPORT_FAILURE = "report-failure"
-    """The Job failed: there are no metrics to decide from."""
+    """The Job failed for the last time: there are no metrics to decide from."""
 
 
 def answer_condition(role: Role) -> ConditionType:
@@ -38,4 +38,7 @@ def next_step(release: Release, role: Role, job: Outcome | None) -> Step:
         return Step.STAGE
     if not is_true(conditions, ConditionType.STAGED) or job is None:
         return Step.REST
-    return Step.REPORT_FAILURE if job.completed is None else Step.JUDGE
+    if job.completed is not None:
+        return Step.JUDGE
+    # The operator runs it again, some times; it says when that was the last.
+    return Step.REPORT_FAILURE if is_false(conditions, ConditionType.VALIDATED) else Step.REST

@@ -108,7 +108,9 @@ def test_update_steps(conditions: dict[str, str], job: Outcome | None, late: boo
         (Role.EVALUATOR, {"Staged": "True", "Evaluated": "False:DiskFull"}, DONE, ReleaseStep.JUDGE),
         (Role.TRAINER, {"Staged": "True"}, None, ReleaseStep.REST),
         (Role.TRAINER, {"Staged": "True"}, DONE, ReleaseStep.JUDGE),
-        (Role.TRAINER, {"Staged": "True"}, FAILED, ReleaseStep.REPORT_FAILURE),
+        # Finding 12: the operator runs it again, and says when that was the last time.
+        (Role.TRAINER, {"Staged": "True"}, FAILED, ReleaseStep.REST),
+        (Role.TRAINER, {"Staged": "True", "Validated": "False"}, FAILED, ReleaseStep.REPORT_FAILURE),
         (Role.TRAINER, {"Staged": "True", "Adopted": "False"}, DONE, ReleaseStep.REST),
         (Role.TRAINER, {"Adopted": "True"}, DONE, ReleaseStep.REST),
         (Role.EVALUATOR, {"Staged": "True"}, DONE, ReleaseStep.JUDGE),

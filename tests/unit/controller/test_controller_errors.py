@@ -11,6 +11,7 @@ from concordat.controller.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    QuotaExceeded,
     Unavailable,
     from_response,
 )
@@ -21,7 +22,7 @@ from concordat.errors import Transient
     ("status", "reason", "type_"),
     [
         (400, "BadRequest", Invalid),
-        (401, "Unauthorized", Forbidden),
+        (401, "Unauthorized", Unavailable),
         (403, "Forbidden", Forbidden),
         (404, "NotFound", NotFound),
         (405, "MethodNotAllowed", ApiError),
@@ -47,3 +48,9 @@ def test_retry_after_is_kept() -> None:
     error = from_response("GET /", 429, "TooManyRequests", "", 3.0)
     assert isinstance(error, Unavailable)
     assert error.retry_after == 3.0
+
+
+def test_a_used_up_quota_is_told_from_a_refusal() -> None:
+    """Finding 12."""
+    words = 'jobs "r1" is forbidden: exceeded quota: compute, requested: count/jobs.batch=1, used: 1, limited: 1'
+    assert type(from_response("POST /", 403, "Forbidden", words, None)) is QuotaExceeded

@@ -61,7 +61,7 @@ def test_every_job_ends_and_is_deleted_with_its_owner(make: Make, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_disruption_is_free_exit_75_and_a_lost_container_are_tried_again_all_else_is_final(
+def test_a_disruption_is_free_exit_75_a_killed_and_a_lost_container_are_tried_again_all_else_is_final(
     make: Make, kind: str
 ) -> None:
     job = make.jobs()[kind]
@@ -69,7 +69,7 @@ def test_a_disruption_is_free_exit_75_and_a_lost_container_are_tried_again_all_e
     assert (ignore["action"], ignore["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget", "status": "True"}])
     assert fail == {
         "action": "FailJob",
-        "onExitCodes": {"containerName": _container(job)["name"], "operator": "NotIn", "values": [75, 128, 255]},
+        "onExitCodes": {"containerName": _container(job)["name"], "operator": "NotIn", "values": [75, 128, 137, 255]},
     }
     assert job["spec"]["backoffLimit"] == 2
     assert _pod(job)["restartPolicy"] == "Never"

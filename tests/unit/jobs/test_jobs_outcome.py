@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concordat.api import Reason
-from concordat.jobs import Outcome, failure, outcome
+from concordat.api import Condition, Reason
+from concordat.jobs import Failure, Outcome, failure, outcome
 from tests.support.jobs import Make
 
 
@@ -29,6 +29,11 @@ def _pod(
 ) -> dict[str, Any]:
     shown = {"containerStatuses": [{"name": container, "state": state}]} if state else {}
     return {"metadata": {"name": name}, "status": {**shown, **(status or {})}}
+
+
+def told(cause: Failure) -> tuple[Reason, str]:
+    """What is shown of a failure."""
+    return cause.reason, cause.message
 
 
 _EVICTED = {
@@ -98,12 +103,15 @@ _PREEMPTED = {"conditions": [_condition("DisruptionTarget", reason="PreemptionBy
     ],
 )
 def test_why_a_pod_failed(make: Make, pod: dict[str, Any], reason: Reason, says: str) -> None:
-    assert failure(_job(make), [pod]) == (reason, says)
+    assert told(failure(_job(make), [pod])) == (reason, says)
 
 
 def test_the_last_pod_tells(make: Make) -> None:
     first, last = _pod("p1", terminated={"exitCode": 75}), _pod("p2", terminated={"exitCode": 65, "message": "no data"})
-    assert failure(_job(make), [first, last]) == (Reason.TRAINING_FAILED, "Pod p2 ended with exit code 65: no data.")
+    assert told(failure(_job(make), [first, last])) == (
+        Reason.TRAINING_FAILED,
+        "Pod p2 ended with exit code 65: no data.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,29 +124,29 @@ def test_the_last_pod_tells(make: Make) -> None:
 )
 def test_each_job_fails_under_its_own_reason(make: Make, kind: str, container: str, reason: Reason) -> None:
     pods = [_pod(container=container, terminated={"exitCode": 65, "message": "x"})]
-    assert failure(_job(make, kind), pods) == (reason, "Pod p ended with exit code 65: x.")
-    assert failure(_job(make, kind), [])[0] is reason
+    assert told(failure(_job(make, kind), pods)) == (reason, "Pod p ended with exit code 65: x.")
+    assert failure(_job(make, kind), []).reason is reason
     killed = [_pod(container=container, terminated={"exitCode": 137, "reason": "OOMKilled"})]
-    assert failure(_job(make, kind), killed)[0] is Reason.OOM_KILLED
+    assert failure(_job(make, kind), killed).reason is Reason.OOM_KILLED
 
 
 def test_the_deadline_is_told_with_its_length(make: Make) -> None:
     late = {"reason": "DeadlineExceeded", "message": "Job was active longer than specified deadline"}
-    reason, says = failure(_job(make, **late), [])
+    reason, says = told(failure(_job(make, **late), []))
     assert reason is Reason.DEADLINE_EXCEEDED
     assert says.startswith("The Job took longer than 2400 s")
     assert "raise budget.maxWallSeconds or lower budget.maxSteps" in says
     stuck = _pod(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"})
-    assert failure(_job(make, **late), [stuck]) == (
+    assert told(failure(_job(make, **late), [stuck])) == (
         Reason.DEADLINE_EXCEEDED,
         "The Job took longer than 2400 s and never ran: ImagePullBackOff: Back-off pulling image.",
     )
-    assert "budget" not in failure(_job(make, "evaluate", **late), [])[1]
+    assert "budget" not in failure(_job(make, "evaluate", **late), []).message
 
 
 def test_without_pods_the_job_tells(make: Make) -> None:
     job = _job(make, reason="BackoffLimitExceeded", message="Job has reached the specified backoff limit")
-    assert failure(job, []) == (
+    assert told(failure(job, [])) == (
         Reason.TRAINING_FAILED,
         "The Job failed, and its pods are gone, so the cause is not known "
         "(BackoffLimitExceeded: Job has reached the specified backoff limit).",
@@ -148,7 +156,7 @@ def test_without_pods_the_job_tells(make: Make) -> None:
 @given(st.text())
 def test_whatever_a_pod_says_is_one_short_line(make: Make, said: str) -> None:
     for code in (1, 71):
-        _, message = failure(_job(make), [_pod(terminated={"exitCode": code, "message": said * 50})])
+        message = failure(_job(make), [_pod(terminated={"exitCode": code, "message": said * 50})]).message
         assert message.isprintable()
         assert len(message) < 700
 
@@ -187,3 +195,38 @@ def test_when_a_job_has_ended(status: dict[str, Any] | None, expected: Outcome |
 
 def test_a_job_that_does_not_exist_has_not_ended() -> None:
     assert outcome(None) is None
+
+
+@pytest.mark.parametrize(
+    ("pods", "final"),
+    [
+        ([_pod(container="aggregator", terminated={"exitCode": code})], code in (64, 65, 70, 71))
+        for code in (1, 64, 65, 70, 71, 75, 128, 137, 255)
+    ]
+    + [
+        ([], False),
+        ([_pod(container="aggregator", terminated={"exitCode": 70, "reason": "OOMKilled"})], False),
+        ([_pod(container="aggregator", status=_EVICTED, terminated={"exitCode": 65})], False),
+        ([_pod(container="aggregator", waiting={"reason": "ImagePullBackOff"})], False),
+    ],
+)
+def test_only_bad_input_and_bugs_are_final(make: Make, pods: list[Any], final: bool) -> None:
+    """Finding 12."""
+    assert failure(_job(make, "aggregate"), pods).final is final
+
+
+def test_after_the_deadline_the_remembered_reason_is_named_instead_of_the_budget(make: Make) -> None:
+    """Finding 14: the Job controller deletes the pods of a Job that is late, and with them why they never ran."""
+    late = _job(make, reason="DeadlineExceeded", message="Job was active longer than specified deadline")
+    shown = condition("Trained", "Unschedulable", "Pod p finds no node: 0/3 nodes are available.")
+    assert told(failure(late, [], shown)) == (
+        Reason.DEADLINE_EXCEEDED,
+        "The Job took longer than 2400 s and never ran. Pod p finds no node: 0/3 nodes are available.",
+    )
+    assert "raise budget.maxWallSeconds" in failure(late, [], condition("Trained", "Training", "It runs.")).message
+
+
+def condition(type_: str, reason: str, message: str) -> Condition:
+    """One that is False."""
+    at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    return Condition(type=type_, status="False", reason=reason, message=message, last_transition_time=at)

@@ -8,14 +8,23 @@ from typing import Any
 import pytest
 
 from concordat.api import ConditionSet, ConditionType, Reason, find, is_true
+from concordat.api.round_status import Attempt
 from concordat.statements import SigningKey
 from concordat_operator.channels import plan as channel_plan
-from concordat_operator.releases.plan import CopyStep, decided, evaluators_copy, next_copy_step, rollout
+from concordat_operator.releases.plan import (
+    CopyStep,
+    decided,
+    evaluators_copy,
+    next_copy_step,
+    no_longer_wanted,
+    ours,
+    rollout,
+)
 from concordat_operator.releases.plan import Step as ReleaseStep
 from concordat_operator.releases.plan import next_step as release_step
 from concordat_operator.rounds.select import Finding, evaluator
 from concordat_operator.sites import plan as site_plan
-from concordat_operator.updates.plan import Step, next_step
+from concordat_operator.updates.plan import Step, expired, next_step, show_ready
 from tests.support.hub import Make
 from tests.support.presence import condition, present
 
@@ -37,8 +46,15 @@ READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
         ({**READY, "Trained": "False:Training"}, "DeadlineExceeded", Step.REPORT),
         ({**READY, "Trained": "False:Training"}, None, Step.LAUNCH),
         ({**READY, "Trained": "True"}, "Complete", Step.REST),
-        ({**READY, "Trained": "True"}, None, Step.REST),
+        # Finding 11: a Job that is deleted before the agent read its result is launched again, and not after that.
+        ({**READY, "Trained": "True"}, None, Step.LAUNCH),
+        ({**READY, "Trained": "True", "Submitted": "True"}, None, Step.REST),
         ({**READY, "Trained": "False:OOMKilled"}, None, Step.REST),
+        # Finding 12: a used-up quota is waited for.
+        ({**READY, "Trained": "False:QuotaExceeded"}, None, Step.LAUNCH),
+        # Findings 14 and 25: what is pending is looked at, in whatever words.
+        ({**READY, "Trained": "False:Unschedulable"}, "", Step.REPORT),
+        ({**READY, "Trained": "False:NewerThanThisProgram"}, None, Step.REST),
     ],
 )
 def test_an_update_is_attested_launched_and_reported(
@@ -124,8 +140,9 @@ def test_a_copy_that_cannot_be_judged_is_no_reason_to_wait(make: Make) -> None:
     unrun = make.release("r1-1", 1, "site-a", Staged="True", Validated="False:JobNotAllowed")
     failed = make.release("r1-1", 1, "site-b", Staged="True", Validated="False:ValidationFailed")
     open_ = make.release("r1-1", 1, "site-c", Staged="True", Validated="Unknown:Validating")
-    found = rollout([refused, unrun, failed, open_])
-    assert (found.offered, found.adopted, found.rejected) == (4, 0, 2)
+    again = make.release("r1-1", 1, "site-d", Staged="True", Validated="Unknown:OOMKilled")
+    found = rollout([refused, unrun, failed, open_, again])
+    assert (found.offered, found.adopted, found.rejected) == (5, 0, 3)
 
 
 def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
@@ -142,13 +159,95 @@ def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
         ({"Staged": "True", "Validated": "False:JobNotAllowed"}, None, CopyStep.REPORT),
         ({"Staged": "True"}, None, CopyStep.LAUNCH),
         ({"Staged": "True"}, "", CopyStep.REPORT),
-        ({"Staged": "True", "Validated": "True"}, None, CopyStep.REPORT),
         ({"Staged": "True", "Adopted": "True:Adopted"}, None, CopyStep.REPORT),
+        # Finding 11: a Job that is deleted before the agent has decided is launched again.
+        ({"Staged": "True", "Validated": "Unknown:Validating"}, None, CopyStep.LAUNCH),
+        ({"Staged": "True", "Validated": "True"}, None, CopyStep.LAUNCH),
+        ({"Staged": "True", "Validated": "True", "Adopted": "True:Adopted"}, None, CopyStep.REPORT),
+        # Finding 12: a used-up quota is waited for.
+        ({"Staged": "True", "Validated": "Unknown:QuotaExceeded"}, None, CopyStep.LAUNCH),
     ],
 )
 def test_a_copy_gets_its_job_once(make: Make, conditions: dict[str, str], job: str | None, step: CopyStep) -> None:
     copy = make.release("r1-1", 1, "site-a", **conditions)
-    assert next_copy_step(copy, None if job is None else make.job(job)) is step
+    assert next_copy_step(copy, None if job is None else make.job(job), make.now) is step
+
+
+def test_a_job_that_failed_is_removed_and_run_again_after_a_while(make: Make) -> None:
+    """Finding 12."""
+    copy = make.release("r1-1", 1, "site-a", Staged="True", Validated="Unknown:OOMKilled")
+    attempt = Attempt(number=2, not_before=make.now + timedelta(seconds=30), failed_job="j")
+    copy = copy.model_copy(update={"status": copy.status.model_copy(update={"attempt": attempt})})
+    failed, other = make.job("BackoffLimitExceeded"), make.job("BackoffLimitExceeded")
+    other["metadata"]["uid"] = "the second"
+    assert next_copy_step(copy, failed, make.now) is CopyStep.REMOVE
+    assert next_copy_step(copy, None, make.now) is CopyStep.REPORT
+    assert next_copy_step(copy, None, make.now + timedelta(seconds=30)) is CopyStep.LAUNCH
+    assert next_copy_step(copy, other, make.now) is CopyStep.REPORT
+
+
+def test_an_evaluator_that_is_late_or_superseded_is_stopped(make: Make) -> None:
+    """Finding 37."""
+    release = candidate(make)
+    copy = make.release("r1-1", 1, "evaluator", Staged="True", Validated="Unknown:Validating")
+    copy = copy.model_copy(update={"spec": release.spec})
+    late = make.now + timedelta(hours=1)
+    assert not no_longer_wanted(copy, release, make.now)
+    for original, now in ((release, late), (candidate(make, "False:Rejected"), make.now), (None, make.now)):
+        assert no_longer_wanted(copy, original, now)
+    for job in (make.job(), None):
+        assert next_copy_step(copy, job, late, unwanted=True) is CopyStep.STOP
+    stopped = make.release("r1-1", 1, "evaluator", Staged="True", Validated="False:Stopped")
+    assert next_copy_step(stopped, None, late, unwanted=True) is CopyStep.REPORT
+    assert next_copy_step(stopped, make.job(), late, unwanted=True) is CopyStep.STOP
+    assert release_step(release, stopped, None, late) is ReleaseStep.EXPIRE
+    # A site's own copy has no deadline.
+    assert not no_longer_wanted(make.release("r1-1", 1, "site-a"), None, late)
+
+
+def test_the_releases_of_another_hub_are_left_alone(make: Make) -> None:
+    """Finding 34."""
+    assert ours(make.release("r1-1", 1, "site-a"), "concordat")
+    assert not ours(make.release("r1-1", 1), "concordat")
+    assert not ours(make.release("digits-0", 0, "other-hub"), "concordat")
+    assert not ours(make.release("r1-1", 1, "site-a"), "other-hub")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ended", "ready", "stalled"),
+    [
+        ({}, False, "False:InProgress", False),
+        ({"Consented": "False:PolicyRefused"}, False, "False:PolicyRefused", True),
+        ({**READY, "Trained": "False:Unschedulable"}, False, "False:InProgress", False),
+        ({**READY, "Trained": "False:OOMKilled"}, False, "False:OOMKilled", True),
+        ({**READY, "Trained": "True", "Submitted": "True"}, False, "False:InProgress", False),
+        ({**READY, "Trained": "True", "Submitted": "True", "Verified": "True:Verified"}, False, "True:Verified", False),
+        ({**READY, "Submitted": "True", "Verified": "False:NormExceeded"}, True, "False:NormExceeded", True),
+        ({**READY, "Trained": "False:Stopped"}, True, "True:Stopped", False),
+        ({}, True, "False:DeadlineExceeded", True),
+    ],
+)
+def test_an_update_is_ready_when_its_site_is_done_and_stalled_when_it_is_out(
+    make: Make, conditions: dict[str, str], ended: bool, ready: str, stalled: bool
+) -> None:
+    """Finding 35."""
+    update = make.update("site-a", conditions)
+    over = {"conditions": make.conditions(Succeeded="True:Released")} if ended else {}
+    shown, now = ConditionSet(update.status.conditions, 1, make.now), make.now + timedelta(minutes=6)
+    show_ready(shown, update, make.round(over), now)
+    found = condition(shown.list(), "Ready")
+    assert f"{found.status.value}:{found.reason}" == ready
+    assert shown.is_true(ConditionType.STALLED) is stalled
+
+
+def test_a_site_without_a_job_at_the_deadline_is_told_why(make: Make) -> None:
+    """Findings 12, 14 and 23."""
+    update, late = make.update("site-a", {**READY, "Trained": "False:QuotaExceeded"}), make.now + timedelta(hours=2)
+    assert next_step(update, make.round(), None, late) is Step.EXPIRE
+    assert expired(update) == Finding(
+        Reason.DEADLINE_EXCEEDED,
+        "There was no training Job at the submission deadline, 2026-11-24 13:00Z. Trained is False.",
+    )
 
 
 def heard(make: Make, seconds: float = 0) -> site_plan.Presence:

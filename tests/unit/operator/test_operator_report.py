@@ -11,7 +11,7 @@ import pytest
 from concordat.controller.environment import SettingsError
 from concordat.errors import Terminal
 from concordat.protocol.aggregation import AggregationReport
-from concordat_operator.rounds.aggregation_result import request_of, result
+from concordat_operator.rounds.aggregation_result import result
 from concordat_operator.settings import Settings
 
 DIGEST = "sha256:" + "a" * 64
@@ -41,17 +41,6 @@ def test_the_result_is_that_of_the_pod_that_ended_well() -> None:
 def test_a_result_that_cannot_be_read_is_terminal(message: str) -> None:
     with pytest.raises(Terminal, match="termination message"):
         result([pod(0, message)])
-
-
-def job(*words: str) -> dict[str, Any]:
-    return {"spec": {"template": {"spec": {"containers": [{"command": ["python", *words]}]}}}}
-
-
-def test_the_request_is_read_from_the_job() -> None:
-    assert request_of(job("--request", f"digits/x@{DIGEST}", "--result", "/r")).digest == DIGEST
-    for words in ((), ("--request",), ("--request", "nothing")):
-        with pytest.raises(Terminal, match="names no request"):
-            request_of(job(*words))
 
 
 def test_a_report_needs_its_schema() -> None:

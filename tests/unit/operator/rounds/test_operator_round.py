@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api import ConditionType, Reason, find, is_true
-from concordat.api.round_status import AggregateStatus, ContractStatus
+from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
 from concordat_operator.rounds.describe import describe
 from concordat_operator.rounds.plan import ObservedRound, Step, next_step, over, wake
 from concordat_operator.rounds.select import Finding, Selection
@@ -28,6 +28,8 @@ def observe(make: Make, updates: dict[str, dict[str, str]], *, after: float = 60
     contract = make.contract()
     found = {site: make.update(site, conditions) for site, conditions in updates.items()}
     now = make.now + timedelta(seconds=after)
+    if "job" in facts:
+        facts.setdefault("aggregation", AggregationStatus.model_validate({"request": make.ref}))
     return ObservedRound(
         facts.pop("round", make.round()), contract=contract, slots=slots(contract, found, now), **facts
     )
@@ -55,7 +57,9 @@ def test_the_story_of_a_round(make: Make) -> None:
     assert next_step(observe(make, asked)) is Step.REST
     handed_in = dict.fromkeys(SITES, DONE)
     assert next_step(observe(make, handed_in)) is Step.AGGREGATE
+    assert next_step(observe(make, handed_in, job=None)) is Step.LAUNCH
     assert next_step(observe(make, handed_in, job=make.job())) is Step.REST
+    assert next_step(observe(make, handed_in, job=make.job("BackoffLimitExceeded"))) is Step.RESTART
     assert next_step(observe(make, handed_in, job=make.job("Complete"))) is Step.JUDGE
     judged = {site: {**DONE, "Verified": "True:Verified"} for site in SITES}
     made = aggregate(make)
@@ -66,7 +70,7 @@ def test_the_story_of_a_round(make: Make) -> None:
     assert next_step(seen) is Step.REST
     ended = over(seen)
     assert ended is not None
-    assert ended.reason is Reason.RELEASED
+    assert ended.reason == Reason.RELEASED
 
 
 def test_a_suspended_round_starts_nothing_and_goes_on_where_it_was(make: Make) -> None:
@@ -135,7 +139,7 @@ def test_below_quorum_the_round_fails_and_names_who_is_missing(make: Make) -> No
     seen = observe(make, {**out, **dict.fromkeys(SITES[3:], DONE)})
     ended = over(seen)
     assert ended is not None
-    assert ended.reason is Reason.QUORUM_NOT_REACHED
+    assert ended.reason == Reason.QUORUM_NOT_REACHED
     for site in SITES[:3]:
         assert f"{site} (Consented: PolicyRefused)" in ended.message
     assert "No champion was touched" in ended.message
@@ -170,7 +174,7 @@ def test_too_few_verified_updates_fail_the_round(make: Make) -> None:
     good = {s: {**DONE, "Verified": "True:Verified"} for s in SITES[3:]}
     ended = over(observe(make, {**bad, **good}, aggregate=aggregate(make, adapter=False), job=make.job("Complete")))
     assert ended is not None
-    assert ended.reason is Reason.QUORUM_NOT_REACHED
+    assert ended.reason == Reason.QUORUM_NOT_REACHED
     assert "2 updates verified, quorum is 3" in ended.message
 
 
@@ -205,11 +209,27 @@ def test_a_quarantine_is_shown_on_the_round(make: Make) -> None:
     assert "Quarantined: site-d" in alarm.message
 
 
-def test_a_failed_aggregator_fails_the_round(make: Make) -> None:
-    ended = over(observe(make, dict.fromkeys(SITES, DONE), job=make.job("PodFailurePolicy")))
+def test_a_failed_aggregator_runs_again_and_says_why_and_its_last_failure_ends_the_round(make: Make) -> None:
+    """Finding 12."""
+    handed_in = dict.fromkeys(SITES, DONE)
+    assert over(observe(make, handed_in, job=make.job("BackoffLimitExceeded"))) is None
+    again = AggregationStatus.model_validate({"request": make.ref, "run": 2, "notBefore": make.now})
+    killed = Finding(Reason.OOM_KILLED, "Run 1 of 3 failed, and it is run again. Pod p ran out of memory.")
+    seen = observe(make, handed_in, job=None, aggregation=again, waits=killed, retry_at=make.now)
+    assert next_step(seen) is Step.REST
+    assert wake(seen, make.now - timedelta(seconds=30)) == 30
+    status = describe(seen, contract_status(make), make.now)
+    shown = condition(status.conditions, "Aggregated")
+    assert (shown.status.value, shown.reason, shown.message) == ("False", "OOMKilled", killed.message)
+    assert status.aggregation == again
+    # While it runs again, it is still shown why.
+    started = observe(make, handed_in, job=make.job(), aggregation=again, round=make.round(status.wire()))
+    assert condition(describe(started, contract_status(make), make.now).conditions, "Aggregated") == shown
+    last = replace(started, problem=Finding(Reason.AGGREGATION_FAILED, "The aggregator Job failed, run 3 of 3."))
+    ended = over(last)
     assert ended is not None
-    assert ended.reason is Reason.AGGREGATION_FAILED
-    assert "kubectl logs job/r1-0123abcd -n concordat" in ended.message
+    assert ended.reason == Reason.AGGREGATION_FAILED
+    assert condition(describe(last, contract_status(make), make.now).conditions, "Aggregated").reason != "InProgress"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +244,7 @@ def test_a_candidate_that_is_not_approved_fails_the_round(make: Make, approved: 
     seen = observe(make, judged, aggregate=aggregate(make), release=make.release("r1-1", 1, Approved=approved))
     ended = over(seen)
     assert ended is not None
-    assert ended.reason is reason
+    assert ended.reason == reason
     status = describe(seen, contract_status(make), make.now)
     assert condition(status.conditions, "Released").status.value == "False"
 

@@ -1,0 +1,195 @@
+"""Jobs that fail, vanish or cannot start never end in a dead end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from concordat.api import ConditionType, Site, is_true
+from concordat.controller import JOB
+from concordat.jobs import aggregation_job_name
+from tests.fakes.api_server import Denial
+from tests.scenarios.federation import Federation
+from tests.support.presence import condition, present
+
+
+def ended(federation: Federation, name: str) -> tuple[str, str]:
+    """Status and reason of Succeeded."""
+    found = condition(federation.found(name).status.conditions, "Succeeded")
+    return (found.status.value, found.reason)
+
+
+async def fail(federation: Federation, space: str, name: str, **terminated: Any) -> None:
+    """End a Job that is held, with a pod that left this."""
+    job = present(federation.cache.get(JOB, space, name))
+    uid = job["metadata"]["uid"]
+    labels = {"batch.kubernetes.io/job-name": name, "batch.kubernetes.io/controller-uid": uid}
+    container = job["spec"]["template"]["spec"]["containers"][0]["name"]
+    metadata = {"name": f"{name}-{uid[:5]}", "namespace": space, "labels": labels}
+    spec = {"containers": [{"name": container, "image": "x"}], "restartPolicy": "Never"}
+    pod = await federation.admin.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    state = {"name": container, "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"phase": "Failed", "containerStatuses": [{**state, "state": {"terminated": terminated}}]}
+    await federation.admin._write(
+        "PATCH",
+        f"/api/v1/namespaces/{space}/pods/{pod['metadata']['name']}/status",
+        {"status": status},
+        content_type="application/merge-patch+json",
+    )
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+    federation.cache.ended[uid] = {"conditions": [failed]}
+
+
+async def test_an_aggregator_without_memory_runs_again_with_the_same_request(federation: Federation) -> None:
+    """Finding 12."""
+    federation.held = {federation.hub_space}
+    await federation.round("r1")
+    await federation.settle()
+    first = present(federation.found("r1").status.aggregation)
+    await fail(
+        federation, federation.hub_space, aggregation_job_name(federation.found("r1")), exitCode=137, reason="OOMKilled"
+    )
+    await federation.settle()
+    shown = condition(federation.found("r1").status.conditions, "Aggregated")
+    assert (shown.status.value, shown.reason) == ("False", "OOMKilled")
+    assert "Run 1 of 3 failed, and it is run again. Pod" in shown.message
+    federation.held = set()
+    federation.clock.advance(31)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    last = present(federation.found("r1").status.aggregation)
+    assert (last.run, last.request) == (2, first.request)
+
+
+@pytest.mark.parametrize(("code", "runs"), [(65, 1), (70, 1), (1, 3)])
+async def test_the_last_failure_of_the_aggregator_ends_the_round_with_its_cause(
+    federation: Federation, code: int, runs: int
+) -> None:
+    """Finding 12: bad input and bugs are final at once."""
+    federation.held = {federation.hub_space}
+    await federation.round("r1")
+    await federation.settle()
+    for run in range(1, runs + 1):
+        name = aggregation_job_name(federation.found("r1"), run)
+        await fail(federation, federation.hub_space, name, exitCode=code, message="no such rule")
+        await federation.settle()
+        federation.clock.advance(121)
+        await federation.settle()
+    assert ended(federation, "r1") == ("False", "AggregationFailed")
+    for type_ in ("Aggregated", "Succeeded"):
+        found = condition(federation.found("r1").status.conditions, type_)
+        assert (found.reason, f"exit code {code}: no such rule" in found.message) == ("AggregationFailed", True)
+
+
+async def test_an_aggregator_that_is_deleted_is_launched_again_with_what_was_asked(federation: Federation) -> None:
+    """Findings 11 and 36: what a site takes back meanwhile changes nothing."""
+    federation.held = {federation.hub_space}
+    await federation.round("r1")
+    await federation.settle()
+    asked = federation.found("r1").status.aggregation
+    await federation.admin.delete(JOB, federation.hub_space, aggregation_job_name(federation.found("r1")))
+    await federation.settle()
+    federation.held = set()
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.found("r1").status.aggregation == asked
+
+
+async def test_an_evaluator_without_memory_runs_again(federation: Federation) -> None:
+    """Finding 12: one failure does not reject the candidate."""
+    evaluator = federation.name("evaluator")
+    federation.held = {evaluator}
+    await federation.round("r1")
+    await federation.settle()
+    name = federation.released("r1")
+    await fail(federation, evaluator, name, exitCode=137, reason="OOMKilled")
+    await federation.settle()
+    shown = condition(federation.copies(name)["evaluator"].status.conditions, "Validated")
+    assert (shown.status.value, shown.reason) == ("Unknown", "OOMKilled")
+    assert present(federation.copies(name)["evaluator"].status.attempt).number == 2
+    federation.held = set()
+    federation.clock.advance(31)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
+async def test_an_evaluation_job_that_is_deleted_is_launched_again(federation: Federation) -> None:
+    """Finding 11."""
+    federation.held = {federation.name("site-a")}
+    await federation.round("r1", quorum=3)
+    await federation.settle()
+    federation.clock.advance(3601)
+    await federation.settle()
+    name = federation.released("r1")
+    await federation.admin.delete(JOB, federation.name("site-a"), name)
+    federation.held = set()
+    await federation.settle()
+    assert await federation.champion("site-a") == name
+
+
+def no_room(space: str) -> Denial:
+    """A ResourceQuota that is used up."""
+
+    def denial(method: str, path: str, _: object) -> tuple[int, str, str] | None:
+        refused = method == "POST" and path == f"/apis/batch/v1/namespaces/{space}/jobs"
+        return (403, "Forbidden", "jobs is forbidden: exceeded quota: compute") if refused else None
+
+    return denial
+
+
+async def test_a_used_up_quota_is_shown_and_waited_for(federation: Federation) -> None:
+    """Finding 12."""
+    denial = no_room(federation.name("site-b"))
+    federation.memory.denials.append(denial)
+    await federation.round("r1")
+    await federation.settle()
+    trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "QuotaExceeded")
+    federation.memory.denials.remove(denial)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert federation.found("r1").status.summary == "4/4 verified"
+
+
+async def test_a_site_that_is_gone_is_said_and_its_return_noticed(federation: Federation) -> None:
+    """Finding 23."""
+    space = federation.name("site-b")
+    denial = no_room(space)
+    federation.memory.denials.append(denial)
+    await federation.round("r1")
+    await federation.settle()
+    site = present(federation.cache.get(Site, space, space))
+    await federation.admin.delete(Site, space, space)
+    federation.memory.denials.remove(denial)
+    await federation.settle()
+    trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
+    assert (trained.status.value, trained.reason) == ("False", "SiteNotFound")
+    wire = site.wire()
+    metadata = {"name": space, "namespace": space}
+    await federation.admin.create(
+        {"apiVersion": wire["apiVersion"], "kind": "Site", "metadata": metadata, "spec": wire["spec"]}
+    )
+    await federation.settle()
+    assert condition(federation.updates("r1")["site-b"].status.conditions, "Trained").reason == "Trained"
+
+
+async def test_verdicts_that_one_site_does_not_let_in_are_shown_on_the_others(federation: Federation) -> None:
+    """Finding 4: `helm uninstall concordat-site` withdraws the rights and leaves the Update."""
+    federation.held = {federation.hub_space}
+    await federation.round("r1")
+    await federation.settle()
+    path = f"/namespaces/{federation.name('site-a')}/updates/"
+
+    def withdrawn(method: str, asked: str, _: object) -> tuple[int, str, str] | None:
+        return (403, "Forbidden", "cannot patch updates/status") if method == "PATCH" and path in asked else None
+
+    federation.memory.denials.append(withdrawn)
+    federation.agents.pop(federation.name("site-a"))
+    federation.held = set()
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    for short in ("site-b", "site-c", "site-d"):
+        conditions = federation.updates("r1")[short].status.conditions
+        assert is_true(conditions, ConditionType.VERIFIED)
+        assert is_true(conditions, ConditionType.READY)
