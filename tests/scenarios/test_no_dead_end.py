@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from concordat.api import ConditionType, Site, is_true
-from concordat.controller import JOB
+from concordat.controller import JOB, Forbidden
+from concordat.controller.errors import from_response
 from concordat.jobs import aggregation_job_name
-from tests.fakes.api_server import Denial
+from tests.scenarios.faults import Interference
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -47,9 +48,8 @@ async def test_an_aggregator_without_memory_runs_again_with_the_same_request(fed
     await federation.round("r1")
     await federation.settle()
     first = present(federation.found("r1").status.aggregation)
-    await fail(
-        federation, federation.hub_space, aggregation_job_name(federation.found("r1")), exitCode=137, reason="OOMKilled"
-    )
+    name = aggregation_job_name(federation.found("r1"))
+    await fail(federation, federation.hub_space, name, exitCode=137, reason="OOMKilled")
     await federation.settle()
     shown = condition(federation.found("r1").status.conditions, "Aggregated")
     assert (shown.status.value, shown.reason) == ("False", "OOMKilled")
@@ -128,25 +128,24 @@ async def test_an_evaluation_job_that_is_deleted_is_launched_again(federation: F
     assert await federation.champion("site-a") == name
 
 
-def no_room(space: str) -> Denial:
+def no_room(space: str) -> Interference:
     """A ResourceQuota that is used up."""
 
-    def denial(method: str, path: str, _: object) -> tuple[int, str, str] | None:
+    def refusal(method: str, path: str) -> Exception | None:
         refused = method == "POST" and path == f"/apis/batch/v1/namespaces/{space}/jobs"
-        return (403, "Forbidden", "jobs is forbidden: exceeded quota: compute") if refused else None
+        return from_response(path, 403, "Forbidden", "exceeded quota: compute", None) if refused else None
 
-    return denial
+    return refusal
 
 
 async def test_a_used_up_quota_is_shown_and_waited_for(federation: Federation) -> None:
     """Finding 12."""
-    denial = no_room(federation.name("site-b"))
-    federation.memory.denials.append(denial)
+    federation.cluster.before = no_room(federation.name("site-b"))
     await federation.round("r1")
     await federation.settle()
     trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
     assert (trained.status.value, trained.reason) == ("False", "QuotaExceeded")
-    federation.memory.denials.remove(denial)
+    federation.cluster.before = None
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     assert federation.found("r1").status.summary == "4/4 verified"
@@ -155,13 +154,12 @@ async def test_a_used_up_quota_is_shown_and_waited_for(federation: Federation) -
 async def test_a_site_that_is_gone_is_said_and_its_return_noticed(federation: Federation) -> None:
     """Finding 23."""
     space = federation.name("site-b")
-    denial = no_room(space)
-    federation.memory.denials.append(denial)
+    federation.cluster.before = no_room(space)
     await federation.round("r1")
     await federation.settle()
     site = present(federation.cache.get(Site, space, space))
     await federation.admin.delete(Site, space, space)
-    federation.memory.denials.remove(denial)
+    federation.cluster.before = None
     await federation.settle()
     trained = condition(federation.updates("r1")["site-b"].status.conditions, "Trained")
     assert (trained.status.value, trained.reason) == ("False", "SiteNotFound")
@@ -181,10 +179,11 @@ async def test_verdicts_that_one_site_does_not_let_in_are_shown_on_the_others(fe
     await federation.settle()
     path = f"/namespaces/{federation.name('site-a')}/updates/"
 
-    def withdrawn(method: str, asked: str, _: object) -> tuple[int, str, str] | None:
-        return (403, "Forbidden", "cannot patch updates/status") if method == "PATCH" and path in asked else None
+    def withdrawn(method: str, asked: str) -> Exception | None:
+        refused = method == "PATCH" and path in asked
+        return Forbidden("cannot patch updates/status", 403) if refused else None
 
-    federation.memory.denials.append(withdrawn)
+    federation.cluster.before = withdrawn
     federation.agents.pop(federation.name("site-a"))
     federation.held = set()
     await federation.settle()
