@@ -149,7 +149,7 @@ class UpdateReconciler:
         show_ready(shown, update, round_, now)
         fresh = finding is None and find(conditions, ConditionType.READY) is None
         if update.metadata.deletion_timestamp is not None or (fresh and not shown.is_true(ConditionType.STALLED)):
-            return  # Until there is something to say, observedGeneration -1 says that nothing has been looked at.
+            return  # There is nothing to say of it yet.
         mine = [condition for condition in shown.list() if condition.type in CONDITIONS]
         status = UpdateStatus(observed_generation=generation, conditions=mine)
         await show(self._hub, update, status, CONDITIONS)
