@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NAME_MISMATCH = "NameMismatch"
     NO_KEY = "NoKey"
     KEY_CHANGED = "KeyChanged"
+    KEY_IN_USE = "KeyInUse"
     HEARTBEAT = "Heartbeat"
     HEARTBEAT_LOST = "HeartbeatLost"
     OUTAGE_ASSUMED = "OutageAssumed"

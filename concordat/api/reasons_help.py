@@ -131,6 +131,10 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Find out why. If the change is meant, delete the Site and create it again (with the new "
         "`spec.publicKeyThumbprint`); otherwise restore the agent's state volume.",
     ),
+    Reason.KEY_IN_USE: ReasonHelp(
+        "Another site has this key: a namespace or its volume was copied, or somebody shows a key that is not theirs.",
+        "Give the site a new `state` volume, so that its agent makes a key of its own, and create the Site anew.",
+    ),
     Reason.HEARTBEAT: ReasonHelp("The agent was heard from lately."),
     Reason.HEARTBEAT_LOST: ReasonHelp(
         "The agent has not renewed its Lease for 90 seconds.",

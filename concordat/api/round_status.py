@@ -84,7 +84,7 @@ class AggregationStatus(Model):
     """Artifact with request.json: the updates to be judged."""
     run: Annotated[int, Field(ge=1, le=100)] = 1
     """Which run of the Job this is; the second is called `…-aggregate-2`."""
-    not_before: Time | None = None
+    retry_time: Time | None = None
     """When a run after a failed one starts at the earliest."""
 
 
@@ -114,7 +114,7 @@ class Attempt(Model):
 
     number: Annotated[int, Field(ge=2, le=100)]
     """2 is the second run."""
-    not_before: Time
+    retry_time: Time
     """When it starts at the earliest."""
     failed_job: Annotated[str, Field(min_length=1, max_length=64)]
     """The uid of the Job that failed."""

@@ -96,8 +96,8 @@ class UpdateStatus(Model):
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = None
     """The generation last acted on."""
     conditions: Conditions = Field(default_factory=list)
-    """Consented, AttestationValid, Staged, Trained, Submitted, Verified; Ready once the site's part is done; Stalled while
-    the site is out."""
+    """Consented, AttestationValid, Staged, Trained, Submitted, Verified; Ready once the site's part is done; Stalled
+    while the site is out."""
     consent: Consent | None = None
     """Written by the agent."""
     submission: Submission | None = None

@@ -11,8 +11,9 @@ from typing import Any
 from concordat.api.round_status import ContractStatus, ExtensionStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
+from concordat.controller import gather_bounded
 from concordat.lineage import bundle
-from concordat.protocol.aggregation import AggregationReport
+from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.artifact_types import (
     CONTRACT,
     LINEAGE,
@@ -83,11 +84,15 @@ async def publish_verdicts(
     that a site could have changed or removed since.
     """
     verdicts: dict[str, ArtifactRef] = {}
-    lines: list[bytes] = []
-    for judged in report.verdicts:
+    signed_lines: dict[str, bytes] = {}
+
+    async def judge(judged: ReportedUpdate) -> None:
         line = sign(verdict(contract.round.uid, signed.sha256, judged, at).statement(), keys.aggregation)
-        lines.append(line)
         verdicts[judged.site] = await _push(registry, repository_of(contract), line)
+        signed_lines[judged.site] = line
+
+    await gather_bounded(report.verdicts, judge)
+    lines = [signed_lines[judged.site] for judged in report.verdicts]
     accepted = [judged for judged in report.verdicts if judged.passed]
     closure = Closure(
         contract=signed.sha256,

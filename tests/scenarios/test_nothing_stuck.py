@@ -177,3 +177,19 @@ async def test_other_keys_in_the_secret_sign_nothing(federation: Federation) -> 
     stalled = condition(federation.found("r1").status.conditions, "Stalled")
     assert stalled.reason == "Invalid"
     assert "holds other keys" in stalled.message
+
+
+async def test_two_sites_with_one_key_do_not_stop_the_round(federation: Federation) -> None:
+    """Finding 1: a cloned namespace, or a site that shows another's public key."""
+    await federation.join("site-e", key_of="site-a")
+    await federation.settle()
+    await federation.round("r1")
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    names = [site.name for site in (await federation.contract("r1")).sites]
+    assert federation.name("site-e") not in names
+    assert federation.name("site-a") in names
+    site = present(federation.cache.get(Site, federation.name("site-e"), federation.name("site-e")))
+    accepted = condition(site.status.conditions, "Accepted")
+    assert (accepted.status.value, accepted.reason) == ("False", "KeyInUse")
+    assert federation.name("site-a") in accepted.message

@@ -125,7 +125,7 @@ class CopyReconciler:
             return Measurement(False, Finding(cause.reason, cause.message))
         again = Attempt(
             number=number + 1,
-            not_before=later(self._hub.clock.now(), backoff_seconds(number)),
+            retry_time=later(self._hub.clock.now(), backoff_seconds(number)),
             failed_job=job["metadata"]["uid"],
         )
         message = f"Run {number} of {ATTEMPTS} failed, and it is run again. {cause.message}"
@@ -141,8 +141,8 @@ def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None,
         waits.append(max((copy.spec.deadline - now).total_seconds(), 0.0))
     if step is CopyStep.LAUNCH:
         waits.append(RETRY_SECONDS)  # Where the Job was made, its first event comes earlier.
-    elif copy.status.attempt is not None and copy.status.attempt.not_before > now:
-        waits.append((copy.status.attempt.not_before - now).total_seconds())
+    elif copy.status.attempt is not None and copy.status.attempt.retry_time > now:
+        waits.append((copy.status.attempt.retry_time - now).total_seconds())
     elif outcome(job) is None and (look := requeue_seconds(job, now)) is not None:
         waits.append(look)
     return min(waits, default=None)

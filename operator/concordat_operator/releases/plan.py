@@ -130,7 +130,7 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None, now: datetime, 
         return CopyStep.STOP
     if job is not None:
         return CopyStep.REMOVE if job["metadata"].get("uid") == failed_job(copy) else CopyStep.REPORT
-    waits = attempt is not None and now < attempt.not_before
+    waits = attempt is not None and now < attempt.retry_time
     # Also where it was measured before: the agent decides with the Job at hand.
     return CopyStep.LAUNCH if is_true(conditions, ConditionType.STAGED) and not waits else CopyStep.REPORT
 

@@ -9,10 +9,10 @@ from concordat.api import ConditionSet, ConditionType, Reason, Release, Update, 
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
-from concordat.controller import ApiError, Unavailable, fields, write_status
+from concordat.controller import fields, gather_bounded, write_status
 from concordat.errors import Terminal
 from concordat.jobs import Failure, aggregation_job, failure, outcome
-from concordat.protocol.aggregation import AggregationReport, AggregationRequest, SubmittedUpdate
+from concordat.protocol.aggregation import AggregationReport, AggregationRequest, ReportedUpdate, SubmittedUpdate
 from concordat.protocol.artifact_types import AGGREGATION_REQUEST
 from concordat.protocol.contract import Contract
 from concordat_operator import metrics
@@ -103,7 +103,7 @@ class AggregationStep:
         following = aggregation.model_copy(
             update={
                 "run": aggregation.run + 1,
-                "not_before": later(hub.clock.now(), backoff_seconds(aggregation.run)),
+                "retry_time": later(hub.clock.now(), backoff_seconds(aggregation.run)),
             }
         )
         message = f"Run {aggregation.run} of {ATTEMPTS} failed, and it is run again. {cause.message}"
@@ -171,12 +171,10 @@ class AggregationStep:
         return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
     async def _show(self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
-        updates = {slot.site: slot.update for slot in observed.slots}
-        for judged in report.verdicts:
-            update = updates.get(judged.site)
-            if update is None:
-                continue
-            now = self._hub.clock.now()
+        updates = {slot.site: slot.update for slot in observed.slots if slot.update is not None}
+
+        async def show(judged: ReportedUpdate) -> None:
+            update, now = updates[judged.site], self._hub.clock.now()
             conditions = ConditionSet(update.status.conditions, update.metadata.generation, now)
             conditions.set(ConditionType.VERIFIED, judged.passed, judged.reason, f"{judged.message[:1000]}.")
             show_ready(conditions, update, observed.round, now)
@@ -189,20 +187,21 @@ class AggregationStep:
             )
             mine = [condition for condition in conditions.list() if condition.type in CONDITIONS]
             status = UpdateStatus(conditions=mine, verdict=verdict)
-            try:
-                written = await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS)
-            except Unavailable:
-                raise
-            except ApiError as error:
-                # The site has withdrawn the hub's rights, or is gone. The signed verdict is in the registry.
-                log.warning("verdict not shown", extra=fields(site=judged.site, error=str(error)))
-                continue
-            if written:
-                metrics.VERDICTS.labels(judged.reason).inc()
-                for alert in judged.alerts:
-                    metrics.ALERTS.labels(alert).inc()
-                if judged.site in report.quarantined:
-                    metrics.QUARANTINES.inc()
+            if await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS):
+                _count(judged, quarantined=judged.site in report.quarantined)
+
+        there = [judged for judged in report.verdicts if judged.site in updates]
+        for judged, error in await gather_bounded(there, show):
+            # The site has withdrawn the hub's rights, or is gone. The signed verdict is in the registry.
+            log.warning("verdict not shown", extra=fields(site=judged.site, error=str(error)))
+
+
+def _count(judged: ReportedUpdate, *, quarantined: bool) -> None:
+    metrics.VERDICTS.labels(judged.reason).inc()
+    for alert in judged.alerts:
+        metrics.ALERTS.labels(alert).inc()
+    if quarantined:
+        metrics.QUARANTINES.inc()
 
 
 def _why(observed: ObservedRound, report: AggregationReport, site: str, at: datetime) -> str:

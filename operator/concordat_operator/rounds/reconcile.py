@@ -8,19 +8,15 @@ from dataclasses import replace
 from concordat.api import FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseSpec, release_name
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus, ExtensionStatus
-from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE, ObjectMeta
-from concordat.api.update import UpdateSpec, UpdateStatus, update_name
+from concordat.api.types import FINALIZER, LABEL_RELEASE, LABEL_ROUND_UID, ObjectMeta
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, RegistryUnavailable
 from concordat.controller import (
     JOB,
-    ApiError,
     Forbidden,
     Invalid,
     Key,
     Result,
     Terminal,
-    Unavailable,
-    fields,
     write_status,
 )
 from concordat.jobs import aggregation_job_name, outcome
@@ -29,19 +25,19 @@ from concordat_operator import metrics
 from concordat_operator.child_jobs import not_running
 from concordat_operator.create import create_once, labels, later, round_ref
 from concordat_operator.history.sequences import highest_deleted
-from concordat_operator.hub import EXTENSION_FIELD_MANAGER, FIELD_MANAGER, Hub
+from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import keep
 from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.aggregate import AggregationStep
+from concordat_operator.rounds.ask import AskStep
 from concordat_operator.rounds.cleanup import clean_up
 from concordat_operator.rounds.contract import contract as make_contract
-from concordat_operator.rounds.contract import extended, later_deadlines
+from concordat_operator.rounds.contract import extended
 from concordat_operator.rounds.describe import describe, settled, stalled
 from concordat_operator.rounds.plan import (
     REQUEUE_SECONDS,
     ObservedRound,
     Step,
-    collected,
     expires,
     next_step,
     over,
@@ -49,7 +45,7 @@ from concordat_operator.rounds.plan import (
 )
 from concordat_operator.rounds.select import Finding, Selection, select
 from concordat_operator.rounds.slots import slots
-from concordat_operator.signing import publish_contract, publish_extension
+from concordat_operator.signing import publish_contract
 from concordat_operator.sites.quarantine import quarantined
 
 log = logging.getLogger(__name__)
@@ -61,7 +57,7 @@ class RoundReconciler:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._aggregation = AggregationStep(hub)
-        self._unasked: dict[str, dict[str, str]] = {}
+        self._asking = AskStep(hub)
 
     async def __call__(self, key: Key) -> Result:
         """Do the next step of one round. Raises Transient when the API server is out of reach."""
@@ -103,7 +99,7 @@ class RoundReconciler:
             if step is Step.CONTRACT:
                 signed = await self._contract(observed)
             elif step is Step.REQUEST and signed is not None:
-                await self._request(observed, signed)
+                await self._asking.ask(observed, signed)
             elif step is Step.AGGREGATE and signed is not None:
                 aggregation = await self._aggregation.ask(observed, signed)
             elif step is Step.LAUNCH:
@@ -117,7 +113,7 @@ class RoundReconciler:
             elif step is Step.PROPOSE and signed is not None:
                 await self._propose(observed, signed)
             if signed is not None:
-                extension = await self._extend(observed, signed)
+                extension = await self._asking.extend(observed, signed)
             observed = await self._observe(round_, signed, extension, aggregation, aggregate)
             if waits is None and observed.job is not None and outcome(observed.job) is None:
                 waits = await not_running(hub, observed.job)
@@ -171,7 +167,7 @@ class RoundReconciler:
         now, job, retry_at = hub.clock.now(), None, None
         if aggregation is not None:
             job = hub.cache.get(JOB, namespace, aggregation_job_name(round_, aggregation.run))
-            retry_at = aggregation.not_before
+            retry_at = aggregation.retry_time
         over_at = expires(round_.spec, contract.opens)
         return ObservedRound(
             round_,
@@ -182,7 +178,7 @@ class RoundReconciler:
                 by_site,
                 now,
                 judged=await self._judged(aggregation, aggregate),
-                unasked=self._unasked.get(round_.metadata.uid),
+                unasked=self._asking.unasked(round_),
             ),
             aggregation=aggregation,
             retry_at=retry_at if retry_at is not None and retry_at > now else None,
@@ -238,66 +234,6 @@ class RoundReconciler:
         await keep(hub.cluster, hub.settings.namespace, hub.keys)
         contract = make_contract(observed.round, observed.selection, hub.settings.runtime_class, hub.clock.now())
         return await publish_contract(hub.registry, hub.keys, contract)
-
-    async def _extend(self, observed: ObservedRound, signed: ContractStatus) -> ExtensionStatus | None:
-        """Sign the later deadlines that the spec asks for, and show them to every site that may still answer."""
-        hub, contract, extension = self._hub, observed.contract, observed.extension
-        if contract is None or collected(observed) or over(observed) is not None:
-            return extension
-        later = later_deadlines(observed.round, contract)
-        if later is not None:
-            extension = await publish_extension(hub.registry, hub.keys, contract, signed.sha256, *later)
-        for slot in observed.slots:
-            if slot.update is None or slot.out is not None or slot.update.status.extension == extension:
-                continue
-            status = UpdateStatus(extension=extension)
-            try:
-                await write_status(hub.cluster, slot.update, status, EXTENSION_FIELD_MANAGER, ())
-            except Unavailable:
-                raise
-            except ApiError as error:
-                log.warning("deadline not shown", extra=fields(site=slot.site, error=str(error)))
-        return extension
-
-    async def _request(self, observed: ObservedRound, signed: ContractStatus) -> None:
-        """Create the missing Updates. One site that cannot be asked must not keep the others from being asked."""
-        contract = observed.contract
-        if contract is None:
-            raise ValueError("Updates need a contract")
-        unasked: dict[str, str] = {}
-        for slot in observed.slots:
-            if slot.update is not None or slot.out is not None:
-                continue
-            spec = UpdateSpec(
-                federation=contract.federation,
-                round_ref=round_ref(observed.round),
-                site=slot.site,
-                contract=signed.artifact,
-                contract_digest=signed.sha256,
-                consent_deadline=contract.consent_deadline,
-                submission_deadline=contract.submission_deadline,
-            )
-            name = update_name(observed.round.metadata.name, observed.round.metadata.uid)
-            metadata = ObjectMeta(
-                name=name, namespace=slot.site, labels={**labels(observed.round), LABEL_SITE: slot.site}
-            )
-            try:
-                await create_once(self._hub.cluster, Update(metadata=metadata, spec=spec))
-            except Unavailable:
-                raise
-            except ApiError as error:
-                unasked[slot.site] = str(error)
-        self._remember(observed.round, unasked)
-
-    def _remember(self, round_: FederationRound, unasked: dict[str, str]) -> None:
-        """Keep why sites could not be asked, for the status; each pass tries again until the consent deadline."""
-        uid, before = round_.metadata.uid, self._unasked.get(round_.metadata.uid, {})
-        for site, why in unasked.items():
-            if before.get(site) != why:
-                log.warning("site not asked", extra=fields(round=round_.metadata.name, site=site, error=why))
-        self._unasked.pop(uid, None)
-        if unasked:
-            self._unasked[uid] = unasked
 
     async def _propose(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the candidate Release, with the next free sequence of its federation."""

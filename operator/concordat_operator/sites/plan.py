@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from concordat.api import Condition, ConditionSet, ConditionType, Reason, Site, find
+from concordat.api import Condition, ConditionSet, ConditionType, Reason, Role, Site, find
 from concordat.api.site import AcceptedKey, SiteStatus
 from concordat.protocol.locations import AGENT_LEASE
 from concordat.statements import PublicKey, StatementError
@@ -40,13 +40,16 @@ class Presence:
     """How long each agent whose Site is shown as Ready has been silent, this one included."""
 
 
-def status(site: Site, presence: Presence | None, quarantined: str | None, now: datetime) -> SiteStatus:
+def status(
+    site: Site, presence: Presence | None, quarantined: str | None, now: datetime, owner: str | None = None
+) -> SiteStatus:
     """Return the operator's part of the status.
 
-    `presence` is None if the agent has no heartbeat; `quarantined` is why the site is quarantined and what ends it.
+    `presence` is None if the agent has no heartbeat; `quarantined` is why the site is quarantined and what ends it;
+    `owner` is another site that has the same key by right.
     """
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
-    key = accept(site)
+    key = accept(site, owner)
     if isinstance(key, Finding):
         conditions.set(ConditionType.ACCEPTED, False, key.reason, key.message)
     else:
@@ -68,8 +71,36 @@ def status(site: Site, presence: Presence | None, quarantined: str | None, now: 
     return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
 
 
-def accept(site: Site) -> AcceptedKey | Finding:
-    """Return the key by which the site's statements are accepted. A key once pinned is never replaced."""
+def key_owner(site: Site, sites: Sequence[Site]) -> str | None:
+    """Return the other site that has the key which this one shows or had accepted; None if it is this one's own.
+
+    An evaluator's key is the evaluator's, else it is that of the site that is there longer.
+    """
+    shown = {key for key in (_shown(site), _accepted(site)) if key is not None}
+    others = [
+        s for s in sites if s.metadata.uid != site.metadata.uid and _accepted(s) in shown and _rank(s) < _rank(site)
+    ]
+    return min((s.metadata.name for s in others), default=None)
+
+
+def _shown(site: Site) -> str | None:
+    return site.status.agent.public_key.strip() if site.status.agent is not None else None
+
+
+def _accepted(site: Site) -> str | None:
+    return site.status.accepted_key.public_key.strip() if site.status.accepted_key is not None else None
+
+
+def _rank(site: Site) -> tuple[bool, float, str]:
+    made = site.metadata.creation_timestamp
+    return (site.spec.role is not Role.EVALUATOR, made.timestamp() if made is not None else 0.0, site.metadata.name)
+
+
+def accept(site: Site, owner: str | None = None) -> AcceptedKey | Finding:
+    """Return the key by which the site's statements are accepted. A key once pinned is never replaced.
+
+    `owner` is another site that has that key by right.
+    """
     if site.metadata.name != site.metadata.namespace:
         return Finding(
             Reason.NAME_MISMATCH,
@@ -81,6 +112,12 @@ def accept(site: Site) -> AcceptedKey | Finding:
         shown = PublicKey.from_pem(site.status.agent.public_key)
     except StatementError as error:
         return Finding(Reason.NO_KEY, f"status.agent.publicKey cannot be used: {error}.")
+    if owner is not None:
+        return Finding(
+            Reason.KEY_IN_USE,
+            f"Site {owner} has the key {shown.thumbprint}: no two sites share one. Give this site a new state volume, so "
+            "that its agent makes a key of its own, and create the Site anew.",
+        )
     pinned = site.status.accepted_key
     wanted = site.spec.public_key_thumbprint or (pinned.thumbprint if pinned is not None else shown.thumbprint)
     if pinned is not None and pinned.thumbprint != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from concordat.api import ConditionType, Role, Site, is_true
+from concordat.api import ConditionType, Role, Site, is_false, is_true
 from concordat.controller import Key, Result, write_status
 from concordat.protocol.locations import TRUST_FILE
 from concordat.statements import PublicKey
@@ -32,7 +32,8 @@ class SiteReconciler:
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            status = plan.status(site, self._presence(site), await self._why_quarantined(site), hub.clock.now())
+            quarantined, owner = await self._why_quarantined(site), plan.key_owner(site, hub.cache.list(Site))
+            status = plan.status(site, self._presence(site), quarantined, hub.clock.now(), owner)
             await write_status(hub.cluster, site, status, FIELD_MANAGER, plan.CONDITIONS)
         await self.publish_trust()
         if site is None:
@@ -46,7 +47,9 @@ class SiteReconciler:
         keys = {
             site.metadata.name: PublicKey.from_pem(site.status.accepted_key.public_key)
             for site in hub.cache.list(Site)
-            if site.spec.role is Role.EVALUATOR and site.status.accepted_key is not None
+            if site.spec.role is Role.EVALUATOR
+            and site.status.accepted_key is not None
+            and not is_false(site.status.conditions, ConditionType.ACCEPTED)
         }
         wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
         text = wanted["data"][TRUST_FILE]

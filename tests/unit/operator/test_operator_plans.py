@@ -176,7 +176,7 @@ def test_a_copy_gets_its_job_once(make: Make, conditions: dict[str, str], job: s
 def test_a_job_that_failed_is_removed_and_run_again_after_a_while(make: Make) -> None:
     """Finding 12."""
     copy = make.release("r1-1", 1, "site-a", Staged="True", Validated="Unknown:OOMKilled")
-    attempt = Attempt(number=2, not_before=make.now + timedelta(seconds=30), failed_job="j")
+    attempt = Attempt(number=2, retry_time=make.now + timedelta(seconds=30), failed_job="j")
     copy = copy.model_copy(update={"status": copy.status.model_copy(update={"attempt": attempt})})
     failed, other = make.job("BackoffLimitExceeded"), make.job("BackoffLimitExceeded")
     other["metadata"]["uid"] = "the second"

@@ -213,7 +213,7 @@ def test_a_failed_aggregator_runs_again_and_says_why_and_its_last_failure_ends_t
     """Finding 12."""
     handed_in = dict.fromkeys(SITES, DONE)
     assert over(observe(make, handed_in, job=make.job("BackoffLimitExceeded"))) is None
-    again = AggregationStatus.model_validate({"request": make.ref, "run": 2, "notBefore": make.now})
+    again = AggregationStatus.model_validate({"request": make.ref, "run": 2, "retryTime": make.now})
     killed = Finding(Reason.OOM_KILLED, "Run 1 of 3 failed, and it is run again. Pod p ran out of memory.")
     seen = observe(make, handed_in, job=None, aggregation=again, waits=killed, retry_at=make.now)
     assert next_step(seen) is Step.REST
