@@ -77,10 +77,7 @@ def key_owner(site: Site, sites: Sequence[Site]) -> str | None:
     An evaluator's key is the evaluator's, else it is that of the site that is there longer.
     """
     shown = {key for key in (_shown(site), _accepted(site)) if key is not None}
-    others = [
-        s for s in sites if s.metadata.uid != site.metadata.uid and _accepted(s) in shown and _rank(s) < _rank(site)
-    ]
-    return min((s.metadata.name for s in others), default=None)
+    return min((s.metadata.name for s in sites if _accepted(s) in shown and _rank(s) < _rank(site)), default=None)
 
 
 def _shown(site: Site) -> str | None:
@@ -115,8 +112,8 @@ def accept(site: Site, owner: str | None = None) -> AcceptedKey | Finding:
     if owner is not None:
         return Finding(
             Reason.KEY_IN_USE,
-            f"Site {owner} has the key {shown.thumbprint}: no two sites share one. Give this site a new state volume, so "
-            "that its agent makes a key of its own, and create the Site anew.",
+            f"Site {owner} has the key {shown.thumbprint}: no two sites share one. Give this site a new state volume, "
+            "so that its agent makes a key of its own, and create the Site anew.",
         )
     pinned = site.status.accepted_key
     wanted = site.spec.public_key_thumbprint or (pinned.thumbprint if pinned is not None else shown.thumbprint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from concordat.api import ConditionType, Role, Site, is_false, is_true
+from concordat.api import ConditionType, Role, Site, is_true
 from concordat.controller import Key, Result, write_status
 from concordat.protocol.locations import TRUST_FILE
 from concordat.statements import PublicKey
@@ -49,7 +49,7 @@ class SiteReconciler:
             for site in hub.cache.list(Site)
             if site.spec.role is Role.EVALUATOR
             and site.status.accepted_key is not None
-            and not is_false(site.status.conditions, ConditionType.ACCEPTED)
+            and plan.key_owner(site, hub.cache.list(Site)) is None
         }
         wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
         text = wanted["data"][TRUST_FILE]
