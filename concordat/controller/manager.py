@@ -23,6 +23,7 @@ from concordat.controller.http import application, serve
 from concordat.controller.kinds import GVK, KindLike, gvk
 from concordat.controller.leader import Leader, LeaderConfig, LeadershipLost
 from concordat.controller.logs import fields
+from concordat.controller.loop import watch_blocks
 from concordat.controller.watch import watch
 from concordat.controller.worker import Runner
 
@@ -75,7 +76,7 @@ async def run(
         listening(await stack.enter_async_context(serve(probes, options.http_port)))
         stack.callback(_handle_signals(stop))
         stack.callback(manager.attach())
-        await first([stop.wait(), manager.live(stop)])
+        await first([stop.wait(), manager.live(stop), watch_blocks()])
 
 
 class Manager:

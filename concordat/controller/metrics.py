@@ -27,3 +27,6 @@ RESYNC_REMOVED = Counter(
     "concordat_cache_resync_removed", "Deleted objects found by a list and not by a watch.", ["kind"]
 )
 LEADER = Gauge("concordat_leader", "1 while this process acts, 0 while it stands by.")
+LOOP_BLOCK = Gauge(
+    "concordat_event_loop_longest_block_seconds", "Longest time that one piece of work held all others up."
+)
