@@ -1,0 +1,97 @@
+"""The operator's process, as its chart starts it, and what the kernel and its metrics say of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from concordat_devcluster.processes import free_port, start, stop
+
+HUB = "concordat"
+IMAGE = "registry.example/concordat/learning@sha256:" + "1" * 64
+_LOOP = "concordat_event_loop_longest_block_seconds"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process used so far."""
+
+    cpu_seconds: float
+    peak_mib: float
+    rss_mib: float
+    descriptors: int
+
+
+class Operator:
+    """One replica. Started on a CPU of its own where there are two."""
+
+    def __init__(self, kubeconfig: Path, registry_url: str, folder: Path, name: str = "operator-0") -> None:
+        self.name, self.port = name, free_port()
+        self.log = folder / f"{name}.log"
+        settings = {
+            "KUBECONFIG": str(kubeconfig),
+            "POD_NAME": name,
+            "CONCORDAT_NAMESPACE": HUB,
+            "CONCORDAT_REGISTRY_URL": registry_url,
+            "CONCORDAT_OPERATOR_IMAGE": IMAGE.replace("learning", "operator"),
+            "CONCORDAT_LEARNING_IMAGE": IMAGE,
+            "CONCORDAT_HTTP_PORT": str(self.port),
+        }
+        pinned = ["taskset", "-c", "0"] if shutil.which("taskset") and len(os.sched_getaffinity(0)) > 1 else []
+        variables = [f"{key}={value}" for key, value in settings.items()]
+        self._command = [*pinned, "env", *variables, sys.executable, "-m", "concordat_operator.main"]
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, without waiting for it."""
+        self.process = start(self._command, self.log)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it with SIGTERM, which gives the Lease back."""
+        self.process.send_signal(signal.SIGCONT)
+        stop(self.process, 20)
+
+    @property
+    def running(self) -> bool:
+        """Return whether the process runs."""
+        return self.process.poll() is None
+
+    def usage(self) -> Usage:
+        """Return CPU seconds, memory and open files, from /proc."""
+        proc = Path(f"/proc/{self.process.pid}")
+        times = (proc / "stat").read_text().rpartition(")")[2].split()
+        lines = (line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
+        status = {key: value.split() for key, value in lines}
+        return Usage(
+            cpu_seconds=(int(times[11]) + int(times[12])) / _TICKS,
+            peak_mib=int(status["VmHWM"][0]) / 1024,
+            rss_mib=int(status["VmRSS"][0]) / 1024,
+            descriptors=len(list((proc / "fd").iterdir())),
+        )
+
+    async def metrics(self) -> dict[str, float]:
+        """Return the reconciles as "round success", and the longest block of the event loop as "block" in seconds."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            text = await answer.text()
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "concordat_reconcile_total":
+                    found[f"{sample.labels['controller']} {sample.labels['result']}"] = sample.value
+                elif sample.name == _LOOP:
+                    found["block"] = sample.value
+        return found

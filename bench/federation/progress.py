@@ -1,0 +1,78 @@
+"""How far a round is, counted as the objects change: to look at a thousand of them each time would cost too much."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from concordat.api import ConditionType, FederationRound, Release, Site, Update, find, is_true
+from concordat.controller.kinds import KindLike
+
+Key = tuple[str, str]
+
+
+class Progress:
+    """Sets of namespaces, by what they reached. Fed by a cache."""
+
+    def __init__(self) -> None:
+        self.ready: set[str] = set()
+        """Sites that are Ready."""
+        self.asked: dict[str, set[str]] = {}
+        """By round: the namespaces with an Update; and so on."""
+        self.consented: dict[str, set[str]] = {}
+        self.submitted: dict[str, set[str]] = {}
+        self.rounds: dict[str, FederationRound] = {}
+        self.decided: set[Key] = set()
+        """Namespace and release of each copy that its site, or the evaluator, answered."""
+        self.champions: dict[str, str] = {}
+        """Site to the release in use."""
+        self._changed = asyncio.Event()
+
+    def notice(self, kind: KindLike, old: Any, new: Any) -> None:
+        """Listen to the cache."""
+        if isinstance(new, Site):
+            _put(self.ready, new.metadata.namespace, is_true(new.status.conditions, ConditionType.READY))
+            if new.status.champion is not None:
+                self.champions[new.metadata.namespace] = new.status.champion.release
+        elif isinstance(new, Update):
+            round_, site = new.spec.round_ref.name, new.spec.site
+            self.asked.setdefault(round_, set()).add(site)
+            for type_, reached in (
+                (ConditionType.CONSENTED, self.consented),
+                (ConditionType.SUBMITTED, self.submitted),
+            ):
+                _put(reached.setdefault(round_, set()), site, is_true(new.status.conditions, type_))
+        elif isinstance(new, FederationRound):
+            self.rounds[new.metadata.name] = new
+        elif isinstance(new, Release) and new.status.decision is not None:
+            self.decided.add(new.key)
+        self._changed.set()
+
+    def ended(self, round_: str) -> bool:
+        """Return whether a round succeeded or failed."""
+        found = self.rounds.get(round_)
+        condition = found and find(found.status.conditions, ConditionType.SUCCEEDED)
+        return condition is not None and condition is not False and not condition.is_pending
+
+    def released(self, round_: str) -> bool:
+        """Return whether a round led to an approved release."""
+        found = self.rounds.get(round_)
+        return found is not None and is_true(found.status.conditions, ConditionType.SUCCEEDED)
+
+    async def until(self, reached: Callable[[], bool], seconds: float) -> float:
+        """Wait until it is so; returns the seconds. Raises TimeoutError."""
+        started = time.monotonic()
+        async with asyncio.timeout(seconds):
+            while not reached():
+                self._changed.clear()
+                await self._changed.wait()
+        return time.monotonic() - started
+
+
+def _put(group: set[str], name: str, inside: bool) -> None:
+    if inside:
+        group.add(name)
+    else:
+        group.discard(name)
