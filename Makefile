@@ -99,6 +99,19 @@ bench-seeds: setup ## Does a round learn? Three seeds, two instruction sets
 bench-canary: setup ## What the canary check finds in the demo, and misses
 	@PYTHONPATH=. $(BIN)/python bench/demo_canary.py
 
+SITES ?= 10 100 1000
+ROUNDS ?= 500
+
+.PHONY: bench-scale bench-recovery soak
+bench-scale: setup prerequisites ## Rounds of many sites (SITES="10 100 1000"; an hour)
+	@PYTHONPATH=. $(BIN)/python -m bench.scale $(SITES)
+
+bench-recovery: setup prerequisites ## Crashes, fail-over and idle seconds (15 minutes)
+	@PYTHONPATH=. $(BIN)/python -m bench.recovery
+
+soak: setup prerequisites ## Short rounds with random faults (ROUNDS=500)
+	@PYTHONPATH=. $(BIN)/python -m bench.soak --rounds $(ROUNDS)
+
 .venv-bench/.ready: requirements/bench.txt .venv/.ready
 	@echo "Installing ByzFL, Flower and what they need (a few minutes; they do not fit beside our own packages)"
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -35,6 +36,10 @@ class AuditedControlPlane(ControlPlane):
         """Return the file with one JSON object per write."""
         return self.folder / "audit.log"
 
+    def pids(self) -> dict[str, int]:
+        """Return the process ids by program."""
+        return {program: process.pid for program, (process, _) in self._programs.items()}
+
     def restart(self, program: str) -> None:
         """Kill a program of the control plane with SIGKILL, start it again, and wait until the API server is ready."""
         process, flags = self._programs[program]
@@ -58,10 +63,8 @@ class AuditedControlPlane(ControlPlane):
     async def compacted_bytes(self) -> int:
         """Return the size of etcd's database without history and free pages."""
         revision = (await self.etcd("maintenance/status"))["header"]["revision"]
-        try:
+        with contextlib.suppress(aiohttp.ClientResponseError):  # The API server has compacted to here itself.
             await self.etcd("kv/compaction", revision=revision, physical=True)
-        except aiohttp.ClientResponseError:
-            pass  # The API server has compacted to here itself.
         await self.etcd("maintenance/defragment")
         return int((await self.etcd("maintenance/status"))["dbSize"])
 

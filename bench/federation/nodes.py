@@ -48,6 +48,8 @@ class Ran:
     kind: str
     started: float
     ended: float | None = None
+    own: float = 0.0
+    """Seconds that it worked by itself; the aggregator's are Concordat's and not counted."""
 
 
 @dataclass
@@ -99,7 +101,8 @@ class Nodes:
                 failure = await self._aggregate(job, container["command"])
             else:
                 train = container["name"] == "trainer"
-                await asyncio.sleep(self.random.uniform(*(self.times.train if train else self.times.evaluate)))
+                ran.own = self.random.uniform(*(self.times.train if train else self.times.evaluate))
+                await asyncio.sleep(ran.own)
                 await asyncio.to_thread(self._train if train else self._evaluate, key)
             await self._status(job, _failed(started, failure) if failure else _complete(started))
         except (NotFound, Conflict):

@@ -73,11 +73,10 @@ class Operator:
     def usage(self) -> Usage:
         """Return CPU seconds, memory and open files, from /proc."""
         proc = Path(f"/proc/{self.process.pid}")
-        times = (proc / "stat").read_text().rpartition(")")[2].split()
         lines = (line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
         status = {key: value.split() for key, value in lines}
         return Usage(
-            cpu_seconds=(int(times[11]) + int(times[12])) / _TICKS,
+            cpu_seconds=cpu_seconds(self.process.pid),
             peak_mib=int(status["VmHWM"][0]) / 1024,
             rss_mib=int(status["VmRSS"][0]) / 1024,
             descriptors=len(list((proc / "fd").iterdir())),
@@ -95,3 +94,9 @@ class Operator:
                 elif sample.name == _LOOP:
                     found["block"] = sample.value
         return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process so far."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / _TICKS

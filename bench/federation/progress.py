@@ -53,8 +53,14 @@ class Progress:
     def ended(self, round_: str) -> bool:
         """Return whether a round succeeded or failed."""
         found = self.rounds.get(round_)
-        condition = found and find(found.status.conditions, ConditionType.SUCCEEDED)
-        return condition is not None and condition is not False and not condition.is_pending
+        condition = find(found.status.conditions, ConditionType.SUCCEEDED) if found is not None else None
+        return condition is not None and (condition.is_true or condition.is_false)
+
+    def why(self, round_: str) -> str:
+        """Return what a round's Ready says."""
+        found = self.rounds.get(round_)
+        condition = find(found.status.conditions, ConditionType.READY) if found is not None else None
+        return f"{condition.reason}: {condition.message}" if condition is not None else "there is no round"
 
     def released(self, round_: str) -> bool:
         """Return whether a round led to an approved release."""

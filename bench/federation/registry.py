@@ -41,6 +41,11 @@ class Registry:
             "registry", lambda: answers(f"{self.url}/v2/"), _START_SECONDS, lambda: process.poll() is None, self.log
         )
 
+    @property
+    def pid(self) -> int:
+        """Return its process id; 0 while it is stopped."""
+        return self._process.pid if self._process is not None else 0
+
     def stop(self) -> None:
         """Stop it; what it stored stays."""
         if self._process is not None:
