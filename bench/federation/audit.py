@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 OPERATOR, AGENTS, NODES, OTHERS = "operator", "agents", "nodes", "Kubernetes"
@@ -39,6 +40,23 @@ def count(lines: Iterable[bytes | str], users: dict[str, str]) -> Counter[Write]
         part = f"/{about['subresource']}" if "subresource" in about else ""
         found[Write(users.get(entry["user"]["username"], OTHERS), entry["verb"], about["resource"] + part)] += 1
     return found
+
+
+def first_useful(log: Path, offset: int, users: dict[str, str], after: datetime) -> datetime | None:
+    """Return when the API server got the operator's first write after a moment, Leases and Events not counted."""
+    with log.open("rb") as lines:
+        lines.seek(offset)
+        found = (json.loads(line) for line in lines if line.endswith(b"\n"))
+        return next(
+            (
+                at
+                for entry in found
+                if users.get(entry["user"]["username"]) == OPERATOR
+                and entry["objectRef"]["resource"] not in ("leases", "events")
+                and (at := datetime.fromisoformat(entry["requestReceivedTimestamp"])) > after
+            ),
+            None,
+        )
 
 
 def per_site(found: Counter[Write], sites: int, who: Iterable[str] = (OPERATOR, AGENTS)) -> float:

@@ -69,7 +69,7 @@ class AuditedControlPlane(ControlPlane):
         return int((await self.etcd("maintenance/status"))["dbSize"])
 
     def _ready(self) -> bool:
-        command = [self.tools / "kubectl", f"--kubeconfig={self.kubeconfig}", "get", "--raw", "/readyz"]
+        command = [str(self.tools / "kubectl"), f"--kubeconfig={self.kubeconfig}", "get", "--raw", "/readyz"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _run(self, program: str, *flags: str) -> subprocess.Popen[bytes]:

@@ -27,7 +27,8 @@ def render(chart: str, namespace: str, values: dict[str, Any], folder: Path) -> 
     """Return the objects of a chart that need no node."""
     file = folder / f"{chart}.json"
     file.write_text(json.dumps(values))
-    command = [ensure_tools() / "helm", "template", chart, CHARTS / chart, "--namespace", namespace, "--values", file]
+    helm, where = str(ensure_tools() / "helm"), str(CHARTS / chart)
+    command = [helm, "template", chart, where, "--namespace", namespace, "--values", str(file)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [obj for obj in yaml.safe_load_all(text) if obj and obj["kind"] not in _RUN_BY_NODES]
 
@@ -44,7 +45,14 @@ def install_hub(control_plane: ControlPlane) -> None:
     probe = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe", "namespace": HUB}}
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
     text = json.dumps(probe | {"spec": {"template": {"spec": pod}}})
-    command = [control_plane.tools / "kubectl", f"--kubeconfig={operator}", "create", "--dry-run=server", "-f", "-"]
+    command = [
+        str(control_plane.tools / "kubectl"),
+        f"--kubeconfig={operator}",
+        "create",
+        "--dry-run=server",
+        "-f",
+        "-",
+    ]
 
     def enforced() -> bool:
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)

@@ -60,6 +60,14 @@ class Operator:
         self.process.kill()
         self.process.wait()
 
+    def pause(self) -> None:
+        """Let it stand still."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End it with SIGTERM, which gives the Lease back."""
         self.process.send_signal(signal.SIGCONT)

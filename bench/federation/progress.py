@@ -24,6 +24,8 @@ class Progress:
         self.consented: dict[str, set[str]] = {}
         self.submitted: dict[str, set[str]] = {}
         self.rounds: dict[str, FederationRound] = {}
+        self.copies: dict[str, set[str]] = {}
+        """By release: the namespaces with a copy."""
         self.decided: set[Key] = set()
         """Namespace and release of each copy that its site, or the evaluator, answered."""
         self.champions: dict[str, str] = {}
@@ -46,8 +48,10 @@ class Progress:
                 _put(reached.setdefault(round_, set()), site, is_true(new.status.conditions, type_))
         elif isinstance(new, FederationRound):
             self.rounds[new.metadata.name] = new
-        elif isinstance(new, Release) and new.status.decision is not None:
-            self.decided.add(new.key)
+        elif isinstance(new, Release):
+            self.copies.setdefault(new.metadata.name, set()).add(new.metadata.namespace)
+            if new.status.decision is not None:
+                self.decided.add(new.key)
         self._changed.set()
 
     def ended(self, round_: str) -> bool:
@@ -66,6 +70,16 @@ class Progress:
         """Return whether a round led to an approved release."""
         found = self.rounds.get(round_)
         return found is not None and is_true(found.status.conditions, ConditionType.SUCCEEDED)
+
+    def release(self, round_: str) -> str | None:
+        """Return the name of the release that a round proposed."""
+        found = self.rounds.get(round_)
+        return found.status.release.name if found is not None and found.status.release is not None else None
+
+    def adopted(self, round_: str) -> int:
+        """Return how many sites use a round's release."""
+        release = self.release(round_)
+        return sum(1 for name in self.champions.values() if name == release)
 
     async def until(self, reached: Callable[[], bool], seconds: float) -> float:
         """Wait until it is so; returns the seconds. Raises TimeoutError."""

@@ -121,7 +121,7 @@ def _once(module: Any, name: str) -> None:
     real = getattr(module, name)
     if hasattr(real, "computed_once"):
         return
-    lock, last = threading.Lock(), {}
+    lock, last = threading.Lock(), dict[Any, Any]()
 
     def once(data: bytes, *more: Any, **named: Any) -> Any:
         with lock:

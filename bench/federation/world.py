@@ -86,7 +86,9 @@ class World:
             self._stack.callback(os.sched_setaffinity, 0, allowed)
         self.admin = await self._client("bench-admin")
         self.agents, nodes = await self._client("bench-agents"), await self._client("bench-nodes")
-        registries = [await self._stack.enter_async_context(Lineages(self.registry.url)) for _ in range(_CONNECTIONS)]
+        registries = [Lineages(self.registry.url) for _ in range(_CONNECTIONS)]
+        for registry in registries:
+            await self._stack.enter_async_context(registry)
         self.store = registries[0]
         self.sites = Sites(self.agents, self.cache, registries, self.folder / "sites")
         self.nodes = Nodes(

@@ -106,11 +106,7 @@ class Stages:
             return (found is not None and found.status.aggregate is not None) or progress.ended(ROUND)
 
         def evaluated() -> bool:
-            return (EVALUATOR, self._release()) in progress.decided or progress.ended(ROUND)
-
-        def adopted() -> bool:
-            release = self._release()
-            return sum(1 for name in progress.champions.values() if name == release) == sites
+            return (EVALUATOR, progress.release(ROUND)) in progress.decided or progress.ended(ROUND)
 
         await self.reach("asked", by_all(progress.asked))
         await self.reach("consented", by_all(progress.consented))
@@ -119,13 +115,9 @@ class Stages:
         await self.reach("evaluated", evaluated)
         await self.reach("released", lambda: progress.ended(ROUND))
         if progress.released(ROUND):
-            await self.reach("adopted by all", adopted)
+            await self.reach("adopted by all", lambda: progress.adopted(ROUND) == sites)
         else:
             self._say(f"the round led to no release: {progress.why(ROUND)}")
-
-    def _release(self) -> str | None:
-        found = self._world.progress.rounds.get(ROUND)
-        return found.status.release.name if found is not None and found.status.release is not None else None
 
 
 def own_seconds(ran: list[Ran]) -> float:
