@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -31,10 +30,12 @@ class Usage:
 
 
 class Operator:
-    """One replica. Started on a CPU of its own where there are two."""
+    """One replica. `pinned`: on the first CPU."""
 
-    def __init__(self, kubeconfig: Path, registry_url: str, folder: Path, name: str = "operator-0") -> None:
+    def __init__(self, kubeconfig: Path, registry_url: str, folder: Path, name: str, *, pinned: bool) -> None:
         self.name, self.port = name, free_port()
+        self.exits = 0
+        """How often it ended by itself, as an operator does that lost its Lease."""
         self.log = folder / f"{name}.log"
         settings = {
             "KUBECONFIG": str(kubeconfig),
@@ -45,14 +46,20 @@ class Operator:
             "CONCORDAT_LEARNING_IMAGE": IMAGE,
             "CONCORDAT_HTTP_PORT": str(self.port),
         }
-        pinned = ["taskset", "-c", "0"] if shutil.which("taskset") and len(os.sched_getaffinity(0)) > 1 else []
+        there = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if pinned else []
         variables = [f"{key}={value}" for key, value in settings.items()]
-        self._command = [*pinned, "env", *variables, sys.executable, "-m", "concordat_operator.main"]
+        self._command = [*there, "env", *variables, sys.executable, "-m", "concordat_operator.main"]
         self.start()
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
         self.process = start(self._command, self.log)
+
+    def restart_if_ended(self) -> None:
+        """Start it again if it ended by itself, as a node does."""
+        if self.process.poll() is not None:
+            self.exits += 1
+            self.start()
 
     def kill(self) -> None:
         """End it with SIGKILL."""

@@ -28,6 +28,8 @@ class Progress:
         """By release: the namespaces with a copy."""
         self.decided: set[Key] = set()
         """Namespace and release of each copy that its site, or the evaluator, answered."""
+        self.answered: set[tuple[str, str | None]] = set()
+        """Namespace and release of each copy whose Ready says how it ended, with an answer or without."""
         self.champions: dict[str, str] = {}
         """Site to the release in use."""
         self._changed = asyncio.Event()
@@ -52,6 +54,9 @@ class Progress:
             self.copies.setdefault(new.metadata.name, set()).add(new.metadata.namespace)
             if new.status.decision is not None:
                 self.decided.add(new.key)
+            ready = find(new.status.conditions, ConditionType.READY)
+            if ready is not None and not ready.is_pending:
+                self.answered.add(new.key)
         self._changed.set()
 
     def ended(self, round_: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -46,16 +46,23 @@ EVALUATOR, FEDERATION, CHANNEL = "evaluator", "digits", "stable"
 _CONNECTIONS = 6
 _AT_ONCE = 32
 _MUCH = 100_000
+_NODE_SECONDS = 0.5
+_START_SECONDS = 300.0
 
 
 class World:
-    """A federation of `names` trainers and an evaluator on this machine, with one replica of the operator."""
+    """A federation of `names` trainers and an evaluator on this machine, with one replica of the operator.
 
-    def __init__(self, sites: int, times: Times, seed: int = 1) -> None:
+    `pinned` gives the operator's process the first CPU, and this one the others.
+    """
+
+    def __init__(self, sites: int, times: Times, seed: int = 1, *, pinned: bool = False) -> None:
         self.names = [f"site-{number:04d}" for number in range(sites)]
+        self._pinned = pinned and len(os.sched_getaffinity(0)) > 1
         self.times, self.random = times, random.Random(seed)  # noqa: S311 - times of Jobs
         self.progress, self.cache = Progress(), Cache()
         self.users = {operator_user(): audit.OPERATOR, "bench-agents": audit.AGENTS, "bench-nodes": audit.NODES}
+        self.replicas: list[Operator] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -81,7 +88,7 @@ class World:
         self._stack.callback(self.registry.stop)
         self.registry.start()
         self.operator = self.replica("operator-0")
-        if len(allowed) > 1:  # The operator has the first CPU; what was started before now floats over all.
+        if self._pinned:  # The operator has the first CPU; what was started before now floats over all.
             os.sched_setaffinity(0, allowed - {min(allowed)})
             self._stack.callback(os.sched_setaffinity, 0, allowed)
         self.admin = await self._client("bench-admin")
@@ -102,15 +109,24 @@ class World:
         )
         self.nodes.folder.mkdir()
         self._stack.push_async_callback(self.nodes.close)
+        self._background(self._restart_operators())
         await self._enrol()
 
     def replica(self, name: str) -> Operator:
         """Start another process of the operator."""
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{HUB}")
         kubeconfig = self.control_plane.kubeconfig_for(operator_user(), *groups)
-        started = Operator(kubeconfig, self.registry.hub_url, self.folder, name)
+        started = Operator(kubeconfig, self.registry.hub_url, self.folder, name, pinned=self._pinned)
         self._stack.callback(started.kill)
+        self.replicas.append(started)
         return started
+
+    async def _restart_operators(self) -> None:
+        """Do what a node does for the containers of the operator."""
+        while True:
+            for replica in self.replicas:
+                replica.restart_if_ended()
+            await asyncio.sleep(_NODE_SECONDS)
 
     async def _client(self, user: str) -> Cluster:
         kubeconfig = self.control_plane.kubeconfig_for(user, "system:masters")
@@ -147,7 +163,7 @@ class World:
         await self.create(_of_hub("ReleaseChannel", CHANNEL, {"federation": FEDERATION, "follow": "Approved"}))
 
     async def _trust(self) -> str:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_START_SECONDS):
             while True:
                 try:
                     found = await self.admin.get(CONFIGMAP, HUB, TRUST_CONFIGMAP)
@@ -166,7 +182,7 @@ class World:
         options = Options(namespaces=None, leader=None, http_port=0, job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}")
         self.cache.subscribe(self.progress.notice)
         self.cache.subscribe(self.nodes.notice)
-        running = run(
+        agents = run(
             [*self.sites.controllers(), looked_at],
             options,
             cluster=self.agents,
@@ -174,11 +190,16 @@ class World:
             clock=SystemClock(),
             stop=asyncio.Event(),
         )
-        self.running = asyncio.create_task(running)
+        self._background(agents)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task, measuring = asyncio.create_task(work), asyncio.current_task()
+        # The agents end on SIGTERM and SIGINT, which they take for themselves: with them the measurement.
+        task.add_done_callback(lambda ended: None if ended.cancelled() or measuring is None else measuring.cancel())
 
         async def end() -> None:
-            self.running.cancel()
-            await asyncio.gather(self.running, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
         self._stack.push_async_callback(end)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="rounds of each kind")
     parser.add_argument("--out", type=Path, default=OUT, help="the Markdown file to write")
     flags = parser.parse_args()
-    started = time.monotonic()
+    started, load = time.monotonic(), os.getloadavg()[0]
     found = asyncio.run(run(flags.runs))
     report = lines(found)
     print("\n".join(report))
@@ -36,7 +37,7 @@ def main() -> None:
             "Written by `make bench-recovery`; do not edit.",
             "",
             *(f"- {line}" for line in about("kopf", "kubernetes")),
-            f"- Took {(time.monotonic() - started) / 60:.0f} minutes.",
+            f"- Took {(time.monotonic() - started) / 60:.0f} minutes; load by other programs before: {load:.1f}.",
             "",
             f"Rounds of {SITES} sites, set up as in [scale.md](scale.md); Jobs take 2 to 5 s by themselves. Times are "
             "medians in seconds. A killed operator is restarted at once under its own name, as a container is; what "

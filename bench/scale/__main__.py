@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="the Markdown file to write")
     parser.add_argument("--json", type=Path, help="also write what was measured to this file")
     flags = parser.parse_args()
-    started, measured = time.monotonic(), list[Measured]()
+    started, load, measured = time.monotonic(), os.getloadavg()[0], list[Measured]()
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:6.0f} s] {text}", flush=True)
@@ -34,7 +35,7 @@ def main() -> None:
         if flags.json is not None:
             flags.json.write_text(json.dumps([asdict(m) for m in measured], indent=1) + "\n")
     print("\n".join(lines(measured)))
-    write(flags.out, measured, (time.monotonic() - started) / 60)
+    write(flags.out, measured, (time.monotonic() - started) / 60, load)
 
 
 if __name__ == "__main__":

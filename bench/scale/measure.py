@@ -43,12 +43,14 @@ class Measured:
     blocks: dict[str, float] = field(default_factory=dict)
     """Stage to the longest block of the operator's event loop until its end."""
     etcd_mib: float = 0.0
+    exits: int = 0
+    """How often the operator ended by itself, its Lease lost."""
 
 
 async def measure(sites: int, times: Times, limit: float, say: Callable[[str], None]) -> Measured:
     """Run one round; `limit` is the most seconds to wait for each stage."""
     measured = Measured(sites)
-    async with World(sites, times) as world:
+    async with World(sites, times, pinned=True) as world:
         say(f"{sites} sites are installed")
         stages = Stages(world, measured, limit, say)
         await stages.reach("Ready", lambda: len(world.progress.ready) > sites)
@@ -69,6 +71,7 @@ async def measure(sites: int, times: Times, limit: float, say: Callable[[str], N
         measured.writes = _by_name(found)
         measured.writes_per_site = audit.per_site(found, sites)
         measured.registry = dict(world.registry.requests(offsets[1])[0])
+        measured.exits = world.operator.exits
         measured.own = own_seconds(world.nodes.ran)
         measured.aggregator = sum(r.ended - r.started for r in world.nodes.ran if r.kind == "aggregator" and r.ended)
         measured.etcd_mib = int((await world.control_plane.etcd("maintenance/status"))["dbSize"]) / 2**20

@@ -111,7 +111,8 @@ def lines(measured: Sequence[Measured]) -> list[str]:
             + rows(["reconciles per site"], [[sum(m.reconciles.values()) / m.sites for m in measured]], 1)
             + rows(["registry requests of the hub per site"], [[_registry(m, "hub") for m in measured]], 1)
             + rows(["registry requests of the sites per site"], [[_registry(m, "sites") for m in measured]], 1)
-            + rows(["etcd's database, MiB"], [[m.etcd_mib for m in measured]], 1),
+            + rows(["etcd's database, MiB"], [[m.etcd_mib for m in measured]], 1)
+            + rows(["times it lost its Lease and ended"], [[m.exits for m in measured]], 0),
         ),
         f"Reconciles at {largest.sites} sites: "
         + ", ".join(f"{name} {count:.0f}" for name, count in sorted(largest.reconciles.items()))
@@ -123,8 +124,8 @@ def lines(measured: Sequence[Measured]) -> list[str]:
     ]
 
 
-def write(path: Path, measured: Sequence[Measured], minutes: float) -> None:
-    """Write the page."""
+def write(path: Path, measured: Sequence[Measured], minutes: float, load: float) -> None:
+    """Write the page; `load` is the machine's before the first round."""
     write_report(
         path,
         [
@@ -133,7 +134,7 @@ def write(path: Path, measured: Sequence[Measured], minutes: float) -> None:
             "Written by `make bench-scale`; do not edit.",
             "",
             *(f"- {line}" for line in about("kopf", "kubernetes")),
-            f"- Took {minutes:.0f} minutes.",
+            f"- Took {minutes:.0f} minutes, with a load of {load:.1f} by other programs before it.",
             "",
             "One round for each N, on a real API server with etcd, the operator's chart with its rights and admission "
             "policy, a real registry, the operator's own process on a CPU of its own, and the real aggregator. The "

@@ -1,0 +1,1 @@
+"""Many short rounds with random faults: what must hold holds, and nothing grows."""

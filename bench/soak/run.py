@@ -1,0 +1,131 @@
+"""The soak itself: a round, a fault, a look; again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench.federation.nodes import Times
+from bench.federation.world import World
+from bench.soak.faults import FAULTS, heal
+from bench.soak.look import observe, sample
+from concordat.api import FederationRound
+from concordat.controller import ApiError, Conflict
+from tests.support.invariants import left_behind, violations
+
+_TIMES = Times((0.2, 2.0), (0.2, 1.0))
+_DEADLINES = {"consentSeconds": 20, "submissionSeconds": 60, "evaluationSeconds": 60}
+_ROUND_SECONDS = 240.0
+_TIDY_SECONDS = 60.0
+_STAGES = ("asked", "consented", "submitted", "copies")
+_SAMPLE_EVERY = 10
+
+
+@dataclass
+class Soaked:
+    """What was seen."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    """How the rounds ended, by the reason of Ready."""
+    by_fault: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    """What did not hold, and when."""
+    samples: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """What may grow: round and value, of every tenth round after the last kill of the operator."""
+
+
+async def soak(
+    rounds: int, sites: int, seed: int, say: Callable[[str], None], faults: Sequence[str] = tuple(FAULTS)
+) -> Soaked:
+    """Run the rounds. The operator is killed in the first fifth only: memory is measured in one process."""
+    found, chance = Soaked(), random.Random(seed)  # noqa: S311 - which fault comes next
+    files: dict[tuple[str, str], bytes] = {}
+    champions: dict[str, int] = {}
+    async with World(sites, _TIMES, seed) as world:
+        await world.progress.until(lambda: len(world.progress.ready) > sites, _ROUND_SECONDS)
+        for number in range(rounds):
+            name = f"soak-{number:04d}"
+            allowed = [f for f in faults if f != "kill operator" or number < max(rounds // 5, len(faults))]
+            fault = allowed[number] if number < len(allowed) else chance.choice(allowed)
+            problem = await _round(world, name, fault, chance)
+            ended = world.progress.why(name)
+            found.ended[ended.partition(":")[0]] += 1
+            found.by_fault[fault] += 1
+            if problem is not None:
+                found.wrong.append(f"{name} ({fault}): {problem}: {ended}")
+                await world.admin.delete(FederationRound, "concordat", name)
+            observed = await observe(world, files, champions)
+            found.wrong += [f"{name} ({fault}): {sentence}" for sentence in violations(observed)]
+            if left := await _tidied(world, files, champions):
+                found.wrong.append(f"{name} ({fault}): left behind: {', '.join(left[:5])}")
+            champions = {
+                s.metadata.name: s.status.champion.sequence for s in observed.sites if s.status.champion is not None
+            }
+            say(f"{name}: {fault}: {ended[:100]}" + ("" if problem is None else f" ({problem})"))
+            world.nodes.ran.clear()
+            if number % _SAMPLE_EVERY == _SAMPLE_EVERY - 1 and number >= rounds // 5:
+                for what, value in (await sample(world)).items():
+                    found.samples.setdefault(what, []).append((number + 1, value))
+    return found
+
+
+async def _round(world: World, name: str, fault: str, chance: random.Random) -> str | None:
+    """Run one round with a fault at a random moment; returns what kept it from its end."""
+    site, stage = chance.choice(world.names), chance.choice(_STAGES)
+    try:
+        async with asyncio.timeout(_ROUND_SECONDS):
+            await world.start_round(name, deadlines=_DEADLINES)
+            if fault in ("silent site", "garbage"):
+                await FAULTS[fault](world, name, site)
+            else:
+                await world.progress.until(lambda: _reached(world, name, stage), _ROUND_SECONDS)
+                await _until_done(lambda: FAULTS[fault](world, name, site))
+            await world.progress.until(lambda: world.progress.ended(name), _ROUND_SECONDS)
+            heal(world)
+            if world.progress.released(name):
+                await world.progress.until(lambda: _settled(world, name), _ROUND_SECONDS)
+    except TimeoutError:
+        return f"not over after {_ROUND_SECONDS:.0f} s (fault at {stage})"
+    finally:
+        heal(world)
+    return None
+
+
+def _reached(world: World, name: str, stage: str) -> bool:
+    progress = world.progress
+    if progress.ended(name):
+        return True
+    if stage == "copies":
+        return bool(progress.copies.get(progress.release(name) or ""))
+    return bool(getattr(progress, stage).get(name))
+
+
+def _settled(world: World, name: str) -> bool:
+    """Return whether every site has answered the release, by adopting it or otherwise."""
+    release, progress = world.progress.release(name), world.progress
+    return all(progress.champions.get(site) == release or (site, release) in progress.answered for site in world.names)
+
+
+async def _until_done(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await act()
+        except Conflict:
+            return
+        except ApiError:
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+async def _tidied(world: World, files: dict[tuple[str, str], bytes], champions: dict[str, int]) -> list[str]:
+    """Wait until nothing is left behind; returns what is after a while."""
+    left: list[str] = []
+    for _ in range(int(_TIDY_SECONDS)):
+        if not (left := left_behind(await observe(world, files, champions))):
+            break
+        await asyncio.sleep(1)
+    return left
