@@ -13,12 +13,13 @@ from typing import Any
 
 from concordat.api.types import API_VERSION, ArtifactRef
 from concordat.artifacts import RegistryStore
-from concordat.controller import Cache, Cluster, Controller, Key, Obj, Result, SystemClock
+from concordat.controller import Cache, Cluster, Controller, Key, Obj, Result
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol.artifact_types import LINEAGE_FILE
 from concordat.statements import SigningKey
 from concordat_agent.agent import Agent
+from concordat_agent.hub_clock import HubClock
 from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases import reconcile as releases
@@ -70,7 +71,7 @@ class Sites:
                 cluster=self._cluster,
                 cache=self._cache,
                 registry=registry,
-                clock=SystemClock(),
+                clock=HubClock(),
                 policy=_POLICY,
                 trust=trust,
                 signer=Signer(site, key, registry, _POLICY.digest, prepare),

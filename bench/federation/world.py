@@ -25,6 +25,7 @@ from concordat.api import FederationRound, Release, ReleaseChannel
 from concordat.api.types import API_VERSION, LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import (
     CONFIGMAP,
+    JOB,
     Cache,
     Cluster,
     Controller,
@@ -179,7 +180,9 @@ class World:
             return ()
 
         looked_at = Controller("bench", dict.fromkeys((FederationRound, Release, ReleaseChannel), none), nothing)
-        options = Options(namespaces=None, leader=None, http_port=0, job_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}")
+        options = Options(
+            namespaces=None, leader=None, http_port=0, selectors={JOB: f"{LABEL_MANAGED_BY}={MANAGED_BY}"}
+        )
         self.cache.subscribe(self.progress.notice)
         self.cache.subscribe(self.nodes.notice)
         agents = run(

@@ -8,39 +8,45 @@ from pathlib import Path
 from bench.federation.operator import HUB
 from bench.federation.world import World
 from concordat.api import FederationRound, Release, Site, Update
-from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
-from concordat.artifacts import ArtifactNotFound
+from concordat.api.types import ArtifactRef
+from concordat.artifacts import RegistryStore
 from concordat.controller import JOB, POD
 from concordat.controller.kinds import EVENT, KindLike
-from tests.support.invariants import Observed, files_needed
+from tests.support.invariants import World as Objects
+from tests.support.invariants import broken
 
-_MINE = {LABEL_MANAGED_BY: MANAGED_BY}
+_TIDY_SECONDS = 60
 
 
-async def observe(world: World, known: dict[tuple[str, str], bytes], champions: dict[str, int]) -> Observed:
-    """Return the federation as the API server and the registry have it now; `known` keeps the files read before."""
-    admin = world.admin
-    observed = Observed(
-        hub=HUB,
-        trust=world.trust,
-        rounds=[FederationRound.model_validate(obj) for obj in await admin.list(FederationRound)],
-        updates=[Update.model_validate(obj) for obj in await admin.list(Update)],
-        releases=[Release.model_validate(obj) for obj in await admin.list(Release)],
-        sites=[Site.model_validate(obj) for obj in await admin.list(Site)],
-        jobs=await admin.list(JOB, labels=_MINE),
-        files=known,
-        champions=champions,
-    )
-    needed = {(ref.digest, name): ref for ref, name in files_needed(observed)}
-    for gone in known.keys() - needed.keys():
-        del known[gone]
-    for (digest, name), ref in needed.items():
-        if (digest, name) not in known:
-            try:
-                known[digest, name] = await world.store.read(ref, name)
-            except ArtifactNotFound:
-                continue
-    return observed
+class Remembered(RegistryStore):
+    """A connection to the registry that reads each file once: those of earlier rounds are asked for after every one."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._files: dict[tuple[str, str], bytes] = {}
+
+    async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
+        """Return the file, as RegistryStore does."""
+        if (ref.digest, name) not in self._files:
+            self._files[ref.digest, name] = await super().read(ref, name, limit)
+        return self._files[ref.digest, name]
+
+
+async def wrong(world: World, registry: Remembered) -> list[str]:
+    """Return what does not hold and is not put right within a minute: what a round leaves is removed in time."""
+    found: list[str] = []
+    for _ in range(_TIDY_SECONDS):
+        objects = Objects(
+            HUB,
+            rounds=[FederationRound.model_validate(obj) for obj in await world.admin.list(FederationRound)],
+            updates=[Update.model_validate(obj) for obj in await world.admin.list(Update)],
+            releases=[Release.model_validate(obj) for obj in await world.admin.list(Release)],
+            sites=[Site.model_validate(obj) for obj in await world.admin.list(Site)],
+        )
+        if not (found := await broken(objects, registry, world.trust)):
+            break
+        await asyncio.sleep(1)
+    return found
 
 
 async def sample(world: World) -> dict[str, float]:
@@ -52,16 +58,15 @@ async def sample(world: World) -> dict[str, float]:
         "releases": Release,
         "jobs": JOB,
         "pods": POD,
+        "events": EVENT,
     }
-    counts = {name: float(len(await world.admin.list(kind))) for name, kind in kinds.items()}
     return {
         "operator's memory, MiB": usage.rss_mib,
         "operator's open files": float(usage.descriptors),
         "etcd, compacted, KiB": await world.control_plane.compacted_bytes() / 1024,
         "registry, KiB": await asyncio.to_thread(world.registry.bytes) / 1024,
         "workspaces, KiB": await asyncio.to_thread(_bytes, world.folder / "sites") / 1024,
-        "events": float(len(await world.admin.list(EVENT))),
-        **counts,
+        **{name: float(len(await world.admin.list(kind))) for name, kind in kinds.items()},
     }
 
 

@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from bench.federation.nodes import Times
 from bench.federation.world import World
 from bench.soak.faults import FAULTS, heal
-from bench.soak.look import observe, sample
-from concordat.api import FederationRound
+from bench.soak.look import Remembered, sample, wrong
+from concordat.api import FederationRound, Site
 from concordat.controller import ApiError, Conflict
-from tests.support.invariants import left_behind, violations
 
 _TIMES = Times((0.2, 2.0), (0.2, 1.0))
 _DEADLINES = {"consentSeconds": 20, "submissionSeconds": 60, "evaluationSeconds": 60}
 _ROUND_SECONDS = 240.0
-_TIDY_SECONDS = 60.0
 _STAGES = ("asked", "consented", "submitted", "copies")
 _SAMPLE_EVERY = 10
 
@@ -42,9 +40,8 @@ async def soak(
 ) -> Soaked:
     """Run the rounds. The operator is killed in the first fifth only: memory is measured in one process."""
     found, chance = Soaked(), random.Random(seed)  # noqa: S311 - which fault comes next
-    files: dict[tuple[str, str], bytes] = {}
     champions: dict[str, int] = {}
-    async with World(sites, _TIMES, seed) as world:
+    async with World(sites, _TIMES, seed) as world, Remembered(world.registry.url) as registry:
         await world.progress.until(lambda: len(world.progress.ready) > sites, _ROUND_SECONDS)
         for number in range(rounds):
             name = f"soak-{number:04d}"
@@ -57,13 +54,12 @@ async def soak(
             if problem is not None:
                 found.wrong.append(f"{name} ({fault}): {problem}: {ended}")
                 await world.admin.delete(FederationRound, "concordat", name)
-            observed = await observe(world, files, champions)
-            found.wrong += [f"{name} ({fault}): {sentence}" for sentence in violations(observed)]
-            if left := await _tidied(world, files, champions):
-                found.wrong.append(f"{name} ({fault}): left behind: {', '.join(left[:5])}")
-            champions = {
-                s.metadata.name: s.status.champion.sequence for s in observed.sites if s.status.champion is not None
-            }
+            found.wrong += [f"{name} ({fault}): {sentence}" for sentence in await wrong(world, registry)]
+            for site in world.cache.list(Site):
+                used, before = site.status.champion, champions.get(site.metadata.name, 0)
+                champions[site.metadata.name] = used.sequence if used is not None else 0
+                if champions[site.metadata.name] < before:
+                    found.wrong.append(f"{name} ({fault}): {site.metadata.name} went back from sequence {before}")
             say(f"{name}: {fault}: {ended[:100]}" + ("" if problem is None else f" ({problem})"))
             world.nodes.ran.clear()
             if number % _SAMPLE_EVERY == _SAMPLE_EVERY - 1 and number >= rounds // 5:
@@ -119,13 +115,3 @@ async def _until_done(act: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(0.5)
         else:
             return
-
-
-async def _tidied(world: World, files: dict[tuple[str, str], bytes], champions: dict[str, int]) -> list[str]:
-    """Wait until nothing is left behind; returns what is after a while."""
-    left: list[str] = []
-    for _ in range(int(_TIDY_SECONDS)):
-        if not (left := left_behind(await observe(world, files, champions))):
-            break
-        await asyncio.sleep(1)
-    return left
