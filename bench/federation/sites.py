@@ -89,7 +89,7 @@ class Sites:
         def keys_of(kind: KindLike) -> Callable[[Obj], Iterable[Key]]:
             def found(obj: Obj) -> Iterable[Key]:
                 mine = self._controllers.get(_namespace(obj))
-                return mine[number].watches[kind](obj) if mine is not None else ()
+                return mine[number].keys(kind, obj) if mine is not None else ()
 
             return found
 
