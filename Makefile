@@ -63,14 +63,18 @@ generate-check: setup ## Whether the generated files are those of the models
 ##@ Test
 
 .PHONY: test
-test: check api charts e2e ## Run the whole test suite
+test: check scenarios api charts e2e ## Run the whole test suite
 
 .PHONY: unit
-unit: setup ## Unit and property tests, and scenarios in memory
-	@$(BIN)/pytest -q -n 2 tests/unit tests/scenarios
+unit: setup ## Unit and property tests
+	@$(BIN)/pytest -q -n 2 tests/unit
+
+.PHONY: scenarios
+scenarios: setup ## Whole rounds in memory, with faults
+	@$(BIN)/pytest -q -n 2 tests/scenarios
 
 .PHONY: api
-api: setup prerequisites ## Tests against a real API server
+api: setup prerequisites ## Tests and scenarios on a real API server
 	@$(BIN)/pytest -q --real tests/apiserver tests/scenarios
 
 .PHONY: charts
