@@ -65,7 +65,11 @@ def crd(kind: type[Resource], annotations: dict[str, str] | None = None) -> dict
 
 
 def root_schema(kind: type[Resource]) -> Schema:
-    """Return the schema of whole objects of a kind: the spec with its defaults, the status without any."""
+    """Return the schema of whole objects of a kind: the spec with its defaults, the status with one.
+
+    An object that nobody has looked at yet shows generation 0 as observed, so that kstatus and `kubectl wait` do not
+    take it for done.
+    """
     schema: Schema = {
         "description": kind.__doc__ or "",
         "type": "object",
@@ -75,7 +79,7 @@ def root_schema(kind: type[Resource]) -> Schema:
             "kind": {"description": _KIND, "type": "string"},
             "metadata": {"type": "object"},
             "spec": structural(kind, "spec"),
-            "status": structural(kind, "status", defaults=False),
+            "status": {**structural(kind, "status", defaults=False), "default": {"observedGeneration": 0}},
         },
     }
     if kind.KIND.rules:

@@ -108,6 +108,8 @@ class FakeApiServer:
             raise _error(where, 404, "NotFound", f"namespace {where.namespace} not found")
         obj = {key: value for key, value in body.items() if key != "status"}
         obj["metadata"] |= self._birth(where)
+        if where.version == API_VERSION:
+            obj["status"] = {"observedGeneration": 0}
         _validated(where, obj)
         if query.get("dryRun"):
             return obj
