@@ -186,7 +186,10 @@ class Nodes:
             "metadata": {
                 "name": name,
                 "namespace": metadata["namespace"],
-                "labels": {"batch.kubernetes.io/job-name": metadata["name"]},
+                "labels": {
+                    "batch.kubernetes.io/job-name": metadata["name"],
+                    "batch.kubernetes.io/controller-uid": metadata["uid"],
+                },
                 "ownerReferences": [{**owner, "controller": True}],
             },
             "spec": {
