@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, Site, find
@@ -35,6 +36,9 @@ from concordat_operator.releases.plan import (
     show_ready,
 )
 from concordat_operator.rounds.select import Finding
+
+DECISION_PATIENCE = timedelta(seconds=30)
+"""How long an agent may take to decide before its copy says that it was measured and not decided on."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,10 @@ class CopyReconciler:
         if step is CopyStep.STOP:
             stopped = "No answer is wanted any more: the deadline has passed, or the release is decided."
             measured = Measurement(False, Finding(Reason.STOPPED, stopped))
-        if step is not CopyStep.LAUNCH or measured is not None:
+        if (silence := _unremarkable(copy, step, measured, job, now)) is None:
             await self._write(copy, measured)
-        return Result(_requeue_after(copy, step, job, now))
+        pauses = [p for p in (_requeue_after(copy, step, job, now), silence) if p is not None and p < math.inf]
+        return Result(min(pauses, default=None))
 
     async def _launch(self, copy: Release) -> Finding | None:
         """Create the Job. Returns why there is none."""
@@ -130,6 +135,29 @@ class CopyReconciler:
         )
         message = f"Run {number} of {ATTEMPTS} failed, and it is run again. {cause.message}"
         return Measurement(None, Finding(cause.reason, message), again)
+
+
+def _unremarkable(
+    copy: Release, step: CopyStep, measured: Measurement | None, job: Mapping[str, Any] | None, now: datetime
+) -> float | None:
+    """Return for how long there is nothing to write of a copy on which nothing is shown yet; None: write.
+
+    At a thousand sites each write counts. A Job says itself that it runs, and after its end the agent decides within
+    seconds: one write then tells both.
+    """
+    conditions = copy.status.conditions
+    if step is CopyStep.LAUNCH and measured is None:
+        return math.inf
+    shown = any(find(conditions, type_) is not None for type_ in COPY_CONDITIONS)
+    if step is CopyStep.STOP or shown or answer(conditions) is not None:
+        return None
+    if measured is None or measured.finding.reason == Reason.VALIDATING:
+        return math.inf
+    ended = outcome(job)
+    if measured.holds is not True or ended is None or ended.completed is None:
+        return None
+    left = ended.completed + DECISION_PATIENCE - now
+    return left.total_seconds() if left > timedelta(0) else None
 
 
 def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None, now: datetime) -> float | None:

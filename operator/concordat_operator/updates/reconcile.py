@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update, find, is_pending
@@ -23,6 +24,10 @@ from concordat_operator.rounds.select import Finding
 from concordat_operator.updates.plan import CONDITIONS, Step, expired, next_step, show_ready
 
 log = logging.getLogger(__name__)
+
+
+Found = tuple[ConditionType, bool, Finding]
+"""A condition, whether it holds, and why."""
 
 
 class UpdateReconciler:
@@ -45,25 +50,28 @@ class UpdateReconciler:
         if step is Step.REMOVE:
             await self._remove(update)
             return Result()
-        finding: tuple[ConditionType, bool, Finding] | None = None
+        found: list[Found] = []
         if step is Step.ATTEST:
             proved = await self._attest(update, await hub.contract(update.spec.contract))
             metrics.ATTESTATIONS.labels(proved.reason).inc()
-            holds = proved.reason == Reason.KEY_POSSESSION_PROVED
-            finding = (ConditionType.ATTESTATION_VALID, holds, proved)
+            found = [(ConditionType.ATTESTATION_VALID, proved.reason == Reason.KEY_POSSESSION_PROVED, proved)]
+            if next_step(_shown(update, found, hub.clock.now()), round_, job, hub.clock.now()) is Step.LAUNCH:
+                # One write for both: where the site has staged by now, its Job is made in the same pass.
+                missing = await self._launch(update, await hub.contract(update.spec.contract))
+                found.append((ConditionType.TRAINED, False, missing or _runs(*key)))
         elif step is Step.LAUNCH:
             missing = await self._launch(update, await hub.contract(update.spec.contract))
-            finding = (ConditionType.TRAINED, False, missing) if missing is not None else None
+            found = [(ConditionType.TRAINED, False, missing)] if missing is not None else []
         elif step is Step.STOP:
             if job is not None:
                 await hub.cluster.delete(JOB, *key, job["metadata"]["uid"])
             stopped = "The round went on without this site while its training Job still ran; the Job was stopped."
-            finding = (ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))
+            found = [(ConditionType.TRAINED, False, Finding(Reason.STOPPED, stopped))]
         elif step is Step.EXPIRE:
-            finding = (ConditionType.TRAINED, False, expired(update))
+            found = [(ConditionType.TRAINED, False, expired(update))]
         elif step is Step.REPORT and job is not None:
-            finding = (ConditionType.TRAINED, *await self._progress(update, job))
-        await self._write(update, round_, finding)
+            found = [(ConditionType.TRAINED, *await self._progress(update, job))]
+        await self._write(update, round_, found)
         return Result(self._requeue_after(update, step, job))
 
     def _requeue_after(self, update: Update, step: Step, job: Mapping[str, Any] | None) -> float | None:
@@ -128,31 +136,40 @@ class UpdateReconciler:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
         job_outcome = outcome(job)
         if job_outcome is None:
-            runs = Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{name} -n {namespace}.")
-            return False, await not_running(self._hub, job) or runs
+            return False, await not_running(self._hub, job) or _runs(namespace, name)
         if job_outcome.completed is not None:
             return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
         shown = find(update.status.conditions, ConditionType.TRAINED)
         cause = failure(job, await own(self._hub, job), shown)
         return False, Finding(cause.reason, cause.message)
 
-    async def _write(
-        self, update: Update, round_: FederationRound | None, finding: tuple[ConditionType, bool, Finding] | None
-    ) -> None:
+    async def _write(self, update: Update, round_: FederationRound | None, found: Sequence[Found]) -> None:
         """Show what was found, and what it means for the whole; no request where nothing changed."""
         generation, conditions = update.metadata.generation, update.status.conditions
         now = self._hub.clock.now()
         shown = ConditionSet(conditions, generation, now)
-        if finding is not None:
-            condition, holds, why = finding
+        for condition, holds, why in found:
             shown.set(condition, holds, why.reason, why.message)
         show_ready(shown, update, round_, now)
-        fresh = finding is None and find(conditions, ConditionType.READY) is None
+        fresh = not found and find(conditions, ConditionType.READY) is None
         if update.metadata.deletion_timestamp is not None or (fresh and not shown.is_true(ConditionType.STALLED)):
             return  # There is nothing to say of it yet.
         mine = [condition for condition in shown.list() if condition.type in CONDITIONS]
         status = UpdateStatus(observed_generation=generation, conditions=mine)
         await show(self._hub, update, status, CONDITIONS)
+
+
+def _runs(namespace: str, job: str) -> Finding:
+    return Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{job} -n {namespace}.")
+
+
+def _shown(update: Update, found: Sequence[Found], now: datetime) -> Update:
+    """Return the Update as it will be once what was found is shown."""
+    conditions = ConditionSet(update.status.conditions, update.metadata.generation, now)
+    for condition, holds, why in found:
+        conditions.set(condition, holds, why.reason, why.message)
+    status = update.status.model_copy(update={"conditions": conditions.list()})
+    return update.model_copy(update={"status": status})
 
 
 def attested(spec: UpdateSpec, contract: Contract, consent: bytes) -> Finding:
