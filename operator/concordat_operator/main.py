@@ -22,6 +22,7 @@ from concordat.controller import (
     SystemClock,
     configure,
     fields,
+    garbage,
     run,
 )
 from concordat.controller.environment import SettingsError
@@ -41,6 +42,7 @@ LEASE_NAME = "concordat-operator"
 def main() -> None:
     """Run the operator until it is told to stop. Exits with 1 and one line when it cannot start."""
     configure()
+    garbage.tame()
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         asyncio.run(serve(Settings.from_environment()))

@@ -20,6 +20,7 @@ from concordat.controller import (
     Options,
     configure,
     fields,
+    garbage,
     run,
 )
 from concordat.controller.environment import SettingsError
@@ -46,6 +47,7 @@ def main(prepare: Prepare = clipped) -> None:
     `prepare` turns the trained delta into the update that is sent.
     """
     configure()
+    garbage.tame()
     try:
         asyncio.run(serve(Settings.from_environment(), prepare))
     except (SettingsError, PolicyError, ChampionError, StatementError, LineageError, OSError) as error:
