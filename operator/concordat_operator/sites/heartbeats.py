@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from concordat.controller import LEASE, Cache, Clock, KindLike, Obj
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.sites.plan import HEARTBEAT_TIMEOUT
+
+_LEAST_SEEN, _MOST_SEEN = 3, 5
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,17 @@ class Heartbeat:
     fresh: bool
     """Whether the Lease was seen to change; False where it was only found, as at the start of this process."""
 
+    ahead: tuple[timedelta, ...] = ()
+    """How far the agent's clock seemed ahead of the hub's in the last heartbeats that were seen to arrive."""
+
     @property
     def skew(self) -> timedelta:
-        """Return how far the agent's clock is ahead of the hub's; negative if it is behind."""
-        return datetime.fromisoformat(self.renewed) - self.at if self.fresh else timedelta(0)
+        """Return how far the agent's clock is ahead of the hub's; negative if it is behind.
+
+        A heartbeat that took long to arrive makes the clock seem behind, so the one that took least is right, of at
+        least three: one that was late by itself says nothing.
+        """
+        return max(self.ahead) if len(self.ahead) >= _LEAST_SEEN else timedelta(0)
 
 
 class Heartbeats:
@@ -65,14 +74,17 @@ class Heartbeats:
             fresh = namespace in self._last
             if fresh:
                 self._end_outage()
-            self._last[namespace] = Heartbeat(renewed, self._clock.monotonic(), self._clock.now(), fresh)
+            at, ahead = self._clock.now(), known.ahead if known is not None else ()
+            if fresh:
+                ahead = (*ahead, datetime.fromisoformat(renewed) - at)[-_MOST_SEEN:]
+            self._last[namespace] = Heartbeat(renewed, self._clock.monotonic(), at, fresh, ahead)
 
     def _end_outage(self) -> None:
         """Begin anew where nobody at all was heard for a while: then it was this process that could not hear."""
         now = self._clock.monotonic()
         if now - self._latest > HEARTBEAT_TIMEOUT.total_seconds():
             self._last = {
-                namespace: Heartbeat(known.renewed, now, known.at, fresh=False) if known is not None else None
+                namespace: replace(known, heard=now, fresh=False) if known is not None else None
                 for namespace, known in self._last.items()
             }
         self._latest = now

@@ -65,6 +65,16 @@ def test_a_wrong_clock_neither_loses_an_agent_nor_keeps_a_dead_one(ahead: float)
     assert agents.silence("site-a") == 91
 
 
+def test_heartbeats_that_arrive_late_are_no_wrong_clock() -> None:
+    """A hub of a thousand sites is told of some a minute later: the clock seems behind, and is right."""
+    agents = Agents()
+    agents.live(20, "site-a", ahead=-70)
+    agents.live(20, "site-a", ahead=-2)
+    assert present(agents.heartbeats.of("site-a")).skew == timedelta(0)
+    agents.live(60, "site-a", ahead=-70)
+    assert present(agents.heartbeats.of("site-a")).skew == timedelta(seconds=-2)
+
+
 def test_setting_the_hubs_clock_loses_nobody() -> None:
     """Finding 16."""
     agents = Agents()
