@@ -114,7 +114,8 @@ class RoundReconciler:
                 await self._propose(observed, signed)
             if signed is not None:
                 extension = await self._asking.extend(observed, signed)
-            observed = await self._observe(round_, signed, extension, aggregation, aggregate)
+            if step is not Step.REST or extension != round_.status.extension:
+                observed = await self._observe(round_, signed, extension, aggregation, aggregate)
             if waits is None and observed.job is not None and outcome(observed.job) is None:
                 waits = await not_running(hub, observed.job)
         except Terminal as error:

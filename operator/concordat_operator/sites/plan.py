@@ -76,12 +76,14 @@ def key_owner(site: Site, sites: Sequence[Site]) -> str | None:
 
     An evaluator's key is the evaluator's, else it is that of the site that is there longer.
     """
-    shown = {key for key in (_shown(site), _accepted(site)) if key is not None}
-    return min((s.metadata.name for s in sites if _accepted(s) in shown and _rank(s) < _rank(site)), default=None)
+    keys = keys_of(site)
+    return min((s.metadata.name for s in sites if _accepted(s) in keys and _rank(s) < _rank(site)), default=None)
 
 
-def _shown(site: Site) -> str | None:
-    return site.status.agent.public_key.strip() if site.status.agent is not None else None
+def keys_of(site: Site) -> set[str]:
+    """Return the keys that a site shows or had accepted, as PEM."""
+    shown = site.status.agent.public_key.strip() if site.status.agent is not None else None
+    return {key for key in (shown, _accepted(site)) if key is not None}
 
 
 def _accepted(site: Site) -> str | None:

@@ -13,9 +13,12 @@ from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import trust_configmap
 from concordat_operator.sites import plan
 from concordat_operator.sites.heartbeats import Heartbeats
+from concordat_operator.sites.key_owners import KeyOwners
 from concordat_operator.sites.quarantine import Quarantined, remedy
 
 _PUBLISH_SECONDS = 600.0
+_COMPARE_SECONDS = 10.0
+"""Between two looks at what is published for the sake of a trainer; an evaluator's is looked at at once."""
 
 
 class SiteReconciler:
@@ -25,17 +28,23 @@ class SiteReconciler:
         self._hub = hub
         self._heartbeats = Heartbeats(hub.cache, hub.clock)
         self._quarantined = Quarantined(hub.cluster, hub.settings.namespace, hub.clock)
+        self._owners = KeyOwners(hub.cache)
         self._published: tuple[str, float] | None = None
+        self._compared: float | None = None
 
     async def __call__(self, key: Key) -> Result:
         """Look at one site; look again in half a minute. Heartbeats come by themselves."""
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            quarantined, owner = await self._why_quarantined(site), plan.key_owner(site, hub.cache.list(Site))
+            quarantined, owner = await self._why_quarantined(site), self._owners.of(site)
             status = plan.status(site, self._presence(site), quarantined, hub.clock.now(), owner)
             await write_status(hub.cluster, site, status, FIELD_MANAGER, plan.CONDITIONS)
-        await self.publish_trust()
+        now = hub.clock.monotonic()
+        trainer = site is not None and site.spec.role is Role.TRAINER
+        if not trainer or self._compared is None or now - self._compared >= _COMPARE_SECONDS:
+            self._compared = now
+            await self.publish_trust()
         if site is None:
             return Result()
         # Not all sites at once, as after a start.
@@ -49,7 +58,7 @@ class SiteReconciler:
             for site in hub.cache.list(Site)
             if site.spec.role is Role.EVALUATOR
             and site.status.accepted_key is not None
-            and plan.key_owner(site, hub.cache.list(Site)) is None
+            and self._owners.of(site) is None
         }
         wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
         text = wanted["data"][TRUST_FILE]

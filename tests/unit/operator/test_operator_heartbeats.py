@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from concordat.api import ConditionType, Reason, find
+from concordat.api import ConditionType, Reason, Site, find
 from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import LEASE, Cache, FixedClock
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.sites import plan
 from concordat_operator.sites.heartbeats import Heartbeats
+from concordat_operator.sites.key_owners import KeyOwners
 from tests.support.hub import Make
 from tests.support.presence import condition, present
 
@@ -163,3 +164,23 @@ def test_a_wrong_clock_is_shown_while_it_is_wrong(make: Make, seconds: int, word
     else:
         assert words in present(shown).message
     assert condition(status.conditions, "Ready").is_true
+
+
+def test_a_key_is_its_first_owners_whatever_comes_and_goes(make: Make) -> None:
+    """Finding 1: the second site with a key is told whose it is, and has it when the first is gone."""
+    cache = Cache()
+    cache.watch([Site])
+    owners = KeyOwners(cache)
+    for version, name in enumerate(("site-a", "site-b"), start=1):
+        cache.feed(raw(make.site(name), version))
+    first, second = (present(cache.get(Site, name, name)) for name in ("site-a", "site-b"))
+    assert (owners.of(first), owners.of(second)) == (None, "site-a")
+    cache.remove(raw(make.site("site-a"), 3))
+    assert owners.of(second) is None
+    cache.feed(raw(make.site("evaluator", role="Evaluator"), 4))
+    assert owners.of(second) == "evaluator"
+
+
+def raw(site: Site, version: int) -> dict[str, Any]:
+    wire = site.wire()
+    return {**wire, "metadata": {**wire["metadata"], "uid": site.metadata.name, "resourceVersion": str(version)}}
