@@ -206,7 +206,9 @@ class ReleaseReconciler:
             evaluation=evaluation,
             rollout=rollout(copies) if copies else None,
         )
-        written = await write_status(hub.cluster, release, status, FIELD_MANAGER)
+        # An approval cannot be taken back: not onto a release that was changed since it was looked at.
+        irreversible = lineage != release.status.lineage
+        written = await write_status(hub.cluster, release, status, FIELD_MANAGER, unchanged=irreversible)
         if written and finding is not None and finding.reason not in UNDECIDED:
             metrics.RELEASES.labels(finding.reason).inc()
 
