@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from concordat.api import Condition, Release, Site
+from concordat.api import Condition, ConditionSet, ConditionType, Reason, Release, Site
 from concordat.jobs import evaluation_job
 from concordat.lineage import bundle, verify_candidate, verify_release
 from concordat.protocol import artifact_types as types
@@ -117,7 +117,7 @@ async def test_a_restart_between_adoption_and_status_write_changes_nothing(world
     staged = world.get(Release, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
-    await world.cluster.apply_status(Release, world.site, name, staged.status.wire(), FIELD_MANAGER)
+    await world.put_back(staged)
     world.clock.advance(1234)
     second = await _step(world, world.agent(), name)
     assert second.status.decision == first.status.decision
@@ -341,6 +341,12 @@ async def test_a_job_that_leaves_nothing_usable_decides_nothing(
     name = await world.offer(2, value=0.7)
     await world.end_job(await _staged(world, agent, name), failed=failed)
     world.leave(name, files)
+    if failed is not None:
+        # The operator says when it does not run again.
+        conditions = ConditionSet([], 1, world.clock.now())
+        conditions.set(ConditionType.VALIDATED, False, Reason.VALIDATION_FAILED, says)
+        shown = [condition.wire() for condition in conditions.list()]
+        await world.cluster.apply_status(Release, world.site, name, {"conditions": shown}, "concordat-operator")
     release = await _step(world, agent, name)
     adopted = _said(world, name, "Adopted")
     assert (adopted.is_false, adopted.reason) == (True, "ValidationFailed")

@@ -122,7 +122,7 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(world: Wo
     staged = world.get(Update, name)
     first = await _step(world, world.agent(), name)
     # As if the process had been killed before it wrote the status.
-    await world.cluster.apply_status(Update, world.site, name, staged.status.wire(), FIELD_MANAGER)
+    await world.put_back(staged)
     assert world.get(Update, name).status.submission is None
     world.clock.advance(1234)
     agent, writes = world.agent(), world.writes
@@ -239,7 +239,7 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
     update = world.get(Update, name)
     forged = update.status.model_copy(update={"consent": None})
-    await world.cluster.apply_status(Update, world.site, name, forged.wire(), FIELD_MANAGER)
+    await world.put_back(update.model_copy(update={"status": forged}))
     await _step(world, agent, name)
     submitted = _said(world, name, "Submitted")
     assert (submitted.is_false, submitted.reason) == (True, "PolicyRefused")

@@ -29,7 +29,7 @@ from concordat.statements.provenance import LocalUpdate, aggregation_provenance,
 from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
 from concordat.tensors import Tensors, write_tensors
-from concordat_agent.agent import Agent
+from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
@@ -277,6 +277,11 @@ class World:
         )
         add("release", self.hub, release.statement())
         return lines
+
+    async def put_back(self, obj: Update | Release) -> None:
+        """Show of the agent what an earlier state of an object showed."""
+        status = {name: value for name, value in obj.status.wire().items() if name != "observedGeneration"}
+        await self.cluster.apply_status(type(obj), *obj.key, status, FIELD_MANAGER)
 
     async def end_job(self, manifest: dict[str, Any], *, failed: str | None = None, create: bool = True) -> None:
         """Have the API server complete the Job with its defaults, and end it as the Job controller would."""
