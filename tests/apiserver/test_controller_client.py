@@ -267,7 +267,7 @@ async def test_a_status_is_never_written_onto_a_namesake(cluster: Cluster, names
     await cluster.create(update(namespace))
     with pytest.raises(Conflict):
         await write_status(cluster, seen, UpdateStatus(observed_generation=1), "concordat-operator-status")
-    assert (await read(cluster, namespace)).status == UpdateStatus()
+    assert (await read(cluster, namespace)).status == UpdateStatus(observed_generation=0)
 
 
 async def test_a_status_can_demand_that_nothing_was_changed_since(cluster: Cluster, namespace: str) -> None:
