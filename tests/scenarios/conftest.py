@@ -15,6 +15,21 @@ from tests.scenarios.faults import Flickering, FlickeringMemory, MortalCluster, 
 from tests.scenarios.federation import EVALUATOR, Federation
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the real API server each scenario runs once, with the first of its cases; in memory all of them do."""
+    if not config.getoption("--real"):
+        return
+    seen: set[str] = set()
+    for item in list(items):
+        if item.path.parent != Path(__file__).parent:
+            continue
+        scenario = item.nodeid.partition("[")[0]
+        if scenario in seen:
+            items.remove(item)
+            config.hook.pytest_deselected(items=[item])
+        seen.add(scenario)
+
+
 @pytest.fixture
 async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Federation]:
     """A hub without sites."""
