@@ -15,11 +15,28 @@ from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
 from concordat.api.release import ReleaseStatus
-from concordat.controller import JOB, LEASE, Cluster, Conflict, Controller, FixedClock, Invalid, NotFound, write_status
+from concordat.controller import (
+    JOB,
+    LEASE,
+    NAMESPACE,
+    Cluster,
+    Conflict,
+    Controller,
+    FixedClock,
+    Invalid,
+    NotFound,
+    write_status,
+)
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
+from concordat.protocol.locations import (
+    adapters_repository,
+    base_repository,
+    lineage_repository,
+    releases_repository,
+)
 from concordat.statements import SigningKey
 from concordat.tensors import write_tensors
 from concordat_agent.agent import Agent
@@ -150,6 +167,9 @@ class Federation(Node):
     async def remove(self) -> None:
         """Remove all objects, without their controllers."""
         self.cluster.before = self.cluster.after = None
+        self.registry.chance = None
+        for at in (releases_repository, lineage_repository, adapters_repository, base_repository):
+            await self.registry.delete_repository(at("digits"))
         for kind in KINDS:
             for obj in await self.admin.list(kind):
                 metadata = obj["metadata"]
@@ -160,6 +180,15 @@ class Federation(Node):
                     if metadata.get("finalizers"):
                         await self.admin.set_finalizers(kind, *key, [], metadata["resourceVersion"])
                     await self.admin.delete(kind, *key)
+
+    async def uninstall(self, short: str) -> None:
+        """Delete a site's namespace with all that is in it; returns when the site's Updates are gone."""
+        site = self.name(short)
+        self.agents.pop(site)
+        await self.admin.delete(NAMESPACE, "", site)
+        async with no_hang(lambda: f"the namespace {site}"):
+            while await self.admin.list(Update, site):
+                continue
 
     async def publish_genesis(self) -> None:
         """The release of sequence 0 and the channel."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from concordat.api import ConditionType, FederationRound, Site, Update, is_true
-from concordat.controller import NAMESPACE, SECRET, Forbidden
+from concordat.controller import SECRET, Forbidden
 from concordat.statements import SigningKey, StatementError
 from concordat_operator.keys import SECRET_NAME, Keys
 from tests.scenarios.faults import Interference
@@ -54,8 +54,7 @@ async def test_a_site_that_is_uninstalled_at_any_moment_hurts_nobody(federation:
     federation.held = {site}
     await federation.round("r1")
     await federation.settle()
-    federation.agents.pop(site)
-    await federation.admin.delete(NAMESPACE, "", site)
+    await federation.uninstall("site-b")
     federation.clock.advance(3601)
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
