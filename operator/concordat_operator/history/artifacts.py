@@ -44,7 +44,7 @@ async def delete_round_artifacts(hub: Hub, round_: FederationRound, staying: Ite
     federation, uid, aggregate = round_.spec.federation, round_.metadata.uid, round_.status.aggregate
     others = [r for r in hub.cache.list(FederationRound) if r.metadata.uid != uid]
     named = await living_digests(hub, others, [*hub.cache.list(Release), *staying], hub.cache.list(Site))
-    contract = await _contract(hub, round_)
+    contract = await contract_of(hub, round_)
     # The parent too: this round may be the last that started from it.
     parent = None if contract is None else contract.parent
     await _delete(hub.registry, parent, adapters_repository(federation), named)
@@ -92,12 +92,12 @@ async def living_digests(
 ) -> frozenset[str]:
     """Return the digests that these objects and the contracts of the open rounds name. Raises RegistryUnavailable."""
     rounds = list(rounds)
-    contracts = [await _contract(hub, round_) for round_ in rounds if not round_.ended]
+    contracts = [await contract_of(hub, round_) for round_ in rounds if not round_.ended]
     parents = frozenset(contract.parent.digest for contract in contracts if contract is not None)
     return named_digests(rounds, releases, sites) | parents
 
 
-async def _contract(hub: Hub, round_: FederationRound) -> Contract | None:
+async def contract_of(hub: Hub, round_: FederationRound) -> Contract | None:
     """Return the round's contract; None if there is none, or none any more."""
     if round_.status.contract is None:
         return None

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
 from concordat.api.resource import Resource
 from concordat.api.types import LABEL_FEDERATION, LABEL_ROUND_UID
-from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, RegistryUnavailable
+from concordat.artifacts import RegistryUnavailable
 from concordat.controller import Conflict, Forbidden, Key, Result, fields
-from concordat_operator.history.artifacts import delete_decision, delete_release_artifacts, living_digests
+from concordat_operator.history.artifacts import contract_of, delete_decision, delete_release_artifacts, living_digests
 from concordat_operator.history.plan import ObservedHistory, Surplus, surplus
 from concordat_operator.history.sequences import remember
 from concordat_operator.hub import Hub
@@ -62,12 +62,9 @@ class HistoryReconciler:
         )
 
     async def _parent(self, round_: FederationRound) -> str | None:
-        if round_.status.contract is None:
-            return None
-        try:
-            return (await self._hub.contract(round_.status.contract.artifact)).parent_release.name
-        except PERMANENT_REGISTRY_ERRORS:
-            return None  # A round whose contract is lost cannot go on from anything.
+        # A round whose contract is lost cannot go on from anything.
+        contract = await contract_of(self._hub, round_)
+        return contract.parent_release.name if contract is not None else None
 
     async def _delete(self, observed: ObservedHistory, going: Surplus) -> bool:
         """Delete what goes; return whether anything was deleted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,10 +75,9 @@ class CopyReconciler:
         if step is CopyStep.STOP:
             stopped = "No answer is wanted any more: the deadline has passed, or the release is decided."
             measured = Measurement(False, Finding(Reason.STOPPED, stopped))
-        if (silence := _unremarkable(copy, step, measured, job, now)) is None:
+        if not _unremarkable(copy, step, measured, job, now):
             await self._write(copy, measured)
-        pauses = [p for p in (_requeue_after(copy, step, job, now), silence) if p is not None and p < math.inf]
-        return Result(min(pauses, default=None))
+        return Result(_requeue_after(copy, step, job, now))
 
     async def _launch(self, copy: Release) -> Finding | None:
         """Create the Job. Returns why there is none."""
@@ -139,22 +137,27 @@ class CopyReconciler:
 
 def _unremarkable(
     copy: Release, step: CopyStep, measured: Measurement | None, job: Mapping[str, Any] | None, now: datetime
-) -> float | None:
-    """Return for how long there is nothing to write of a copy on which nothing is shown yet; None: write.
+) -> bool:
+    """Return whether there is nothing to write of a copy on which nothing is shown yet.
 
     At a thousand sites each write counts. A Job says itself that it runs, and after its end the agent decides within
     seconds: one write then tells both.
     """
     conditions = copy.status.conditions
     if step is CopyStep.LAUNCH and measured is None:
-        return math.inf
+        return True
     shown = any(find(conditions, type_) is not None for type_ in COPY_CONDITIONS)
     if step is CopyStep.STOP or shown or answer(conditions) is not None:
-        return None
+        return False
     if measured is None or measured.finding.reason == Reason.VALIDATING:
-        return math.inf
+        return True
+    return measured.holds is True and _decides_soon(job, now) is not None
+
+
+def _decides_soon(job: Mapping[str, Any] | None, now: datetime) -> float | None:
+    """Return the seconds in which the agent may still decide on what the Job measured; None: it has had its time."""
     ended = outcome(job)
-    if measured.holds is not True or ended is None or ended.completed is None:
+    if ended is None or ended.completed is None:
         return None
     left = ended.completed + DECISION_PATIENCE - now
     return left.total_seconds() if left > timedelta(0) else None
@@ -173,4 +176,6 @@ def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None,
         waits.append((copy.status.attempt.retry_time - now).total_seconds())
     elif outcome(job) is None and (look := requeue_seconds(job, now)) is not None:
         waits.append(look)
+    elif (left := _decides_soon(job, now)) is not None:
+        waits.append(left)
     return min(waits, default=None)

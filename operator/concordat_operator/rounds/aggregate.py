@@ -41,7 +41,7 @@ class AggregationStep:
 
     async def ask(self, observed: ObservedRound, signed: ContractStatus) -> AggregationStatus:
         """Push the request. The round's status fixes what is asked, before there is a Job: nothing later is in it."""
-        hub, contract = self._hub, _contract(observed)
+        hub, contract = self._hub, observed.agreed
         request = AggregationRequest(
             contract=signed.artifact,
             contract_digest=signed.sha256,
@@ -72,7 +72,7 @@ class AggregationStep:
         hub, aggregation = self._hub, _aggregation(observed)
         job = aggregation_job(
             observed.round,
-            _contract(observed),
+            observed.agreed,
             request=aggregation.request,
             image=hub.settings.operator_image,
             registry_url=hub.settings.registry_url,
@@ -114,7 +114,7 @@ class AggregationStep:
 
         Raises Terminal if the report is not what was asked for, RegistryUnavailable.
         """
-        hub, contract, job = self._hub, _contract(observed), observed.job
+        hub, contract, job = self._hub, observed.agreed, observed.job
         job_outcome = outcome(job)
         if job is None or job_outcome is None or job_outcome.completed is None:
             raise ValueError("the aggregator has not ended")
@@ -216,9 +216,3 @@ def _aggregation(observed: ObservedRound) -> AggregationStatus:
     if observed.aggregation is None:
         raise ValueError("the aggregator has not been asked")
     return observed.aggregation
-
-
-def _contract(observed: ObservedRound) -> Contract:
-    if observed.contract is None:
-        raise ValueError("aggregation needs a contract")
-    return observed.contract

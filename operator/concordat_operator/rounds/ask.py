@@ -33,7 +33,7 @@ class AskStep:
 
     async def ask(self, observed: ObservedRound, signed: ContractStatus) -> None:
         """Create the missing Updates. Raises Transient, after all were tried, if the API server is out of reach."""
-        contract = _contract(observed)
+        contract = observed.agreed
 
         async def create(site: str) -> None:
             await create_once(self._hub.cluster, _update(observed.round, contract, signed, site))
@@ -68,12 +68,6 @@ class AskStep:
         self._unasked.pop(round_.metadata.uid, None)
         if refused:
             self._unasked[round_.metadata.uid] = refused
-
-
-def _contract(observed: ObservedRound) -> Contract:
-    if observed.contract is None:
-        raise ValueError("Updates need a contract")
-    return observed.contract
 
 
 def _update(round_: FederationRound, contract: Contract, signed: ContractStatus, site: str) -> Update:

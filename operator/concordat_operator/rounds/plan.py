@@ -86,6 +86,13 @@ class ObservedRound:
     """The obstacle that the last step met; it is tried again."""
 
     @property
+    def agreed(self) -> Contract:
+        """Return the contract, for steps that are due only after it. Raises ValueError, a bug, before it."""
+        if self.contract is None:
+            raise ValueError("there is no contract yet")
+        return self.contract
+
+    @property
     def verified(self) -> int:
         """Return how many updates passed verification."""
         return self.aggregate.verified if self.aggregate is not None else 0

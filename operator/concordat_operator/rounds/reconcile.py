@@ -164,7 +164,11 @@ class RoundReconciler:
         contract = extended(await hub.contract(signed.artifact), extension)
         updates = hub.cache.list(Update, labels={LABEL_ROUND_UID: round_.metadata.uid})
         by_site = {u.spec.site: u for u in updates if u.metadata.namespace == u.spec.site}
-        releases = hub.cache.list(Release, namespace, {LABEL_ROUND_UID: round_.metadata.uid})
+        releases: list[Release] = []
+        others: list[Release] = []
+        for release in hub.cache.list(Release, namespace):
+            mine = release.metadata.labels.get(LABEL_ROUND_UID) == round_.metadata.uid
+            (releases if mine else others).append(release)
         now, job, retry_at = hub.clock.now(), None, None
         if aggregation is not None:
             job = hub.cache.get(JOB, namespace, aggregation_job_name(round_, aggregation.run))
@@ -186,12 +190,7 @@ class RoundReconciler:
             job=job,
             aggregate=aggregate,
             release=releases[0] if releases else None,
-            newer=superseding(
-                [r for r in hub.cache.list(Release, namespace) if r not in releases],
-                contract.federation,
-                contract.parent_release.sequence,
-                contract.opens,
-            ),
+            newer=superseding(others, contract.federation, contract.parent_release.sequence, contract.opens),
             expired=over_at if now >= over_at else None,
         )
 

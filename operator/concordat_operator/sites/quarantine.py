@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from concordat.controller import CONFIGMAP, Clock, Cluster, NotFound
+from concordat.controller import Clock, Cluster
+from concordat_operator.records import record, records
 
 QUARANTINE_NAME = "concordat-quarantine"
 _READ_SECONDS = 10.0
@@ -15,11 +16,7 @@ _READ_SECONDS = 10.0
 
 async def quarantined(cluster: Cluster, namespace: str) -> dict[str, str]:
     """Return the quarantined sites, each with the reason."""
-    try:
-        configmap = await cluster.get(CONFIGMAP, namespace, QUARANTINE_NAME)
-    except NotFound:
-        return {}
-    return dict(configmap.get("data") or {})
+    return await records(cluster, namespace, QUARANTINE_NAME)
 
 
 class Quarantined:
@@ -42,16 +39,7 @@ class Quarantined:
 
 async def quarantine(cluster: Cluster, namespace: str, site: str, why: str) -> None:
     """Add a site to the quarantined ones."""
-    # A field manager of its own for each site: applying one leaves the others' keys alone.
-    await cluster.apply(
-        {
-            "apiVersion": CONFIGMAP.api_version,
-            "kind": CONFIGMAP.kind,
-            "metadata": {"name": QUARANTINE_NAME, "namespace": namespace},
-            "data": {site: why},
-        },
-        f"concordat-quarantine-{site}",
-    )
+    await record(cluster, namespace, QUARANTINE_NAME, site, why)
 
 
 def remedy(namespace: str, site: str) -> str:

@@ -147,9 +147,7 @@ class UpdateReconciler:
         """Show what was found, and what it means for the whole; no request where nothing changed."""
         generation, conditions = update.metadata.generation, update.status.conditions
         now = self._hub.clock.now()
-        shown = ConditionSet(conditions, generation, now)
-        for condition, holds, why in found:
-            shown.set(condition, holds, why.reason, why.message)
+        shown = _conditions(update, found, now)
         show_ready(shown, update, round_, now)
         fresh = not found and find(conditions, ConditionType.READY) is None
         if update.metadata.deletion_timestamp is not None or (fresh and not shown.is_true(ConditionType.STALLED)):
@@ -163,12 +161,17 @@ def _runs(namespace: str, job: str) -> Finding:
     return Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{job} -n {namespace}.")
 
 
-def _shown(update: Update, found: Sequence[Found], now: datetime) -> Update:
-    """Return the Update as it will be once what was found is shown."""
+def _conditions(update: Update, found: Sequence[Found], now: datetime) -> ConditionSet:
+    """Return the Update's conditions with what was found."""
     conditions = ConditionSet(update.status.conditions, update.metadata.generation, now)
     for condition, holds, why in found:
         conditions.set(condition, holds, why.reason, why.message)
-    status = update.status.model_copy(update={"conditions": conditions.list()})
+    return conditions
+
+
+def _shown(update: Update, found: Sequence[Found], now: datetime) -> Update:
+    """Return the Update as it will be once what was found is shown."""
+    status = update.status.model_copy(update={"conditions": _conditions(update, found, now).list()})
     return update.model_copy(update={"status": status})
 
 
