@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process used so far."""
+    """CPU time and memory that a process used so far."""
 
     cpu_seconds: float
     peak_mib: float
@@ -35,7 +35,7 @@ class Operator:
     def __init__(self, kubeconfig: Path, registry_url: str, folder: Path, name: str, *, pinned: bool) -> None:
         self.name, self.port = name, free_port()
         self.exits = 0
-        """How often it ended by itself, as an operator does that lost its Lease."""
+        """Number of times it ended by itself, as an operator does that cannot run."""
         self.log = folder / f"{name}.log"
         settings = {
             "KUBECONFIG": str(kubeconfig),

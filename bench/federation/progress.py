@@ -1,4 +1,4 @@
-"""How far a round is, counted as the objects change: to look at a thousand of them each time would cost too much."""
+"""The progress of a round, counted as the objects change: looking at a thousand each time would cost too much."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How long a crash of the operator costs, and what of a round is nobody's work."""
+"""The time that a crash of the operator costs, and the time of a round in which nobody works."""

@@ -23,7 +23,7 @@ _LEASE = "concordat-operator"
 
 @dataclass
 class Recovered:
-    """What was measured, in seconds."""
+    """The measured times, in seconds."""
 
     crash: dict[str, list[float]] = field(default_factory=dict)
     """Moment of the kill to the seconds until the next useful write."""

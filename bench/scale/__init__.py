@@ -1,1 +1,1 @@
-"""What a round costs with 10, 100 and 1,000 sites."""
+"""The cost of a round with 10, 100 and 1,000 sites."""

@@ -35,7 +35,7 @@ class Measured:
     registry: dict[str, int] = field(default_factory=dict)
     reconciles: dict[str, float] = field(default_factory=dict)
     operator_cpu: float = 0.0
-    """Of the round, without start and enrolment."""
+    """The round's part, without start and enrolment."""
     cpu: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the round by process; "bench" plays all agents and nodes."""
     peak_mib: float = 0.0
@@ -44,7 +44,7 @@ class Measured:
     """Stage to the longest block of the operator's event loop until its end."""
     etcd_mib: float = 0.0
     exits: int = 0
-    """How often the operator ended by itself, its Lease lost."""
+    """Number of times the operator ended by itself."""
 
 
 async def measure(sites: int, times: Times, limit: float, say: Callable[[str], None]) -> Measured:

@@ -1,4 +1,4 @@
-"""What goes wrong in a round, one thing at a time. Each fault ends when its coroutine does."""
+"""Faults for a round, one at a time. Each ends when its coroutine does."""
 
 from __future__ import annotations
 

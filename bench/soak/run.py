@@ -24,13 +24,13 @@ _SAMPLE_EVERY = 10
 
 @dataclass
 class Soaked:
-    """What was seen."""
+    """The findings of a soak."""
 
     ended: Counter[str] = field(default_factory=Counter)
-    """How the rounds ended, by the reason of Ready."""
+    """Number of rounds by their end, the reason of Ready."""
     by_fault: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    """What did not hold, and when."""
+    """Invariants that did not hold, and when."""
     samples: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """What may grow: round and value, of every tenth round after the last kill of the operator."""
 

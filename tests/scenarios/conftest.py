@@ -12,7 +12,8 @@ from concordat.controller import AlreadyExists, Cluster
 from concordat_devcluster.control_plane import ControlPlane
 from tests.fakes.api_server import FakeApiServer, FakeCluster
 from tests.scenarios.faults import Flickering, FlickeringMemory, MortalCluster, MortalFake
-from tests.scenarios.federation import EVALUATOR, Federation
+from tests.scenarios.federation import Federation
+from tests.scenarios.view import EVALUATOR
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

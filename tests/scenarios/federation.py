@@ -30,7 +30,6 @@ from concordat.controller import (
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
-from concordat.protocol.contract import Contract
 from concordat.protocol.locations import (
     adapters_repository,
     base_repository,
@@ -52,17 +51,15 @@ from concordat_operator.settings import Settings
 from tests.fakes.api_server import Denial, FakeCluster
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
+from tests.scenarios.view import EVALUATOR, View
 from tests.support.clocks import SetHubClock
-from tests.support.invariants import World, broken
-from tests.support.presence import present
 from tests.support.waiting import no_hang
 
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
 KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB, LEASE)
-EVALUATOR = "evaluator"
 
 
-class Federation(Node):
+class Federation(View, Node):
     """Hub, sites and evaluator, each in its own namespace of one API server."""
 
     def __init__(self, cluster: Mortal, admin: Cluster, registry: Flickering, url: str, folder: Path) -> None:
@@ -86,10 +83,6 @@ class Federation(Node):
         self.history_limit = 10
         """What the next operator process is told."""
         cluster.on_write = admin.on_write = self._feed
-
-    def name(self, short: str) -> str:
-        """The namespace of a site."""
-        return f"{self.prefix}-{short}"
 
     def _feed(self, written: dict[str, Any]) -> None:
         self.cache.feed(written)
@@ -364,18 +357,6 @@ class Federation(Node):
             else:
                 self.cache.feed(obj)
 
-    async def broken(self) -> list[str]:
-        """Return what must always hold and does not."""
-        world = World(
-            self.hub_space,
-            self.cache.list(FederationRound),
-            self.cache.list(Update),
-            self.cache.list(Release),
-            self.cache.list(Site),
-        )
-        trust = self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
-        return await broken(world, self.registry, trust)
-
     async def sync(self) -> str:
         """List everything, as the watches would tell it; returns what tells a changed world from an unchanged one."""
         state = []
@@ -399,45 +380,6 @@ class Federation(Node):
                 if kind is not JOB
             ]
         return json.dumps([state, sorted(self.cache.ended)], default=str)
-
-    # ---- looking
-
-    def found(self, name: str) -> FederationRound:
-        """The round."""
-        found = self.cache.get(FederationRound, self.hub_space, name)
-        assert isinstance(found, FederationRound)
-        return found
-
-    def released(self, name: str) -> str:
-        """Return the name of the release that a round led to."""
-        return present(self.found(name).status.release).name
-
-    async def contract(self, name: str) -> Contract:
-        """The signed contract of a round."""
-        signed = present(self.found(name).status.contract)
-        return Contract.from_bytes(await self.registry.read(signed.artifact, Contract.FILE))
-
-    def updates(self, name: str) -> dict[str, Update]:
-        """The round's Updates by the short name of their site."""
-        uid = self.found(name).metadata.uid
-        mine = [u for u in self.cache.list(Update) if u.spec.round_ref.uid == uid]
-        return {u.spec.site.removeprefix(f"{self.prefix}-"): u for u in mine}
-
-    def copies(self, name: str) -> dict[str, Release]:
-        """A release's copies by the short name of their site."""
-        mine = [r for r in self.cache.list(Release) if r.metadata.name == name]
-        return {r.metadata.namespace.removeprefix(f"{self.prefix}-"): r for r in mine}
-
-    def channel(self, name: str) -> ReleaseChannel:
-        """A channel of the hub."""
-        found = self.cache.get(ReleaseChannel, self.hub_space, name)
-        assert isinstance(found, ReleaseChannel)
-        return found
-
-    async def champion(self, short: str) -> str | None:
-        """What a site uses."""
-        site = self.cache.get(Site, self.name(short), self.name(short))
-        return site.status.champion.release if site.status.champion else None
 
 
 def _no_jobs(space: str) -> Denial:

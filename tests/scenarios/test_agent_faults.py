@@ -20,8 +20,9 @@ from concordat_agent.policy import SitePolicy
 from concordat_agent.updates import reconcile as updates
 from tests.scenarios.agent_faults import Fate, interfere, restart
 from tests.scenarios.faults import Killed
-from tests.scenarios.federation import EVALUATOR, Federation
+from tests.scenarios.federation import Federation
 from tests.scenarios.test_faults import released
+from tests.scenarios.view import EVALUATOR
 from tests.support.presence import condition
 
 SITES = ("site-a", "site-b", "site-c", "site-d")

@@ -1,4 +1,4 @@
-"""What the operator does for one Update, one Release, one copy, one Site and one channel."""
+"""Decisions of the operator about one Update, one Release and one copy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from concordat.api import ConditionSet, ConditionType, Reason, find, is_true
+from concordat.api import ConditionSet, ConditionType, Reason
 from concordat.api.round_status import Attempt
-from concordat.statements import SigningKey
-from concordat_operator.channels import plan as channel_plan
 from concordat_operator.releases.plan import (
     CopyStep,
     decided,
@@ -23,10 +21,9 @@ from concordat_operator.releases.plan import (
 from concordat_operator.releases.plan import Step as ReleaseStep
 from concordat_operator.releases.plan import next_step as release_step
 from concordat_operator.rounds.select import Finding, evaluator
-from concordat_operator.sites import plan as site_plan
 from concordat_operator.updates.plan import Step, expired, next_step, show_ready
 from tests.support.hub import Make
-from tests.support.presence import condition, present
+from tests.support.presence import condition
 
 READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
 
@@ -248,174 +245,3 @@ def test_a_site_without_a_job_at_the_deadline_is_told_why(make: Make) -> None:
         Reason.DEADLINE_EXCEEDED,
         "There was no training Job at the submission deadline, 2026-11-24 13:00Z. Trained is False.",
     )
-
-
-def heard(make: Make, seconds: float = 0) -> site_plan.Presence:
-    silence = timedelta(seconds=seconds)
-    return site_plan.Presence(silence, make.now - silence)
-
-
-def test_a_key_once_pinned_is_never_replaced(make: Make) -> None:
-    site = make.site("site-a")
-    fresh = site.model_copy(update={"status": site.status.model_copy(update={"accepted_key": None})})
-    pinned = site_plan.accept(fresh)
-    assert not isinstance(pinned, Finding)
-    assert pinned.thumbprint == make.key.thumbprint
-    other = SigningKey.generate().public
-    agent = present(site.status.agent).model_copy(update={"public_key": other.to_pem()})
-    changed = site.model_copy(update={"status": site.status.model_copy(update={"agent": agent})})
-    found = site_plan.accept(changed)
-    assert isinstance(found, Finding)
-    assert found.reason is Reason.KEY_CHANGED
-    status = site_plan.status(changed, heard(make), None, make.now)
-    assert status.accepted_key == site.status.accepted_key
-    assert condition(status.conditions, "Ready").reason == "KeyChanged"
-
-
-def test_a_thumbprint_in_the_spec_refuses_the_first_key_too(make: Make) -> None:
-    site = make.site("site-a")
-    other = SigningKey.generate().public.thumbprint
-    spec = site.spec.model_copy(update={"public_key_thumbprint": other})
-    bare = site.status.model_copy(update={"accepted_key": None})
-    found = site_plan.accept(site.model_copy(update={"spec": spec, "status": bare}))
-    assert isinstance(found, Finding)
-    assert found.reason is Reason.KEY_CHANGED
-
-
-def test_a_site_is_named_like_its_namespace(make: Make) -> None:
-    site = make.site("site-a")
-    moved = site.model_copy(update={"metadata": site.metadata.model_copy(update={"namespace": "elsewhere"})})
-    found = site_plan.accept(moved)
-    assert isinstance(found, Finding)
-    assert found.reason is Reason.NAME_MISMATCH
-
-
-@pytest.mark.parametrize(("silent", "ready"), [(0, True), (90, True), (91, False), (None, False)])
-def test_a_site_is_ready_while_it_is_heard(make: Make, silent: int | None, ready: bool) -> None:
-    presence = None if silent is None else heard(make, silent)
-    status = site_plan.status(make.site("site-a"), presence, None, make.now)
-    assert find(status.conditions, ConditionType.QUARANTINED) is None
-    assert is_true(status.conditions, ConditionType.READY) is ready
-    assert is_true(status.conditions, ConditionType.ACCEPTED)
-
-
-def test_a_quarantine_is_shown_on_the_site_and_leaves_with_its_reason(make: Make) -> None:
-    site = make.site("site-a")
-    status = site_plan.status(site, heard(make), "Backdoor. Run: kubectl", make.now)
-    found = condition(status.conditions, "Quarantined")
-    assert (found.status.value, found.reason, found.message) == ("True", "PoisoningAlert", "Backdoor. Run: kubectl")
-    later = site.model_copy(update={"status": status})
-    assert find(site_plan.status(later, heard(make), None, make.now).conditions, ConditionType.QUARANTINED) is None
-
-
-def described(make: Make, channel: Any, releases: list[Any]) -> Any:
-    seen = channel_plan.observe(channel, releases, make.sites())
-    return seen, channel_plan.describe(seen, ConditionSet([], 1, make.now), 1)
-
-
-def test_a_channel_follows_the_newest_approved_release_and_offers_it(make: Make) -> None:
-    releases = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="Unknown")]
-    seen, status = described(make, make.channel(), releases)
-    assert status.release.name == "r1-1"
-    assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
-    assert condition(status.conditions, "Ready").reason == "InProgress"
-    copies = [used(make, "site-a"), make.release("r1-1", 1, "site-b", Adopted="False:PolicyRejected")]
-    seen, status = described(make, make.channel(), [*releases, *copies])
-    assert [s.metadata.name for s in seen.lacking] == ["site-c", "site-d", "site-e"]
-    assert status.summary == "1 use it, 1 rejected, of 5"
-    assert "site-c, site-d, site-e" in condition(status.conditions, "Ready").message
-    everywhere = [used(make, f"site-{n}") for n in "abcde"]
-    _, status = described(make, make.channel(), [*releases, *everywhere])
-    assert condition(status.conditions, "Ready").reason == "RolledOut"
-    assert find(status.conditions, ConditionType.RECONCILING) is None
-
-
-def used(make: Make, space: str, name: str = "r1-1", sequence: int = 1) -> Any:
-    """A site's copy that it adopted, and uses unless it adopted a later one."""
-    return make.release(name, sequence, space, Adopted="True:Adopted")
-
-
-def test_a_channel_pinned_back_says_that_its_sites_use_a_later_release(make: Make) -> None:
-    hub = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="True")]
-    copies = []
-    for n in "abcde":
-        copies.append(used(make, f"site-{n}"))
-        copies.append(used(make, f"site-{n}", "r2-1", 2))
-    _, status = described(make, make.channel(release="r2-1"), [*hub, *copies])
-    assert condition(status.conditions, "Ready").reason == "RolledOut"
-    assert (status.summary, status.rollout.adopted) == ("5 use it, 0 rejected, of 5", 5)
-    for earlier, sequence in (("r1-1", 1), ("digits-0", 0)):
-        _, status = described(make, make.channel(release=earlier), [*hub, *copies])
-        ready = condition(status.conditions, "Ready")
-        assert (ready.status, ready.reason) == ("False", "CannotRollBack")
-        assert f"{earlier} has sequence {sequence}, and site-a, site-b, site-c, site-d, site-e" in ready.message
-        assert f"parent.releaseRef {earlier}" in ready.message
-        assert status.rollout.adopted == 0
-        assert find(status.conditions, ConditionType.RECONCILING) is None
-
-
-def test_what_a_site_uses_in_another_federation_keeps_no_channel_back(make: Make) -> None:
-    hub = [make.release(), make.release("r1-1", 1, Approved="True")]
-    copies = [used(make, f"site-{n}") for n in "abcde"]
-    other = used(make, "site-a", "letters-7", 7)
-    other = other.model_copy(update={"spec": other.spec.model_copy(update={"federation": "letters"})})
-    _, status = described(make, make.channel(), [*hub, *copies, other])
-    assert condition(status.conditions, "Ready").reason == "RolledOut"
-
-
-def test_a_pinned_channel_offers_its_pin_and_not_the_newest(make: Make) -> None:
-    releases = [make.release(), make.release("r1-1", 1, Approved="True"), make.release("r2-1", 2, Approved="True")]
-    seen, status = described(make, make.channel(release="r1-1"), releases)
-    assert (status.release.name, status.sequence) == ("r1-1", 1)
-    assert [s.metadata.name for s in seen.lacking] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
-
-
-def test_a_second_channel_reaches_only_the_sites_that_subscribe_to_it(make: Make) -> None:
-    releases = [make.release(), make.release("r1-1", 1, Approved="True")]
-    sites = make.sites()
-    sites[0] = sites[0].model_copy(update={"spec": sites[0].spec.model_copy(update={"channel": "early"})})
-    early = make.channel()
-    early = early.model_copy(update={"metadata": early.metadata.model_copy(update={"name": "early"})})
-    reached = [channel_plan.observe(channel, releases, sites).lacking for channel in (early, make.channel())]
-    assert [[s.metadata.name for s in lacking] for lacking in reached] == [
-        ["site-a"],
-        ["site-b", "site-c", "site-d", "site-e"],
-    ]
-
-
-def test_the_start_of_a_federation_is_not_offered(make: Make) -> None:
-    seen, status = described(make, make.channel(), [make.release()])
-    assert seen.lacking == ()
-    assert status.release.name == "digits-0"
-    assert is_true(status.conditions, ConditionType.READY)
-
-
-@pytest.mark.parametrize(
-    ("pinned", "reason"), [("nothing", "NoRelease"), ("r2-1", "ReleaseNotApproved"), (None, "NoRelease")]
-)
-def test_a_channel_that_points_to_nothing_says_why(make: Make, pinned: str | None, reason: str) -> None:
-    channel = make.channel(None, release=pinned) if pinned else make.channel()
-    _, status = described(make, channel, [make.release("r2-1", 2, Approved="Unknown:Evaluating")])
-    assert status.release is None
-    assert condition(status.conditions, "Ready").reason == reason
-
-
-def test_a_rollout_counts_answers_and_the_worst_fall(make: Make) -> None:
-    def copy(space: str, word: str, before: int, after: int) -> Any:
-        found = make.release("r1-1", 1, space, Adopted=word)
-        figures = {
-            "examples": 100,
-            "parentPpm": before,
-            "candidatePpm": after,
-            "candidateLowPpm": after,
-            "candidateHighPpm": after,
-        }
-        decision = {"statement": make.ref, "evaluation": figures}
-        return type(found).model_validate({**found.wire(), "status": {**found.status.wire(), "decision": decision}})
-
-    found = rollout(
-        [copy("site-a", "True:Adopted", 800_000, 900_000), copy("site-b", "False:Regression", 900_000, 850_000)]
-    )
-    assert (found.offered, found.adopted, found.rejected) == (2, 1, 1)
-    assert found.worst_regression_ppm == 50_000
-    assert found.mean_quality_ppm == 875_000
