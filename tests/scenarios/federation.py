@@ -78,6 +78,8 @@ class Federation(View, Node):
         self.tolerated: tuple[type[Exception], ...] = (Conflict, NotFound)
         """What the worker of a reconcile retries: races; and where a test makes faults, these."""
         self._bad_watch: random.Random | None = None
+        self._orphans: list[str] = []
+        """Jobs whose owner is gone, at the last look."""
         self._undelivered: list[tuple[str, dict[str, Any]]] = []
         self._listed: dict[tuple[KindLike, Key], dict[str, Any]] = {}
         self.history_limit = 10
@@ -261,14 +263,20 @@ class Federation(View, Node):
     # ---- running
 
     async def settle(self, passes: int = 60, still: int = 1) -> None:
-        """Let everybody act until nothing is written and no Job ends, `still` times in a row."""
-        before, quiet = await self.sync(), 0
-        for _ in range(passes):
-            after = await self.turn()
-            quiet = quiet + 1 if after == before else 0
-            if quiet == still:
-                return
-            before = after
+        """Let everybody act until nothing is written and no Job ends or goes, `still` times in a row."""
+        before, quiet, passed = await self.sync(), 0, 0
+        async with no_hang(lambda: f"the garbage collector, which has yet to delete {self._orphans}"):
+            while passed < passes:
+                after = await self.turn()
+                if self._orphans:
+                    # The API server's own controller deletes them, in its own time.
+                    before, quiet = after, 0
+                    continue
+                passed += 1
+                quiet = quiet + 1 if after == before else 0
+                if quiet == still:
+                    return
+                before = after
         raise AssertionError(f"not settled after {passes} passes")
 
     async def turn(self) -> str:
@@ -359,10 +367,14 @@ class Federation(View, Node):
 
     async def sync(self) -> str:
         """List everything, as the watches would tell it; returns what tells a changed world from an unchanged one."""
-        state = []
+        state: list[Any] = []
+        uids: set[str] = set()
         for kind in KINDS:
             items, version = await self.admin.list_at(kind)
             mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
+            uids |= {i["metadata"]["uid"] for i in mine}
+            if kind is JOB:
+                self._orphans = [i["metadata"]["name"] for i in mine if not uids.issuperset(_owners(i))]
             if self._bad_watch is not None:
                 self._happened(kind, mine)
                 if self._bad_watch.random() < 0.9:
@@ -379,7 +391,11 @@ class Federation(View, Node):
                 for i in mine
                 if kind is not JOB
             ]
-        return json.dumps([state, sorted(self.cache.ended)], default=str)
+        return json.dumps([state, sorted(uids), sorted(self.cache.ended)], default=str)
+
+
+def _owners(obj: dict[str, Any]) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or []}
 
 
 def _no_jobs(space: str) -> Denial:
