@@ -21,9 +21,10 @@ from concordat.aggregation import AggregationError
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
+from concordat.artifacts.http import CONNECTIONS
 from concordat.lineage import bundle
 from concordat.lora import LoraError
-from concordat.protocol.aggregation import AggregationReport, AggregationResult
+from concordat.protocol.aggregation import AggregationReport, AggregationResult, SubmittedUpdate
 from concordat.protocol.artifact_types import (
     ADAPTER,
     ADAPTER_CONFIG_FILE,
@@ -83,7 +84,7 @@ async def run(
     parent = await load_parent(store, signed.contract)
     method = method_of(signed.contract, parent, work)
     verifier = Verifier(store, signed, parent, method, work)
-    verdicts = reject_copies([await verifier.verify(submission) for submission in request.submissions])
+    verdicts = reject_copies(await _verify(verifier, request.submissions))
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
@@ -126,6 +127,17 @@ async def run(
         files[SITE_STATEMENTS_FILE] = bundle(lines)
     repository = round_repository(signed.contract.federation, signed.contract.round.uid)
     return AggregationResult(report=await store.push(repository, AGGREGATION_REPORT, files), adapter=report.adapter)
+
+
+async def _verify(verifier: Verifier, submissions: Sequence[SubmittedUpdate]) -> list[UpdateVerdict]:
+    """Return the verdict on each, several at a time: most of it is waiting for the registry."""
+    free = asyncio.Semaphore(CONNECTIONS)
+
+    async def one(submission: SubmittedUpdate) -> UpdateVerdict:
+        async with free:
+            return await verifier.verify(submission)
+
+    return await asyncio.gather(*(one(submission) for submission in submissions))
 
 
 class _NoAggregate:

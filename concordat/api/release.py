@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from concordat.api.conditions import Conditions, ConditionType
+from concordat.api.conditions import Condition, Conditions, ConditionSet, ConditionType, Reason, find
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import Attempt, EvaluationStatus
 from concordat.api.types import (
@@ -234,6 +235,30 @@ class ReleaseChannel(Resource):
     """A pointer to a release."""
     status: ReleaseChannelStatus = Field(default_factory=ReleaseChannelStatus)
     """What is observed."""
+
+
+def answer(conditions: Iterable[Condition]) -> Condition | None:
+    """Return the agent's decision on a copy, or why there can be none; None while it is open."""
+    known = tuple(conditions)
+    for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
+        if (condition := find(known, decision)) is not None and not condition.is_pending:
+            return condition
+    staged, validated = find(known, ConditionType.STAGED), find(known, ConditionType.VALIDATED)
+    if staged is not None and staged.is_false and not staged.is_pending:
+        return staged
+    return validated if validated is not None and validated.is_false and not validated.is_pending else None
+
+
+def show_answer(conditions: ConditionSet, reply: Condition | None) -> None:
+    """Set Ready and Stalled of a copy from the answer: Stalled where it is final and not good."""
+    conditions.drop(ConditionType.STALLED)
+    if reply is None:
+        waiting = "The namespace's agent has not decided yet."
+        conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, waiting)
+        return
+    conditions.set(ConditionType.READY, reply.is_true, reply.reason, reply.message)
+    if not reply.is_true:
+        conditions.set(ConditionType.STALLED, True, reply.reason, reply.message)
 
 
 def copy_name(release: Release) -> str:

@@ -161,6 +161,10 @@ class Update(Resource):
         return True
 
 
+LEFT_CANDIDATE = "The training Job left a candidate."
+"""What Trained says of a Job that ended well, whoever says it."""
+
+
 def update_name(round_name: str, round_uid: str) -> str:
     """Name of a round's Update in every site namespace, and of the Job it owns."""
     return f"{round_name}-{round_uid[:8]}"

@@ -86,6 +86,20 @@ def _login(cluster: Cluster) -> Callable[..., Any]:
     return login
 
 
+class _NoDiffs(kopf.AnnotationsDiffBaseStorage):  # type: ignore[misc]  # kopf is not typed for us
+    """Our handlers are told events, not differences: kopf would copy every object to find those."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+
+class _NoProgress(kopf.AnnotationsProgressStorage):  # type: ignore[misc]
+    """Handlers of events have no progress to keep, nor to remove from a copy."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def _settings(selectors: Mapping[GVK, str]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     for kind, selector in selectors.items():
@@ -100,6 +114,7 @@ def _settings(selectors: Mapping[GVK, str]) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.persistence.finalizer = "concordat.dev/never-used"
+    settings.persistence.diffbase_storage, settings.persistence.progress_storage = _NoDiffs(), _NoProgress()
     # kopf's default is to SIGKILL the thread ten minutes after it was told to stop, even if it has stopped.
     settings.process.ultimate_exiting_timeout = None
     return settings

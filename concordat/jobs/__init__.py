@@ -2,7 +2,7 @@
 
 from concordat.jobs.build import aggregation_job, aggregation_job_name, evaluation_job, training_job
 from concordat.jobs.compare import same_job
-from concordat.jobs.outcome import Failure, Outcome, failure, outcome
+from concordat.jobs.outcome import Failure, Outcome, answers_soon, failure, outcome
 from concordat.jobs.pending import PATIENCE, look_after, pending
 from concordat.jobs.pod import JobError
 from concordat.jobs.pod_status import ended, own_pods
@@ -14,6 +14,7 @@ __all__ = [
     "Outcome",
     "aggregation_job",
     "aggregation_job_name",
+    "answers_soon",
     "ended",
     "evaluation_job",
     "failure",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from concordat.api.conditions import NOT_STARTED_REASONS, Condition, Reason
@@ -15,6 +15,9 @@ from concordat.jobs.pod_status import condition, line
 EXIT_NOT_ISOLATED = 71
 FINAL_EXITS = frozenset({64, 65, 70, EXIT_NOT_ISOLATED})
 """Bad input, bad data, a bug, no isolation: another run of the same Job ends alike."""
+ANSWER_PATIENCE = timedelta(seconds=60)
+"""How long an agent may take to answer what a Job left before the Job's end is shown without that: the answer tells
+both, and at a thousand sites each write counts."""
 _FAILED = {
     TRAINER: Reason.TRAINING_FAILED,
     EVALUATOR: Reason.VALIDATION_FAILED,
@@ -50,6 +53,15 @@ def outcome(job: Mapping[str, Any] | None) -> Outcome | None:
     if condition(status, "Complete") is not None and status.get("completionTime"):
         return Outcome(datetime.fromisoformat(status["completionTime"]))
     return None
+
+
+def answers_soon(job: Mapping[str, Any] | None, now: datetime) -> float | None:
+    """Return the seconds in which the agent may still answer what the Job left; None: it has had its time."""
+    job_outcome = outcome(job)
+    if job_outcome is None or job_outcome.completed is None:
+        return None
+    left = (job_outcome.completed + ANSWER_PATIENCE - now).total_seconds()
+    return left if left > 0 else None
 
 
 def failure(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], shown: Condition | None = None) -> Failure:

@@ -19,13 +19,13 @@ from concordat.api import (
     find,
     is_true,
 )
+from concordat.api.release import answer
 from concordat.api.types import LABEL_ROUND, LABEL_ROUND_UID
 from concordat.controller import JOB, LEASE, Controller, Key, Obj, Watch, Watches
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.channels.reconcile import ChannelReconciler
 from concordat_operator.history.reconcile import HistoryReconciler
 from concordat_operator.hub import Hub
-from concordat_operator.releases.plan import answer
 from concordat_operator.releases.reconcile import ReleaseReconciler
 from concordat_operator.rounds.reconcile import RoundReconciler
 from concordat_operator.sites.reconcile import SiteReconciler

@@ -51,6 +51,28 @@ async def test_a_round_leads_by_itself_to_an_adopted_release(federation: Federat
         assert is_true(copies[short].status.conditions, ConditionType.ADOPTED)
 
 
+async def test_the_operator_writes_six_times_for_a_site_in_a_round(federation: Federation) -> None:
+    """At a thousand sites each write counts: with the agent's five it is eleven a site and round."""
+    writes: list[str] = []
+    within = f"/namespaces/{federation.name('site-a')}/"
+
+    def record(method: str, path: str) -> None:
+        if method != "GET" and within in path:
+            writes.append(f"{method} {path.split(within)[1]}")
+
+    federation.cluster.after = record
+    await federation.round("r1")
+    await federation.settle()
+    name, update = federation.released("r1"), federation.updates("r1")["site-a"].metadata.name
+    assert sorted(writes) == sorted(
+        ["POST updates", *[f"PATCH updates/{update}/status"] * 2, "POST jobs", "POST releases", "POST jobs"]
+    )
+    copy, trained = federation.copies(name)["site-a"].status, federation.updates("r1")["site-a"].status
+    assert condition(trained.conditions, "Trained").is_true
+    assert condition(copy.conditions, "Ready").reason == "Adopted"
+    assert copy.observed_generation == 1
+
+
 async def test_the_next_round_starts_from_what_the_channel_points_to(federation: Federation) -> None:
     await federation.round("r1")
     await federation.settle()

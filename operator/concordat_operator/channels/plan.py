@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, ReleaseChannel, Role, Site, is_true
-from concordat.api.release import ReleaseChannelStatus
+from concordat.api.release import ReleaseChannelStatus, answer
 from concordat.api.types import NameRef
-from concordat_operator.releases.plan import answer, rollout
+from concordat_operator.releases.plan import rollout
 from concordat_operator.rounds.select import Finding
 from concordat_operator.text import names
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, Site, find
-from concordat.api.release import ReleaseStatus
+from concordat.api.release import ReleaseStatus, answer, show_answer
 from concordat.api.round_status import Attempt
 from concordat.controller import JOB, Result
-from concordat.jobs import JobError, evaluation_job, failure, outcome
+from concordat.jobs import JobError, answers_soon, evaluation_job, failure, outcome
 from concordat_operator import metrics
 from concordat_operator.child_jobs import (
     ATTEMPTS,
@@ -28,16 +28,11 @@ from concordat_operator.hub import Hub
 from concordat_operator.releases.plan import (
     COPY_CONDITIONS,
     CopyStep,
-    answer,
     failed_job,
     next_copy_step,
     no_longer_wanted,
-    show_ready,
 )
 from concordat_operator.rounds.select import Finding
-
-DECISION_PATIENCE = timedelta(seconds=30)
-"""How long an agent may take to decide before its copy says that it was measured and not decided on."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ class CopyReconciler:
         if measured is not None:
             finding, attempt = measured.finding, measured.attempt or attempt
             conditions.set(ConditionType.VALIDATED, measured.holds, finding.reason, finding.message)
-        show_ready(conditions, answer(conditions.list()))
+        show_answer(conditions, answer(conditions.list()))
         mine = [condition for condition in conditions.list() if condition.type in COPY_CONDITIONS]
         status = ReleaseStatus(observed_generation=generation, conditions=mine, attempt=attempt)
         await show(hub, copy, status, COPY_CONDITIONS)
@@ -121,6 +116,8 @@ class CopyReconciler:
             message = f"The evaluation Job runs: kubectl logs job/{name} -n {namespace}."
             return Measurement(None, Finding(Reason.VALIDATING, message))
         if job_outcome.completed is not None:
+            if shown is None and answer(copy.status.conditions) is not None:
+                return None  # The agent's answer says it.
             return Measurement(True, Finding(Reason.VALIDATED, "The evaluation Job measured the release."))
         cause = failure(job, await own(self._hub, job), shown)
         number = copy.status.attempt.number if copy.status.attempt is not None else 1
@@ -141,7 +138,7 @@ def _unremarkable(
     """Return whether there is nothing to write of a copy on which nothing is shown yet.
 
     At a thousand sites each write counts. A Job says itself that it runs, and after its end the agent decides within
-    seconds: one write then tells both.
+    seconds: its one write then tells both.
     """
     conditions = copy.status.conditions
     if step is CopyStep.LAUNCH and measured is None:
@@ -151,16 +148,7 @@ def _unremarkable(
         return False
     if measured is None or measured.finding.reason == Reason.VALIDATING:
         return True
-    return measured.holds is True and _decides_soon(job, now) is not None
-
-
-def _decides_soon(job: Mapping[str, Any] | None, now: datetime) -> float | None:
-    """Return the seconds in which the agent may still decide on what the Job measured; None: it has had its time."""
-    ended = outcome(job)
-    if ended is None or ended.completed is None:
-        return None
-    left = ended.completed + DECISION_PATIENCE - now
-    return left.total_seconds() if left > timedelta(0) else None
+    return measured.holds is True and answers_soon(job, now) is not None
 
 
 def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None, now: datetime) -> float | None:
@@ -176,6 +164,6 @@ def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None,
         waits.append((copy.status.attempt.retry_time - now).total_seconds())
     elif outcome(job) is None and (look := requeue_seconds(job, now)) is not None:
         waits.append(look)
-    elif (left := _decides_soon(job, now)) is not None:
+    elif (left := answers_soon(job, now)) is not None:
         waits.append(left)
     return min(waits, default=None)

@@ -9,8 +9,6 @@ from typing import Any
 
 from concordat.api import (
     PENDING_REASONS,
-    Condition,
-    ConditionSet,
     ConditionType,
     Reason,
     Release,
@@ -19,7 +17,7 @@ from concordat.api import (
     find,
     is_true,
 )
-from concordat.api.release import ReleaseSpec, Rollout
+from concordat.api.release import ReleaseSpec, Rollout, answer
 from concordat.api.types import ArtifactRef
 from concordat.jobs import outcome
 
@@ -27,7 +25,7 @@ UNDECIDED = PENDING_REASONS | {Reason.NO_EVALUATOR, Reason.ARTIFACT_UNREADABLE}
 """Reasons of Approved that a later pass replaces: the pending ones, and failures that people or time put right."""
 
 COPY_CONDITIONS = (ConditionType.VALIDATED, ConditionType.READY, ConditionType.STALLED)
-"""The conditions of a copy that the operator owns."""
+"""The conditions of a copy that the operator writes; the agent writes the last two with its answer."""
 
 
 class Step(StrEnum):
@@ -138,29 +136,6 @@ def next_copy_step(copy: Release, job: Mapping[str, Any] | None, now: datetime, 
 def failed_job(copy: Release) -> str | None:
     """Return the uid of the Job whose failure is dealt with: it is run again."""
     return copy.status.attempt.failed_job if copy.status.attempt is not None else None
-
-
-def answer(conditions: Sequence[Condition]) -> Condition | None:
-    """Return the agent's decision on a copy, or why there can be none; None while it is open."""
-    for decision in (ConditionType.EVALUATED, ConditionType.ADOPTED):
-        if (condition := find(conditions, decision)) is not None and not condition.is_pending:
-            return condition
-    staged, validated = find(conditions, ConditionType.STAGED), find(conditions, ConditionType.VALIDATED)
-    if staged is not None and staged.is_false and not staged.is_pending:
-        return staged
-    return validated if validated is not None and validated.is_false and not validated.is_pending else None
-
-
-def show_ready(conditions: ConditionSet, reply: Condition | None) -> None:
-    """Set Ready and Stalled of a copy from the answer: Stalled where it is final and not good."""
-    conditions.drop(ConditionType.STALLED)
-    if reply is None:
-        waiting = "The namespace's agent has not decided yet."
-        conditions.set(ConditionType.READY, False, Reason.IN_PROGRESS, waiting)
-        return
-    conditions.set(ConditionType.READY, reply.is_true, reply.reason, reply.message)
-    if not reply.is_true:
-        conditions.set(ConditionType.STALLED, True, reply.reason, reply.message)
 
 
 def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
-from concordat.api.release import ReleaseStatus, copy_name
+from concordat.api.release import ReleaseStatus, answer, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
@@ -22,7 +22,6 @@ from concordat_operator.releases.copies import CopyReconciler
 from concordat_operator.releases.plan import (
     UNDECIDED,
     Step,
-    answer,
     copy_spec,
     decided,
     evaluators_copy,

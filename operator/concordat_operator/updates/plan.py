@@ -17,7 +17,7 @@ from concordat.api import (
     find,
     is_true,
 )
-from concordat.jobs import look_after, outcome
+from concordat.jobs import answers_soon, look_after, outcome
 from concordat_operator.rounds.select import Finding
 from concordat_operator.rounds.slots import STEPS
 from concordat_operator.text import until
@@ -71,6 +71,8 @@ def next_step(update: Update, round_: FederationRound | None, job: Mapping[str, 
     job_outcome = outcome(job)
     if trained is not None and job_outcome is None and _closed(round_):
         return Step.STOP
+    if answers_soon(job, now) is not None and find(conditions, ConditionType.SUBMITTED) is None:
+        return Step.REST  # The agent says so with what it makes of the result.
     if job is not None:
         news = trained is None or job_outcome is not None or _changed(trained.reason, job, now)
         return Step.REPORT if news else Step.REST

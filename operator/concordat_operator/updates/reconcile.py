@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update, find, is_pending
-from concordat.api.update import UpdateSpec, UpdateStatus
+from concordat.api.update import LEFT_CANDIDATE, UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Forbidden, Key, NotFound, Result, fields
-from concordat.jobs import JobError, failure, outcome, training_job
+from concordat.jobs import JobError, answers_soon, failure, outcome, training_job
 from concordat.protocol.artifact_types import MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
 from concordat.statements import PublicKey, StatementError, open_bundle
@@ -83,7 +83,9 @@ class UpdateReconciler:
         waits = step is Step.REPORT or (
             step is Step.REST and is_pending(update.status.conditions, ConditionType.TRAINED)
         )
-        return requeue_seconds(job, now) if waits and outcome(job) is None else None
+        if not waits:
+            return None
+        return requeue_seconds(job, now) if outcome(job) is None else answers_soon(job, now)
 
     async def _remove(self, update: Update) -> None:
         """Stop the Job of an Update and delete both, if the API server too knows no such round."""
@@ -138,7 +140,7 @@ class UpdateReconciler:
         if job_outcome is None:
             return False, await not_running(self._hub, job) or _runs(namespace, name)
         if job_outcome.completed is not None:
-            return True, Finding(Reason.TRAINED, "The training Job left a candidate.")
+            return True, Finding(Reason.TRAINED, LEFT_CANDIDATE)
         shown = find(update.status.conditions, ConditionType.TRAINED)
         cause = failure(job, await own(self._hub, job), shown)
         return False, Finding(cause.reason, cause.message)

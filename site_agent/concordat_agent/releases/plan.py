@@ -7,8 +7,10 @@ from enum import StrEnum
 from concordat.api import ConditionType, Release, Role, is_false, is_settled, is_true
 from concordat.jobs import Outcome
 
-CONDITIONS = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED)
+CONDITIONS: tuple[ConditionType, ...] = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED)
 """The conditions the agent owns."""
+WITH_ANSWER: tuple[ConditionType, ...] = (*CONDITIONS, ConditionType.READY, ConditionType.STALLED)
+"""What it writes with its answer: one write says that the copy is decided on, and what that means for the whole."""
 
 
 class Step(StrEnum):

@@ -11,7 +11,7 @@ from typing import Any
 
 from concordat.api import RETRIED_REASONS, ConditionSet, ConditionType, Reason, Release, Role, Site
 from concordat.api.release import Decision as DecisionStatus
-from concordat.api.release import ReleaseStatus
+from concordat.api.release import ReleaseStatus, answer, show_answer
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
@@ -29,7 +29,7 @@ from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_agent.policy import Answer, image_objection
 from concordat_agent.releases.adoption import Comparison, decide_adoption
 from concordat_agent.releases.decision import Decision, keep, kept
-from concordat_agent.releases.plan import CONDITIONS, Step, answer_condition, next_step
+from concordat_agent.releases.plan import CONDITIONS, WITH_ANSWER, Step, answer_condition, next_step
 from concordat_agent.releases.verdict import verdict
 from concordat_agent.signer import Verified
 from concordat_agent.trouble import RETRY_SECONDS, show, trouble
@@ -240,14 +240,17 @@ class ReleaseReconciler:
 
     async def _write(self, release: Release, answered: ReleaseAnswer) -> None:
         agent = self._agent
-        conditions = ConditionSet(
-            (c for c in release.status.conditions if c.type in CONDITIONS),
-            release.metadata.generation,
-            agent.clock.now(),
-        )
+        generation = release.metadata.generation
+        conditions = ConditionSet(release.status.conditions, generation, agent.clock.now())
         show(conditions, answered.condition, answered.answer)
-        status = ReleaseStatus(conditions=conditions.list(), decision=answered.decision or release.status.decision)
-        written = await write_status(agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
+        reply, mine = answer(conditions.list()), CONDITIONS
+        status = ReleaseStatus(decision=answered.decision or release.status.decision)
+        if reply is not None:
+            show_answer(conditions, reply)
+            mine = WITH_ANSWER
+            status.observed_generation = generation
+        status.conditions = [condition for condition in conditions.list() if condition.type in mine]
+        written = await write_status(agent.cluster, release, status, FIELD_MANAGER, mine)
         if written and answered.condition != ConditionType.STAGED:
             DECISIONS.labels(answered.answer.reason.value).inc()
 

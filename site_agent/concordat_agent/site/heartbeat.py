@@ -13,7 +13,7 @@ from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.hub_clock import write_time
 from concordat_agent.metrics import CLOCK_SKEW
 
-RENEW_SECONDS = 20
+RENEW_SECONDS = 30
 LEASE_SECONDS = 90
 
 
@@ -25,7 +25,7 @@ class Heartbeat:
         self._renewed: float | None = None
 
     async def __call__(self, key: Key) -> Result:
-        """Renew the Lease if 20 seconds have passed since it was; look again in as many."""
+        """Renew the Lease if 30 seconds have passed since it was; look again in as many."""
         agent, clock = self._agent, self._agent.clock
         if key[1] != agent.site or agent.cache.get(Site, *key) is None:
             return Result()

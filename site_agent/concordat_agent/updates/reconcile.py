@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordat.api import RETRIED_REASONS, Condition, ConditionSet, ConditionType, Reason, Site, Update, find
-from concordat.api.update import Consent, Submission, UpdateStatus
+from concordat.api.update import LEFT_CANDIDATE, Consent, Submission, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
@@ -29,7 +29,7 @@ from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.updates import gates
 from concordat_agent.updates.consent import consent
 from concordat_agent.updates.contract import ContractRefused, verify
-from concordat_agent.updates.plan import CONDITIONS, Step, next_step
+from concordat_agent.updates.plan import CONDITIONS, WITH_RESULT, Step, next_step
 from concordat_agent.workspace import ResultError
 
 _ADAPTER_LIMIT = 1 << 30
@@ -77,7 +77,7 @@ class UpdateReconciler:
         answers = [await self._do(step, update, site, job or {}, job_outcome)]
         if step is Step.CONSENT and answers[0].passed:
             answers += await self._stage_if_quick(update)
-        await self._write(update, answers)
+        await self._write(update, answers, trained=job_outcome is not None and job_outcome.completed is not None)
         pending = any(answer.reason in RETRIED_REASONS for answer in answers)
         return Result(requeue_after=RETRY_SECONDS if pending else None)
 
@@ -199,20 +199,23 @@ class UpdateReconciler:
         files = self._agent.workspace.result(job, limits)
         return TrainingEvidence.from_bytes(files[TrainingEvidence.FILE]), files[ADAPTER_FILE]
 
-    async def _write(self, update: Update, answers: list[UpdateAnswer]) -> None:
+    async def _write(self, update: Update, answers: list[UpdateAnswer], *, trained: bool) -> None:
+        mine = WITH_RESULT if trained else CONDITIONS
         conditions = ConditionSet(
-            (c for c in update.status.conditions if c.type in CONDITIONS),
+            (c for c in update.status.conditions if c.type in mine),
             update.metadata.generation,
             self._agent.clock.now(),
         )
         for answered in answers:
             show(conditions, answered.condition, Answer(answered.passed, answered.reason, answered.message))
+        if trained:
+            conditions.set(ConditionType.TRAINED, True, Reason.TRAINED, LEFT_CANDIDATE)
         status = UpdateStatus(
             conditions=conditions.list(),
             consent=next((a.consent for a in answers if a.consent), update.status.consent),
             submission=next((a.submission for a in answers if a.submission), update.status.submission),
         )
-        if await write_status(self._agent.cluster, update, status, FIELD_MANAGER, CONDITIONS):
+        if await write_status(self._agent.cluster, update, status, FIELD_MANAGER, mine):
             for answered in answers:
                 _count(answered)
 

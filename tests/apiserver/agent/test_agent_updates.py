@@ -286,7 +286,7 @@ async def test_the_sites_presence(world: World) -> None:
     key = (world.site, world.site)
     heartbeat = Heartbeat(agent)
     result = await heartbeat(key)
-    assert result.requeue_after == 20
+    assert result.requeue_after == 30
     await SiteReconciler(agent)(key)
     site = world.get(Site, world.site)
     shown = present(site.status.agent)

@@ -39,7 +39,9 @@ READY = {"Consented": "True", "Staged": "True", "AttestationValid": "True"}
         (READY, None, Step.LAUNCH),
         (READY, "", Step.REPORT),
         ({**READY, "Trained": "False:Training"}, "", Step.REST),
-        ({**READY, "Trained": "False:Training"}, "Complete", Step.REPORT),
+        # The agent tells the end of its Job with its answer, in one write, unless it takes long.
+        ({**READY, "Trained": "False:Training"}, "Complete", Step.REST),
+        ({**READY, "Trained": "False:Training", "Submitted": "True"}, "Complete", Step.REPORT),
         ({**READY, "Trained": "False:Training"}, "DeadlineExceeded", Step.REPORT),
         ({**READY, "Trained": "False:Training"}, None, Step.LAUNCH),
         ({**READY, "Trained": "True"}, "Complete", Step.REST),
@@ -94,7 +96,8 @@ def test_a_job_that_outlives_its_round_is_stopped(make: Make) -> None:
     assert next_step(update, over, make.job(), make.now) is Step.STOP
     # Killed between the two writes, the operator goes on where the Job is gone already.
     assert next_step(update, over, None, make.now) is Step.STOP
-    assert next_step(update, over, make.job("Complete"), make.now) is Step.REPORT
+    late = make.now + timedelta(minutes=20)
+    assert next_step(update, over, make.job("Complete"), late) is Step.REPORT
     stopped = make.update("site-a", {**READY, "Trained": "False:Stopped"})
     assert next_step(stopped, over, None, make.now) is Step.REST
     assert next_step(make.update("site-a", READY), over, None, make.now) is Step.REST
