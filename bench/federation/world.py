@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import tempfile
@@ -54,12 +53,12 @@ _START_SECONDS = 300.0
 class World:
     """A federation of `names` trainers and an evaluator on this machine, with one replica of the operator.
 
-    `pinned` gives the operator's process the first CPU, and this one the others.
+    `favoured` gives the operator's process the CPU before all others: what blocks its event loop is then its own.
     """
 
-    def __init__(self, sites: int, times: Times, seed: int = 1, *, pinned: bool = False) -> None:
+    def __init__(self, sites: int, times: Times, seed: int = 1, *, favoured: bool = False) -> None:
         self.names = [f"site-{number:04d}" for number in range(sites)]
-        self._pinned = pinned and len(os.sched_getaffinity(0)) > 1
+        self._favoured = favoured
         self.times, self.random = times, random.Random(seed)  # noqa: S311 - times of Jobs
         self.progress, self.cache = Progress(), Cache()
         self.users = {operator_user(): audit.OPERATOR, "bench-agents": audit.AGENTS, "bench-nodes": audit.NODES}
@@ -80,7 +79,6 @@ class World:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        allowed = os.sched_getaffinity(0)
         self.folder = Path(tempfile.mkdtemp(prefix="concordat-bench-"))
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.control_plane = self._stack.enter_context(AuditedControlPlane())
@@ -89,9 +87,6 @@ class World:
         self._stack.callback(self.registry.stop)
         self.registry.start()
         self.operator = self.replica("operator-0")
-        if self._pinned:  # The operator has the first CPU; what was started before now floats over all.
-            os.sched_setaffinity(0, allowed - {min(allowed)})
-            self._stack.callback(os.sched_setaffinity, 0, allowed)
         self.admin = await self._client("bench-admin")
         self.agents, nodes = await self._client("bench-agents"), await self._client("bench-nodes")
         registries = [Lineages(self.registry.url) for _ in range(_CONNECTIONS)]
@@ -117,7 +112,7 @@ class World:
         """Start another process of the operator."""
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{HUB}")
         kubeconfig = self.control_plane.kubeconfig_for(operator_user(), *groups)
-        started = Operator(kubeconfig, self.registry.hub_url, self.folder, name, pinned=self._pinned)
+        started = Operator(kubeconfig, self.registry.hub_url, self.folder, name, favoured=self._favoured)
         self._stack.callback(started.kill)
         self.replicas.append(started)
         return started

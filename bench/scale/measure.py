@@ -50,7 +50,7 @@ class Measured:
 async def measure(sites: int, times: Times, limit: float, say: Callable[[str], None]) -> Measured:
     """Run one round; `limit` is the most seconds to wait for each stage."""
     measured = Measured(sites)
-    async with World(sites, times, pinned=True) as world:
+    async with World(sites, times, favoured=True) as world:
         say(f"{sites} sites are installed")
         stages = Stages(world, measured, limit, say)
         await stages.reach("Ready", lambda: len(world.progress.ready) > sites)
