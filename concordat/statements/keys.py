@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -31,14 +32,7 @@ class PublicKey:
     @classmethod
     def from_pem(cls, pem: str | bytes) -> PublicKey:
         """Read a PEM SubjectPublicKeyInfo; raises StatementError for anything but a P-256 key."""
-        data = pem.encode() if isinstance(pem, str) else pem
-        try:
-            key = serialization.load_pem_public_key(data)
-        except Exception as error:
-            raise StatementError(f"not a PEM public key: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise StatementError("the public key is not an elliptic-curve key; only P-256 is accepted")
-        return cls(key)
+        return _read(pem.encode() if isinstance(pem, str) else pem)
 
     def to_pem(self) -> str:
         """PEM SubjectPublicKeyInfo."""
@@ -46,7 +40,7 @@ class PublicKey:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         ).decode()
 
-    @property
+    @cached_property
     def thumbprint(self) -> str:
         """`SHA256:` and the unpadded base64 of the OpenSSH fingerprint: the keyid that other verifiers compute."""
         blob = self._key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -110,6 +104,18 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """Return a DER signature."""
         return self._key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+
+
+@lru_cache(maxsize=2048)
+def _read(pem: bytes) -> PublicKey:
+    """Return the key. A hub reads its sites' keys again with every statement and heartbeat."""
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except Exception as error:
+        raise StatementError(f"not a PEM public key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise StatementError("the public key is not an elliptic-curve key; only P-256 is accepted")
+    return PublicKey(key)
 
 
 def write_once_key(path: Path) -> SigningKey:

@@ -20,6 +20,7 @@ OUTAGE_PATIENCE = timedelta(minutes=15)
 MAX_SKEW = timedelta(seconds=30)
 """By how much an agent's clock may differ before that is shown: far more than a heartbeat takes to arrive."""
 REQUEUE_SECONDS = 30.0
+"""Until a site that is not heard, or was just about lost, is looked at again."""
 CONDITIONS = (ConditionType.ACCEPTED, ConditionType.READY, ConditionType.QUARANTINED, ConditionType.CLOCK_SKEW)
 """The conditions of a Site; all are the operator's."""
 

@@ -33,7 +33,7 @@ class SiteReconciler:
         self._compared: float | None = None
 
     async def __call__(self, key: Key) -> Result:
-        """Look at one site; look again in half a minute. Heartbeats come by themselves."""
+        """Look at one site; look again when it may be lost. Heartbeats come by themselves."""
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
@@ -47,8 +47,10 @@ class SiteReconciler:
             await self.publish_trust()
         if site is None:
             return Result()
+        # When the agent would have been silent for too long, if it is not heard until then.
+        left = (plan.HEARTBEAT_TIMEOUT - self._heartbeats.silence(site.metadata.namespace)).total_seconds()
         # Not all sites at once, as after a start.
-        return Result(requeue_after=plan.REQUEUE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load
+        return Result(requeue_after=max(left, plan.REQUEUE_SECONDS) * random.uniform(1.0, 1.2))  # noqa: S311 - spreads load
 
     async def publish_trust(self) -> None:
         """Publish the hub's keys and those of the accepted evaluators, when they changed."""
