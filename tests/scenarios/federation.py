@@ -106,7 +106,8 @@ class Federation(View, Node):
             learning_image=IMAGE,
             history_limit=self.history_limit,
         )
-        return hub_controllers(Hub(settings, self.cluster, cache, self.registry, self.clock, self.keys))
+        registry = self.registry_of("hub")
+        return hub_controllers(Hub(settings, self.cluster, cache, registry, self.clock, self.keys))
 
     async def join(
         self,
@@ -140,16 +141,16 @@ class Federation(View, Node):
         if role == "Evaluator":
             self.evaluator_key = key
         trust = trust or self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
-        self.workspaces[site] = Workspace(folder)
+        self.workspaces[site], registry = Workspace(folder), self.registry_of(short)
         self.site_agents[site] = agent = Agent(
             site=site,
             cluster=self.admin,
             cache=self.cache,
-            registry=self.registry,
+            registry=registry,
             clock=SetHubClock(self.clock),
             policy=policy,
             trust=trust,
-            signer=Signer(site, key, self.registry, policy.digest, prepare),
+            signer=Signer(site, key, registry, policy.digest, prepare),
             workspace=self.workspaces[site],
             champions=Champions(folder / "adopted.json"),
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from concordat.api import Update
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import RegistryUnavailable
+from concordat.artifacts import RegistryStore, RegistryUnavailable
 from concordat.controller import JOB, Cluster, Controller, FixedClock
 from concordat.protocol import artifact_types as types
 from concordat.tensors import Tensors, read_tensors, write_tensors
@@ -53,6 +53,10 @@ class Node:
         self.launched: list[Key] = []
         self.held: set[str] = set()
         """Namespaces whose Jobs do not end."""
+
+    def registry_of(self, party: str) -> RegistryStore:
+        """Return the registry as a party reaches it: the hub, its aggregator, or a site by its short name."""
+        return self.registry
 
     async def end_jobs(self) -> None:
         """What the node does: run the Jobs that are there."""
@@ -134,13 +138,13 @@ class Node:
 
     async def _aggregate(self, job: dict[str, Any]) -> None:
         """Run the real aggregator, and leave its pod with the termination message."""
-        work = self.folder / "work" / job["metadata"]["uid"]
+        work, registry = self.folder / "work" / job["metadata"]["uid"], self.registry_of("aggregator")
         if job["spec"]["template"]["spec"].get("initContainers"):
-            await aggregate(self.registry, request_of(job), work, Until.UPDATES)
+            await aggregate(registry, request_of(job), work, Until.UPDATES)
             self._check_canary(work / "canary", work)
-            await aggregate(self.registry, request_of(job), work, Until.CANDIDATE)
+            await aggregate(registry, request_of(job), work, Until.CANDIDATE)
             self._check_canary(work / "gate", work / "gate")
-        outcome = await aggregate(self.registry, request_of(job), work)
+        outcome = await aggregate(registry, request_of(job), work)
         metadata = {
             "name": f"{job['metadata']['name']}-pod",
             "namespace": self.hub_space,
