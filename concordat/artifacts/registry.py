@@ -55,7 +55,7 @@ class RegistryStore:
     ) -> ArtifactRef:
         """Store files as one artifact; the same files yield the same reference. Raises ValueError for a bad name.
 
-        A blob that the registry says it has is not sent again: that does not heal a damaged one.
+        A large file that the registry says it has is not sent again: that does not heal a damaged one.
         """
         described = [await asyncio.to_thread(_describe, name, content) for name, content in sorted(files.items())]
         body = manifest.build(artifact_type, described, annotations)
@@ -79,16 +79,20 @@ class RegistryStore:
     async def _push(self, ref: ArtifactRef, body: bytes, blobs: list[tuple[File, bytes | Path]]) -> None:
         for file, content in blobs:
             await upload(self._http, ref.repository, file, content)
-        # By digest first, so that the tag can only ever point to what was checked.
-        for reference in (ref.digest, tag_of(ref)):
-            await self._http.again(f"push {ref.repository}", partial(self._put, ref, reference, body))
+        for reference in (tag_of(ref), ref.digest):
+            # By tag stores it under its digest too. Of the rare registry that does not say under which, the second
+            # request demands ours.
+            if await self._http.again(f"push {ref.repository}", partial(self._put, ref, reference, body)):
+                return
 
-    async def _put(self, ref: ArtifactRef, reference: str, body: bytes) -> None:
+    async def _put(self, ref: ArtifactRef, reference: str, body: bytes) -> bool:
+        """Store the manifest; returns whether the registry says that it has what was sent. Raises ArtifactCorrupt."""
         headers = {"Content-Type": manifest.MANIFEST_TYPE}
         async with self._http.once("PUT", _path(ref, reference), (201,), body, headers) as response:
-            served = response.headers.get("Docker-Content-Digest", ref.digest)
-        if served != ref.digest:
+            served = response.headers.get("Docker-Content-Digest")
+        if served not in (None, ref.digest):
             raise ArtifactCorrupt(f"{ref.repository}: the registry stored {served} instead of {ref.digest}")
+        return served is not None
 
     async def file_digests(self, ref: ArtifactRef) -> dict[str, str]:
         """Name to `sha256:…` of the artifact's files. Raises ArtifactNotFound, ArtifactCorrupt."""

@@ -1,7 +1,8 @@
-"""Upload of one blob in chunks, resumed after broken connections and restarts of the registry.
+"""Upload of one blob, in one piece or in chunks, resumed after broken connections and restarts of the registry.
 
-distribution-spec 1.1, "Pushing a blob in chunks". An upload session survives a restart of the registry on its disk;
-asked by its path without the query, it says how much it has and names a fresh location.
+distribution-spec 1.1, "Pushing a blob monolithically" with POST then PUT, and "Pushing a blob in chunks". An upload
+session survives a restart of the registry on its disk; asked by its path without the query, it says how much it has and
+names a fresh location.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from concordat.artifacts.http import Http, Interrupted, Refused
 from concordat.artifacts.manifest import File
 
 CHUNK = 16 << 20
+WHOLE = 1 << 20
+"""A blob of at most so many bytes is sent in one piece, and at once: to ask whether it is there costs as much."""
 READ = 256 << 10
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,15})")
 
 
 async def upload(http: Http, repository: str, file: File, content: bytes | Path) -> None:
-    """Make the registry have the blob; does nothing if it says that it has.
+    """Make the registry have the blob; a large one is not sent if the registry says that it has it.
 
     Raises RegistryUnavailable, ArtifactCorrupt if what arrives never matches the digest, or ArtifactError.
     """
@@ -44,16 +47,22 @@ class _Upload:
         self._content = content
         self._session: str | None = None
         self._mismatches = 0
+        self._tried = False
         self.offset = 0
 
     async def step(self) -> None:
         """From wherever the registry says it is, to the end."""
-        if await self._present():
+        again, self._tried = self._tried, True
+        if (again or self._file.size > WHOLE) and await self._present():
             return
         location = await self._resumed() or await self._opened()
         with _open(self._content) as source:
             if source.seek(0, io.SEEK_END) != self._file.size:
                 raise ArtifactError(f"{self._file.name} changed while it was sent; push it again")
+            if self.offset == 0 and self._file.size <= WHOLE:
+                source.seek(0)
+                await self._commit(location, await asyncio.to_thread(source.read, WHOLE))
+                return
             while self.offset < self._file.size:
                 location = await self._chunk(location, source)
         await self._commit(location)
@@ -94,11 +103,12 @@ class _Upload:
             self.offset = _received(response)
             return _location(response)
 
-    async def _commit(self, location: str) -> None:
+    async def _commit(self, location: str, rest: bytes = b"") -> None:
+        """Send the rest of the blob, and have the registry check the whole."""
         mark = "&" if "?" in location else "?"
         path = f"{location}{mark}digest={self._file.digest}"
         headers = {"Content-Type": "application/octet-stream"}
-        async with self._http.once("PUT", path, (201, 400, 404), headers=headers) as response:
+        async with self._http.once("PUT", path, (201, 400, 404, 416), rest, headers) as response:
             if response.status == 201:
                 return
             text = (await response.content.read(2000)).decode("utf-8", "replace")
