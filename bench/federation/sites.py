@@ -7,12 +7,14 @@ all: a contract and a lineage are verified once. Nothing else is left out.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from concordat.api.types import API_VERSION, ArtifactRef
 from concordat.artifacts import RegistryStore
+from concordat.artifacts.memory import Memory
 from concordat.controller import Cache, Cluster, Controller, Key, Obj, Result
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
@@ -36,15 +38,38 @@ _SILENT_SECONDS = 1.0
 class Lineages(RegistryStore):
     """A connection to the registry that reads each lineage once: at 1,000 sites they would be gigabytes."""
 
-    _read: Mapping[str, bytes] = {}
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._lineage: dict[str, bytes] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def of_one_site(self) -> Lineages:
+        """Return the same connection with a memory of its own, as each agent has one."""
+        own = copy(self)
+        own._memory = _Memory(self._contents)
+        return own
 
     async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
         """Return the file, as RegistryStore does."""
         if name != LINEAGE_FILE:
             return await super().read(ref, name, limit)
-        if ref.digest not in self._read:
-            self._read = {ref.digest: await super().read(ref, name, limit)}
-        return self._read[ref.digest]
+        if ref.digest not in self._lineage:
+            data = await super().read(ref, name, limit)
+            self._lineage.clear()
+            self._lineage[ref.digest] = data
+        return self._lineage[ref.digest]
+
+
+class _Memory(Memory):
+    """A memory that shares with others the bytes of what is the same for all."""
+
+    def __init__(self, contents: dict[str, bytes]) -> None:
+        super().__init__()
+        self._contents = contents
+
+    def keep(self, repository: str, digest: str, data: bytes) -> None:
+        """Keep content, as Memory does."""
+        super().keep(repository, digest, self._contents.setdefault(digest, data))
 
 
 class Sites:
@@ -64,7 +89,7 @@ class Sites:
         folder = self._folder / site
         folder.mkdir(parents=True)
         self.workspaces[site] = Workspace(folder)
-        registry = self._registries[len(self._controllers) % len(self._registries)]
+        registry = self._registries[len(self._controllers) % len(self._registries)].of_one_site()
         self._controllers[site] = agent_controllers(
             Agent(
                 site=site,

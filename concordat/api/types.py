@@ -116,7 +116,7 @@ class ArtifactRef(Model):
     repository: Repository
     """Repository in the hub's artifact registry."""
     digest: Sha256
-    """Digest of the artifact's OCI manifest; every read hashes the content again."""
+    """Digest of the artifact's OCI manifest; whatever comes from the registry is hashed before it is used."""
 
 
 class NameRef(Model):

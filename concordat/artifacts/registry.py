@@ -1,4 +1,4 @@
-"""Content-addressed artifacts in an OCI registry (distribution-spec 1.1). Every read hashes the content again."""
+"""Content-addressed artifacts in an OCI registry (distribution-spec 1.1). What the registry sends is hashed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from concordat.artifacts.download import download
 from concordat.artifacts.errors import ArtifactCorrupt, ArtifactError, ArtifactNotFound, ArtifactTooLarge
 from concordat.artifacts.http import Http, Refused, Sleep
 from concordat.artifacts.manifest import File
+from concordat.artifacts.memory import LARGEST, Memory
 from concordat.artifacts.staging import staged
 from concordat.artifacts.upload import upload
 from concordat.protocol.canonical import sha256_digest
@@ -30,12 +31,14 @@ _ACCEPT = {"Accept": f"{manifest.MANIFEST_TYPE}, {manifest.INDEX_TYPE}"}
 class RegistryStore:
     """An artifact store on an OCI registry; use as an async context manager.
 
+    Small content that was read or pushed is not asked for again: only `files` tells whether an artifact is still there.
     Every method raises RegistryUnavailable when the registry does not answer, after bounded retries with backoff
     (`sleep`, in seconds), and ArtifactError when it refuses.
     """
 
     def __init__(self, url: str, sleep: Sleep = asyncio.sleep) -> None:
         self._http = Http(url, sleep)
+        self._memory = Memory()
 
     async def __aenter__(self) -> Self:
         await self._http.open()
@@ -62,13 +65,18 @@ class RegistryStore:
         ref = ArtifactRef(repository=repository, digest=sha256_digest(body))
         blobs: list[tuple[File, bytes | Path]] = [(manifest.EMPTY_CONFIG, manifest.EMPTY)]
         blobs += [(file, files[file.name]) for file in described]
+        configured = self._memory.get(repository, manifest.EMPTY_CONFIG.digest) is not None
         try:
-            await self._push(ref, body, blobs)
+            await self._push(ref, body, blobs[1:] if configured else blobs)
         except Refused as error:
             if "MANIFEST_BLOB_UNKNOWN" not in error.text:
                 raise
             # The registry's garbage collection took the blobs before the manifest came: send them again, once.
             await self._push(ref, body, blobs)
+        for file, content in blobs:
+            if isinstance(content, bytes):
+                self._memory.keep(repository, file.digest, content)
+        self._memory.keep(repository, ref.digest, body)
         return ref
 
     def reference(self, repository: str, artifact_type: str, files: Mapping[str, bytes]) -> ArtifactRef:
@@ -96,23 +104,21 @@ class RegistryStore:
 
     async def file_digests(self, ref: ArtifactRef) -> dict[str, str]:
         """Name to `sha256:…` of the artifact's files. Raises ArtifactNotFound, ArtifactCorrupt."""
-        return {name: file.digest for name, file in (await self.files(ref)).items()}
+        return {name: file.digest for name, file in (await self._described(ref)).items()}
 
     async def read(self, ref: ArtifactRef, name: str, limit: int = 16 << 20) -> bytes:
         """One file, verified, of at most `limit` bytes.
 
         Raises ArtifactNotFound, ArtifactCorrupt, and ArtifactTooLarge before anything of the file is transferred.
         """
-        file = (await self.files(ref)).get(name)
+        file = (await self._described(ref)).get(name)
         if file is None:
             raise ArtifactNotFound(f"{ref.repository}@{ref.digest} has no file {name!r}")
         if file.size > limit:
             raise ArtifactTooLarge(
                 f"{ref.repository}@{ref.digest}: {name} has {file.size} bytes, at most {limit} are accepted"
             )
-        with io.BytesIO() as target:
-            await download(self._http, ref.repository, file, target)
-            return target.getvalue()
+        return await self._content(ref.repository, file)
 
     async def pull(self, ref: ArtifactRef, target: Path) -> Path:
         """All files, verified, into the folder `target`, which appears complete or not at all; returns it.
@@ -121,21 +127,35 @@ class RegistryStore:
         """
         if target.is_dir():
             return target
-        files = await self.files(ref)
+        files = await self._described(ref)
         with staged(target) as part:
             for file in files.values():
                 with (part / file.name).open("wb") as out:
-                    await download(self._http, ref.repository, file, out)
+                    if file.size > LARGEST:
+                        await download(self._http, ref.repository, file, out)
+                    else:
+                        out.write(await self._content(ref.repository, file))
                     out.flush()
                     await asyncio.to_thread(os.fsync, out.fileno())
         return target
+
+    async def _content(self, repository: str, file: File) -> bytes:
+        """Return a file, verified when it came here. Raises ArtifactCorrupt."""
+        known = self._memory.get(repository, file.digest)
+        if known is not None and len(known) == file.size:
+            return known
+        with io.BytesIO() as target:
+            await download(self._http, repository, file, target)
+            data = target.getvalue()
+        self._memory.keep(repository, file.digest, data)
+        return data
 
     async def delete(self, ref: ArtifactRef) -> None:
         """Remove the artifact and its tags, if it is there; space returns at the registry's garbage collection."""
 
         async def step() -> None:
             async with self._http.once("DELETE", _path(ref, ref.digest), (202, 404)):
-                pass
+                self._memory.forget(ref.repository, ref.digest)
 
         try:
             await self._http.again(f"delete {ref.repository}@{ref.digest}", step)
@@ -179,7 +199,10 @@ class RegistryStore:
             return response.headers.get("Docker-Content-Digest") if response.status == 200 else None
 
     async def files(self, ref: ArtifactRef) -> dict[str, File]:
-        """Return the artifact's files by name, with digest and size. Raises ArtifactNotFound, ArtifactCorrupt."""
+        """Return the artifact's files by name, with digest and size; asks the registry each time.
+
+        Raises ArtifactNotFound, ArtifactCorrupt.
+        """
         what = f"{ref.repository}@{ref.digest}"
 
         async def step() -> bytes | None:
@@ -195,11 +218,21 @@ class RegistryStore:
 
         body = await self._http.again(f"read {what}", step)
         if body is None:
+            self._memory.forget(ref.repository, ref.digest)
             raise ArtifactNotFound(f"{what} is not in the registry {self._http.url}")
         found = sha256_digest(body)
         if found != ref.digest:
             raise ArtifactCorrupt(f"{what}: the registry served a manifest that hashes to {found}; repair the registry")
-        return manifest.parse(body, what)
+        files = manifest.parse(body, what)
+        self._memory.keep(ref.repository, ref.digest, body)
+        return files
+
+    async def _described(self, ref: ArtifactRef) -> dict[str, File]:
+        """Return the artifact's files as `files` does, without asking again what a known manifest says."""
+        known = self._memory.get(ref.repository, ref.digest)
+        if known is None:
+            return await self.files(ref)
+        return manifest.parse(known, f"{ref.repository}@{ref.digest}")
 
 
 def tag_of(ref: ArtifactRef) -> str:

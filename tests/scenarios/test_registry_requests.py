@@ -14,9 +14,9 @@ from tests.scenarios.view import EVALUATOR
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
 EXPECTED = {
-    "by an agent in its first round, in which it stages the base package": 55,
-    "by an agent in a later round": 53,
-    "by the operator and the aggregator for each site": 14,
+    "by an agent in its first round, in which it stages the base package": 28,
+    "by an agent in a later round": 21,
+    "by the operator and the aggregator for each site": 11,
 }
 
 

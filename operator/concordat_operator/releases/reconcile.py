@@ -154,7 +154,9 @@ class ReleaseReconciler:
         if spec.lineage is None or spec.contract_digest is None:
             raise LineageError("spec.lineage and spec.contractDigest must be set")
         candidate = await hub.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
-        adapter = (await hub.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
+        # Asked again: what is gone since the candidate was made is not approved.
+        file = (await hub.registry.files(spec.adapter)).get(ADAPTER_FILE)
+        adapter = file.digest if file is not None else ""
         verified: Lineage = await asyncio.to_thread(
             verify_candidate, candidate, trust, adapter_sha256=adapter, contract_digest=spec.contract_digest
         )

@@ -51,9 +51,9 @@ async def confirm(
     try:
         report = await _read(registry, job_result.report, AggregationReport)
         asked = (await _read(registry, request, AggregationRequest)).submissions
-        digests, statements = {}, b""
+        files, statements = {}, b""
         if report.adapter is not None:
-            digests = await registry.file_digests(report.adapter)
+            files = await registry.files(report.adapter)
             statements = await registry.read(job_result.report, SITE_STATEMENTS_FILE, MAX_LINEAGE)
     except (ArtifactNotFound, ArtifactTooLarge, DocumentError) as error:
         raise _unusable(f"its report cannot be used: {error}") from None
@@ -70,7 +70,8 @@ async def confirm(
     _demand(report.adapter == job_result.adapter, "its report names another adapter than its result")
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")
-        _demand(digests.get(ADAPTER_FILE) == report.adapter_sha256, "its adapter is not the file it names")
+        adapter = files.get(ADAPTER_FILE)
+        _demand(adapter is not None and adapter.digest == report.adapter_sha256, "its adapter is not the file it names")
     return ConfirmedReport(report, await asyncio.to_thread(_site_lines, statements, report))
 
 
