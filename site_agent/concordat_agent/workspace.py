@@ -52,6 +52,22 @@ class Workspace:
         """Write one input file, atomically."""
         write_atomically(self.inputs(job) / name, data)
 
+    def input(self, job: str, name: str, limit: int) -> bytes | None:
+        """Return a file of a Job's inputs, of at most `limit` bytes; None if there is no such regular file.
+
+        Whoever relies on it checks its digest: that nobody has changed it since is not taken on trust.
+        """
+        try:
+            folder = os.open((self.inputs(job) / name).parent, _DIRECTORY)
+        except OSError:
+            return None
+        try:
+            return _read(folder, Path(name).name, limit)
+        except ResultError:
+            return None
+        finally:
+            os.close(folder)
+
     def write_note(self, job: str, name: str, note: Mapping[str, Any]) -> None:
         """Keep a note of the agent's own beside a Job's inputs; no Job can see it."""
         write_atomically(self._root / job_folder(job) / f"{name}.json", json.dumps(note, sort_keys=True).encode())

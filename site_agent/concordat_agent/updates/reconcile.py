@@ -13,7 +13,7 @@ from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
 from concordat.lora import LoraError
-from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, MAX_STATEMENT, STATEMENT_FILE
+from concordat.protocol.artifact_types import ADAPTER_FILE, MAX_STATEMENT, STATEMENT_FILE
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
@@ -29,10 +29,10 @@ from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.updates import gates
 from concordat_agent.updates.consent import consent
 from concordat_agent.updates.contract import ContractRefused, verify
+from concordat_agent.updates.parent import read_parent
 from concordat_agent.updates.plan import CONDITIONS, WITH_RESULT, Step, next_step
 from concordat_agent.workspace import ResultError
 
-_ADAPTER_LIMIT = 1 << 30
 # A candidate has its parent's tensors, so its file is as large, give or take the header.
 _HEADER_SLACK = 1 << 20
 # Consent and staging share one write if staging takes no longer.
@@ -161,14 +161,13 @@ class UpdateReconciler:
                     Reason.JOB_NOT_ALLOWED, f"The Job is not the one the contract describes: {difference}."
                 )
             consent_id = await agent.signer.consent_id(update)
-            parent = await agent.registry.read(contract.parent, ADAPTER_FILE, _ADAPTER_LIMIT)
+            parent, config = await read_parent(agent.registry, agent.workspace, update.metadata.name, contract.parent)
             training, candidate = await asyncio.to_thread(self._left, update.metadata.name, len(parent))
             answer = gates.check_gates(contract, agent.policy, training)
             _show(update.spec.federation, training)
             if not answer.passed:
                 return _not_submitted(answer.reason, answer.message)
             learned = await asyncio.to_thread(gates.learned, contract, candidate, parent)
-            config = await agent.registry.read(contract.parent, ADAPTER_CONFIG_FILE)
             submission = await agent.signer.update(
                 update,
                 contract,
