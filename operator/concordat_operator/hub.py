@@ -49,7 +49,7 @@ class Hub:
         return await self.document(ref, Contract)
 
     async def document(self, ref: ArtifactRef, type_: type[D]) -> D:
-        """Return a document. Content-addressed, so what was read once needs no second reading."""
+        """Return a document, parsed once: each of a round's Updates leads to its contract."""
         if ref.digest not in self._documents:
             data = await self.registry.read(ref, type_.FILE, type_.LIMIT)
             self._documents[ref.digest] = (await asyncio.to_thread(type_.from_bytes, data), len(data))
