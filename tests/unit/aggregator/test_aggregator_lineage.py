@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,6 @@ OTHER = "sha256:" + "9" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 PARENT: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
 KEYS = Keys(contract=key_of(HUB), aggregation=key_of(AGGREGATOR))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_picture() -> Iterator[None]:
-    """The picture of the report takes longer than all the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "draw", lambda *_: b"<svg/>")
-        yield
 
 
 @dataclass
