@@ -8,9 +8,9 @@ are tested on the real API server, and so is, once, every scenario that runs her
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import json
+import marshal
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ class FakeApiServer:
             "PATCH": self._patch,
             "DELETE": self._delete,
         }
-        return copy.deepcopy(handlers[method](where, query, copy.deepcopy(body), content_type))
+        return _copy(handlers[method](where, query, body, content_type))
 
     # ---- verbs
 
@@ -125,7 +125,7 @@ class FakeApiServer:
             return self._apply(where, query["fieldManager"], body)
         old = self._existing(where)
         _unchanged(where, old, body.get("metadata") or {})
-        obj = _merged(copy.deepcopy(old), body)
+        obj = _merged(_copy(old), body)
         _validated(where, obj)
         return self._changed(where, old, obj)
 
@@ -138,7 +138,7 @@ class FakeApiServer:
             metadata = {**body["metadata"], **self._birth(where)}
             old = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
         _unchanged(where, old, body.get("metadata") or {})
-        obj = copy.deepcopy(old)
+        obj = _copy(old)
         if where.subresource is None and (labels := (body.get("metadata") or {}).get("labels")):
             obj["metadata"]["labels"] = {**(obj["metadata"].get("labels") or {}), **labels}
         part = where.subresource or ("data" if "data" in body else "spec")
@@ -199,7 +199,7 @@ class FakeApiServer:
                 self._store(key, obj, "MODIFIED")
             return
         self._managed.pop(key, None)
-        self._store(key, copy.deepcopy(obj), "DELETED")
+        self._store(key, _copy(obj), "DELETED")
         del self.objects[key]
         dependents = [k for k, o in self.objects.items() if obj["metadata"]["uid"] in _owners(o)]
         if key[0] == "namespaces":
@@ -210,7 +210,7 @@ class FakeApiServer:
 
     def _tell(self, event: str, obj: Obj) -> None:
         for told in self.told:
-            told(event, copy.deepcopy(obj))
+            told(event, _copy(obj))
 
 
 class FakeCluster(Cluster):
@@ -238,6 +238,12 @@ class FakeCluster(Cluster):
 
 def _key(where: _Path) -> Key:
     return (where.resource, where.namespace, where.name or "")
+
+
+def _copy(obj: Obj) -> Obj:
+    """Copy what JSON can say; in a tenth of the time of a deep copy."""
+    copied: Obj = marshal.loads(marshal.dumps(obj))  # noqa: S302 - our own
+    return copied
 
 
 def _owners(obj: Obj) -> set[str]:
