@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -53,6 +52,7 @@ from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
 from tests.scenarios.view import EVALUATOR, View
 from tests.support.clocks import SetHubClock
+from tests.support.namespaces import clear
 from tests.support.waiting import no_hang
 
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
@@ -166,16 +166,7 @@ class Federation(View, Node):
         self.registry.chance = None
         for at in (releases_repository, lineage_repository, adapters_repository, base_repository):
             await self.registry.delete_repository(at("digits"))
-        for kind in KINDS:
-            for obj in await self.admin.list(kind):
-                metadata = obj["metadata"]
-                key = (metadata["namespace"], metadata["name"])
-                if not key[0].startswith(f"{self.prefix}-"):
-                    continue
-                with suppress(NotFound):
-                    if metadata.get("finalizers"):
-                        await self.admin.set_finalizers(kind, *key, [], metadata["resourceVersion"])
-                    await self.admin.delete(kind, *key)
+        await clear(self.admin, KINDS, f"{self.prefix}-")
 
     async def uninstall(self, short: str) -> None:
         """Delete a site's namespace with all that is in it; returns when the site's Updates are gone."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from concordat.api import Release, Site, Update
 from concordat.artifacts import RegistryStore
-from concordat.controller import Cluster
+from concordat.controller import JOB, Cluster
 from concordat_devcluster.control_plane import ControlPlane
 from tests.apiserver.agent.world import World
+from tests.support.namespaces import clear
 
 
 @pytest.fixture
@@ -19,4 +21,6 @@ async def world(crds: ControlPlane, registry_url: str, tmp_path: Path) -> AsyncI
         Cluster(crds.kubeconfig, qps=1000, burst=1000) as cluster,
         RegistryStore(registry_url) as registry,
     ):
-        yield World(cluster, registry, tmp_path)
+        made = World(cluster, registry, tmp_path)
+        yield made
+        await clear(cluster, (Update, Release, Site, JOB), made.site)
