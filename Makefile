@@ -75,7 +75,7 @@ scenarios: setup ## Whole rounds in memory, with faults
 
 .PHONY: api
 api: setup prerequisites ## Tests and scenarios on a real API server
-	@$(BIN)/pytest -q --real tests/apiserver tests/scenarios
+	@$(BIN)/pytest -q -n 2 --dist worksteal --real tests/apiserver tests/scenarios
 
 .PHONY: charts
 charts: setup prerequisites ## Charts: lint, golden renders, negative values
