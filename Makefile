@@ -83,7 +83,7 @@ charts: setup prerequisites ## Charts: lint, golden renders, negative values
 
 .PHONY: e2e
 e2e: setup prerequisites ## Whole rounds on a real node
-	@$(BIN)/pytest -q -rA --durations=10 tests/e2e
+	@$(BIN)/pytest -q -n 2 --dist loadfile -rA --durations=10 tests/e2e
 
 .PHONY: chroot-check
 chroot-check: setup ## Other distributions, in chroots (root; SUITES=trixie)
