@@ -15,7 +15,7 @@ from concordat.jobs.pod_status import condition, line
 EXIT_NOT_ISOLATED = 71
 FINAL_EXITS = frozenset({64, 65, 70, EXIT_NOT_ISOLATED})
 """Bad input, bad data, a bug, no isolation: another run of the same Job ends alike."""
-ANSWER_PATIENCE = timedelta(seconds=60)
+ANSWER_PATIENCE = timedelta(minutes=3)
 """How long an agent may take to answer what a Job left before the Job's end is shown without that: the answer tells
 both, and at a thousand sites each write counts."""
 _FAILED = {

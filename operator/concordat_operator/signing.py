@@ -96,7 +96,7 @@ async def publish_verdicts(
     accepted = [judged for judged in report.verdicts if judged.passed]
     closure = Closure(
         contract=signed.sha256,
-        verdicts=tuple(sorted(unverified(line).id for line in lines)),
+        verdicts=await asyncio.to_thread(_ids, lines),
         accepted=len(accepted),
         rejected=len(report.verdicts) - len(accepted),
         missing=tuple(sorted({site.name for site in contract.sites} - {judged.site for judged in report.verdicts})),
@@ -109,7 +109,8 @@ async def publish_verdicts(
     lines.append(await _sign_and_push(registry, repository_of(contract), aggregation.statement(), keys.aggregation))
     lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
     lines += site_lines
-    return PublishedVerdicts(verdicts, await publish_lineage(registry, contract.federation, lines))
+    _, lineage = await publish_lineage(registry, contract.federation, lines)
+    return PublishedVerdicts(verdicts, lineage)
 
 
 async def publish_release(
@@ -122,14 +123,20 @@ async def publish_release(
     """Sign a release and push the bundle that ends in it; returns the bundle's lines and its reference."""
     federation = statement.federation
     release = await _sign_and_push(registry, releases_repository(federation), statement.statement(), keys.contract)
-    lines = [*candidate.splitlines(), evaluation, release]
-    return bundle(lines), await publish_lineage(registry, federation, lines)
+    return await publish_lineage(registry, federation, [*candidate.splitlines(), evaluation, release])
 
 
-async def publish_lineage(registry: RegistryStore, federation: str, lines: Sequence[bytes]) -> ArtifactRef:
-    """Push statements as one bundle."""
+async def publish_lineage(
+    registry: RegistryStore, federation: str, lines: Sequence[bytes]
+) -> tuple[bytes, ArtifactRef]:
+    """Push statements as one bundle; returns it and its reference."""
     data = await asyncio.to_thread(bundle, lines)
-    return await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: data})
+    return data, await registry.push(lineage_repository(federation), LINEAGE, {LINEAGE_FILE: data})
+
+
+def _ids(lines: Sequence[bytes]) -> tuple[str, ...]:
+    """Return the ids of statements, in order. Of a thousand it takes a tenth of a second."""
+    return tuple(sorted(unverified(line).id for line in lines))
 
 
 async def _sign_and_push(registry: RegistryStore, repository: str, statement: dict[str, Any], key: SigningKey) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
 
@@ -64,7 +65,7 @@ class AggregationStep:
                 if slot.update is not None and (past := self._history(slot.update))
             },
         )
-        files = {request.FILE: request.to_bytes()}
+        files = {request.FILE: await asyncio.to_thread(request.to_bytes)}
         return AggregationStatus(request=await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files))
 
     async def launch(self, observed: ObservedRound) -> Finding | None:
