@@ -1,4 +1,4 @@
-"""Svd and FactorMean: both factors trained, and updates compared as products that are never formed."""
+"""Svd: both factors trained, and updates compared as products that are never formed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, Gram, Parameters, mixing, shares
 from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
-from concordat.api.round import Factor, LoraMode
-from concordat.lora import LoraError, factor_mean, product_gram, product_norms, svd_mean, svd_trimmed
+from concordat.api.round import Factor
+from concordat.lora import LoraError, product_gram, product_norms, svd_mean, svd_trimmed
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors
 from concordat_aggregator.inputs import Parent, RequestError
@@ -63,7 +63,7 @@ class BothFactors:
         lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
         if lack is not None:
             raise AggregationError(lack)
-        if policy.lora is LoraMode.SVD and policy.rule is Rule.TRIMMED_MEAN:
+        if policy.rule is Rule.TRIMMED_MEAN:
             mixed = (
                 None
                 if policy.pre_aggregation is PreAggregation.NONE
@@ -79,11 +79,8 @@ class BothFactors:
                 pre=policy.pre_aggregation, max_norm=float(self._contract.screening.clip_norm), seed=seed
             ),
         )
-        if policy.lora is LoraMode.SVD:
-            found = svd_mean(updates, weights.tolist(), self._adapter)
-            return self._combined(found.tensors, weights, found.discarded)
-        tensors, error = factor_mean(updates, weights.tolist(), self._adapter)
-        return self._combined(tensors, weights, error)
+        found = svd_mean(updates, weights.tolist(), self._adapter)
+        return self._combined(found.tensors, weights, found.discarded)
 
     def _combined(self, candidate: Tensors, weights: NDArray[np.float64] | None, error: float) -> Combined:
         moved = {name: candidate[name] - tensor for name, tensor in self._adapter.tensors().items()}

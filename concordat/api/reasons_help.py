@@ -88,7 +88,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "See why that site dropped out, and create a new round; or choose another rule.",
     ),
     Reason.LORA_ERROR_ABOVE_LIMIT: ReasonHelp(
-        "Svd would discard, or FactorMean be wrong by, more than 5 % of the aggregate.",
+        "Svd would discard more than 5 % of the aggregate.",
         "Use `spec.aggregation.lora: Alternating`, which is exact; or a parent of higher rank.",
     ),
     Reason.TRIGGER_RESPONSE: ReasonHelp(

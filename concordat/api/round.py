@@ -94,7 +94,7 @@ class Recipe(Model):
 
     train_factor: Factor = Factor.B
     """The LoRA factor trained in this round. Alternate B, A, B, … over rounds (RoLoRA); Both only with
-    aggregation.lora Svd or FactorMean."""
+    aggregation.lora Svd."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Examples in one optimizer step."""
     learning_rate: Decimal6 = "0.003"
@@ -145,7 +145,6 @@ class LoraMode(StrEnum):
     ALTERNATING = "Alternating"
     FROZEN_A = "FrozenA"
     SVD = "Svd"
-    FACTOR_MEAN = "FactorMean"
 
 
 class Aggregation(Model):
@@ -161,8 +160,7 @@ class Aggregation(Model):
     in it uses up one; the rule withstands what is left. More rejections than this hold the round for approval."""
     lora: LoraMode = LoraMode.ALTERNATING
     """Alternating (RoLoRA) trains one factor a round and FrozenA (FFA-LoRA) only B: both average exactly. Svd trains
-    both and projects the exact average to the parent's rank; FactorMean averages both factors and is refused when its
-    error passes 5 %."""
+    both and projects the exact average to the parent's rank, and is refused when that loses more than 5 %."""
     reference_site: Name | None = None
     """The site whose update FLTrust measures the others by: a trainer of the hub, on data it trusts. It is not
     averaged in."""
@@ -278,8 +276,8 @@ _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
         "fieldPath": ".aggregation.referenceSite",
     },
     {
-        "rule": "(self.recipe.trainFactor == 'Both') == (self.aggregation.lora in ['Svd', 'FactorMean'])",
-        "message": "recipe.trainFactor is Both exactly where aggregation.lora is Svd or FactorMean",
+        "rule": "(self.recipe.trainFactor == 'Both') == (self.aggregation.lora == 'Svd')",
+        "message": "recipe.trainFactor is Both exactly where aggregation.lora is Svd",
         "fieldPath": ".recipe.trainFactor",
     },
     {
@@ -288,13 +286,6 @@ _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
         "|| self.aggregation.preAggregation in ['None', 'NNM']))",
         "message": "aggregation.lora Svd takes TrimmedMean, by itself or after NNM, and the rules that give weights: "
         "neither CoordinateMedian, Bulyan, MeaMed nor FLTrust",
-        "fieldPath": ".aggregation.rule",
-    },
-    {
-        "rule": "self.aggregation.lora != 'FactorMean' || !(self.aggregation.rule in ['CoordinateMedian', "
-        "'TrimmedMean', 'Bulyan', 'MeaMed', 'FLTrust'])",
-        "message": "aggregation.lora FactorMean takes rules that give weights only: for TrimmedMean use Svd, neither "
-        "CoordinateMedian, Bulyan, MeaMed nor FLTrust",
         "fieldPath": ".aggregation.rule",
     },
     {

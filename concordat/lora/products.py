@@ -13,23 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from concordat.api.round import Factor
-from concordat.lora.adapter import Adapter, LoraError, Module
+from concordat.lora.adapter import Adapter, Module
 from concordat.lora.deltas import Matrix, both_deltas, mean_partner, side_by_side, stacked
-from concordat.tensors import Named, Tensors
-
-COVARIANCE_LIMIT = 0.05
-"""Largest error of a mean of factors, as a share of the norm of the mean weight change."""
-
-
-class CovarianceTooLarge(LoraError):
-    """The mean of the factors is too far from the mean of the weight changes. `error` is how far."""
-
-    def __init__(self, error: float, module: str) -> None:
-        super().__init__(
-            f"averaging both factors would miss {error:.1%} of the mean weight change, most of it in {module}; at most "
-            f"{COVARIANCE_LIMIT:.0%} is accepted: use aggregation.lora Alternating or Svd, or train for fewer steps"
-        )
-        self.error = error
+from concordat.tensors import Named
 
 
 def product_norms(delta: Named, parent: Adapter) -> dict[str, float]:
@@ -53,33 +39,6 @@ def product_gram(updates: Sequence[Named], parent: Adapter) -> tuple[Matrix, Mat
     centre = int(np.median(_distances2(inner), axis=1).argmin())
     seen = sum((_inner(module, updates, centre) for module in parent.modules.values()), np.zeros_like(inner))
     return inner, _distances2(seen)
-
-
-def factor_mean(updates: Sequence[Named], weights: Sequence[float], parent: Adapter) -> tuple[Tensors, float]:
-    """Return the adapter (A_0 + Σ w_i·ΔA_i, B_0 + Σ w_i·ΔB_i), and its error as a share of ‖Σ w_i·D_i‖_F over all
-    modules.
-
-    The error is the covariance of the factors: Σ w_i·D_i less what the result changes is
-    s·Σ w_i(ΔB_i − b)(ΔA_i − a), b and a the weighted means, if the weights sum to 1. Raises LoraError as product_norms
-    does, CovarianceTooLarge if the error is above COVARIANCE_LIMIT.
-    """
-    both_deltas(updates, parent)
-    w = np.asarray(weights, dtype=np.float64)
-    out: Tensors = {}
-    errors, changes = {}, {}
-    for name, module in parent.modules.items():
-        b, a = stacked(updates, module, Factor.B), stacked(updates, module, Factor.A)
-        mean_b, mean_a = np.tensordot(w, b[1:], 1), np.tensordot(w, a[1:], 1)
-        out[module.tensor_name(Factor.A)] = (a[0] + mean_a).T.astype(np.float32)
-        out[module.tensor_name(Factor.B)] = (b[0] + mean_b).astype(np.float32)
-        left = np.concatenate([b[1:] - mean_b, mean_b[None]])
-        right = np.concatenate([(a[1:] - mean_a) * w[:, None, None], (1 - w.sum()) * mean_a[None]])
-        errors[name] = module.scale * product_norm(side_by_side(left), side_by_side(right))
-        changes[name] = module.scale * _mean_norm(module, updates, w)
-    error = share(math.hypot(*errors.values()), math.hypot(*changes.values()))
-    if error > COVARIANCE_LIMIT:
-        raise CovarianceTooLarge(error, max(errors, key=errors.__getitem__))
-    return out, error
 
 
 def product_norm(left: Matrix, right: Matrix) -> float:

@@ -68,11 +68,6 @@ REFUSED = [
         ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd", "rule": "MeaMed"}},
         "Svd takes TrimmedMean",
     ),
-    (
-        FederationRound,
-        ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "FactorMean"}},
-        "for TrimmedMean use Svd",
-    ),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"not a key": "x"}}}, "every key must match"),
     (Site, SITE | {"role": "Evaluator", "channel": "stable"}, "an Evaluator follows no channel"),
     (Release, RELEASE | {"sequence": 0}, "sequence 0 is the start of a federation"),
@@ -107,6 +102,16 @@ def test_rules_refuse_with_a_remedy(api: Api, kind: type[Resource], spec: Obj, w
 def test_rules_let_pass(api: Api, kind: type[Resource], spec: Obj) -> None:
     answer = api.try_create(manifest(kind, spec))
     assert answer.accepted, answer.message
+
+
+def test_a_lora_mode_that_was_removed_is_refused_with_those_there_are(api: Api) -> None:
+    """Engine review, finding F9."""
+    answer = api.try_create(manifest(FederationRound, ROUND | {"aggregation": {"lora": "FactorMean"}}))
+    assert answer.code == 422
+    assert (
+        'spec.aggregation.lora: Unsupported value: "FactorMean": supported values: "Alternating", "FrozenA", "Svd"'
+        in answer.message
+    )
 
 
 def test_a_rounds_name_leaves_room_for_the_names_made_of_it(api: Api) -> None:

@@ -6,17 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from concordat.api.round import Factor
 from concordat.lora import (
     DISCARDED_LIMIT,
     Adapter,
-    CovarianceTooLarge,
     DiscardedEnergy,
     LoraError,
-    factor_mean,
     svd_mean,
     svd_trimmed,
 )
@@ -65,20 +63,6 @@ def test_the_projection_is_the_dense_singular_value_decomposition(seed: int, ran
     _close(made(parent, result.tensors), np.concatenate(nearest))
     assert result.discarded == pytest.approx(share, rel=1e-6, abs=1e-12)
     assert result.discarded_max == pytest.approx(max(lost[n] / energy[n] for n in lost), rel=1e-6, abs=1e-12)
-
-
-@given(parents(), st.integers(2, 5))
-def test_the_projection_loses_no_more_than_a_mean_of_factors(drawn: Drawn, n: int) -> None:
-    parent, rng = drawn
-    updates = [update(rng, parent, Factor.BOTH, 0.02) for _ in range(n)]
-    w = [1 / n] * n
-    try:
-        _, error = factor_mean(updates, w, parent)
-    except CovarianceTooLarge as refused:
-        error = refused.error
-    # Energy is a square.
-    assume(error**2 < DISCARDED_LIMIT)
-    assert svd_mean(updates, w, parent).discarded <= error**2 * (1 + 1e-6) + 1e-12
 
 
 def test_the_factors_are_balanced_sorted_and_of_one_sign() -> None:
