@@ -88,9 +88,7 @@ async def run(
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
-    screening = screen_round(
-        signed.contract, verdicts, method, await load_previous(store, request), request.history, work
-    )
+    screening = screen_round(signed.contract, verdicts, method, await load_previous(store, request), work)
     outcome = _combine(signed, screening, method)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +41,6 @@ def screen_round(
     verdicts: Sequence[UpdateVerdict],
     method: Method,
     previous: Tensors | None,
-    history: Mapping[str, Sequence[str]],
     work: Path,
 ) -> RoundScreening:
     """Verifier the round. Raises RequestError if the contract asks for a functional check that left no result."""
@@ -51,10 +50,7 @@ def screen_round(
     canary = contract.screening.canary
     norms = products.norms
     screened = screen(
-        [
-            Candidate(site, float(norm), tuple(float(past) for past in history.get(site, ())))
-            for site, norm in zip(sites, norms, strict=True)
-        ],
+        [Candidate(site, float(norm)) for site, norm in zip(sites, norms, strict=True)],
         products.inner,
         products.distances2,
         max_faulty=contract.aggregation.max_faulty_sites,

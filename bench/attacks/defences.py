@@ -112,7 +112,6 @@ class Screened:
     """Rounds that change nothing: more rejections than the budget, too few updates, or a candidate that is refused."""
     rounds: int = 0
     quarantined: set[int] = field(default_factory=set)
-    _history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
 
     def __call__(self, at: Situation) -> Floats:
         self.rounds += 1
@@ -132,10 +131,7 @@ class Screened:
         measured = at.federation.functional(at.parent, at.rows[inside])
         self._count_functional(inside, measured)
         decision = screen(
-            [
-                Candidate(NAMES[site], float(norm), tuple(self._history[NAMES[site]]))
-                for site, norm in zip(inside, products.norms, strict=True)
-            ],
+            [Candidate(NAMES[site], float(norm)) for site, norm in zip(inside, products.norms, strict=True)],
             products.inner,
             products.distances2,
             max_faulty=HOSTILE,
@@ -150,9 +146,6 @@ class Screened:
             site = inside[position]
             if finding.reason is Reason.VERIFIED:
                 kept.append(position)
-                # Fewer than three updates have none.
-                if "relativeNorm" in finding.numbers:
-                    self._history[finding.site].append(finding.numbers["relativeNorm"])
             else:
                 self._count(finding.reason.value, site)
                 self._count(REJECTED, site)

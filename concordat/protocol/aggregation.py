@@ -39,8 +39,6 @@ class AggregationRequest(Document):
     submissions: Annotated[list[SubmittedUpdate], Field(max_length=1000)]
     previous: ArtifactRef | None = None
     """The parent's own parent; with it, an update that only repeats the last aggregate is recognized."""
-    history: dict[Name, list[Decimal6]] = Field(default_factory=dict)
-    """Site to the relative norms of its updates in earlier rounds, oldest first."""
 
 
 class ReportedUpdate(SubmittedUpdate):

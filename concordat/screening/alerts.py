@@ -7,7 +7,7 @@ sites with unusual data raise some of these too, which is why an alert alone rej
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -25,7 +25,6 @@ class Alert(StrEnum):
     CENTRE_COSINE = "CentreCosine"
     SPECTRAL = "Spectral"
     KRUM = "Krum"
-    HISTORY = "History"
     FUNCTIONAL = "Functional"
     """A failed functional check, step 8; the others are step 7."""
 
@@ -34,11 +33,8 @@ LEAST_FOR_CENTRE = 3
 """Of two updates that disagree, nothing says which one is the stranger."""
 LEAST_FOR_MAD = 8
 """With fewer, the median deviation is so uncertain that honest rounds raise alerts (5 % of sites at n = 5)."""
-LEAST_HISTORY = 3
-"""Earlier rounds that a site's own history needs."""
-MAX_LOG_NORM, MAX_SPECTRAL, MAX_KRUM, MAX_HISTORY = 5.0, 5.0, 3.5, 3.5
-"""Scores in robust standard deviations. MAX_HISTORY: simulated, an honest site whose relative norm is log-normal with
-sigma 0.3 passes it in 0.4 % of rounds after 3 earlier ones and in 0.2 % after 10; with sigma 0.5 in 3.7 and 0.8 %."""
+MAX_LOG_NORM, MAX_SPECTRAL, MAX_KRUM = 5.0, 5.0, 3.5
+"""Scores in robust standard deviations."""
 MIN_COSINE = 0.0
 MIN_SHARE = 0.3
 """Part of the variance between updates that the first component must hold before its scores mean anything."""
@@ -47,10 +43,8 @@ _LEAST_RATIO = 1.5
 the same norm, their deviation is zero."""
 _NORMAL_MAD = 0.6745
 """MAD of the standard normal distribution."""
-_DECAY, _LEAST_SPREAD = 0.3, 0.3
-"""Of a site's history: weight of the newest round in the moving average, least standard deviation of the log."""
 
-_SIZE = frozenset({Alert.LOG_NORM, Alert.KRUM, Alert.HISTORY})
+_SIZE = frozenset({Alert.LOG_NORM, Alert.KRUM})
 
 
 def measure(norms: Floats, inner: Floats, distances2: Floats, faulty: int) -> list[dict[str, float]]:
@@ -94,28 +88,11 @@ def centre(inner: Floats, distances2: Floats, faulty: int) -> Floats:
     return weights
 
 
-def history_score(relative_norm: float, history: Sequence[float]) -> float | None:
-    """Return how far the log of a relative norm is from the site's own, in standard deviations; None: too short a
-    history.
-
-    Against the exponentially weighted moving average, in units of the standard deviation of the history, at least 0.3.
-    Growth in small steps moves the average along and is not seen.
-    """
-    # The API writes four decimals: what was next to nothing reads as zero.
-    logs = np.log([value for value in history if value > 0])
-    if len(logs) < LEAST_HISTORY:
-        return None
-    average = float(logs[0])
-    for value in logs[1:]:
-        average += _DECAY * (float(value) - average)
-    return (math.log(relative_norm) - average) / max(float(np.std(logs, ddof=1)), _LEAST_SPREAD)
-
-
 def raised(numbers: Mapping[str, float]) -> dict[Alert, str]:
     """Return the alerts that these numbers raise, each in words. A number that was not computed raises none."""
     log_norm, krum = numbers.get("logNormScore", 0.0), numbers.get("krumScore", 0.0)
     spectral, share = numbers.get("spectralScore", 0.0), numbers.get("spectralShare", 0.0)
-    cosine, history = numbers.get("centreCosine", 1.0), numbers.get("historyScore", 0.0)
+    cosine = numbers.get("centreCosine", 1.0)
     found: dict[Alert, str] = {}
     if abs(log_norm) > MAX_LOG_NORM:
         found[Alert.LOG_NORM] = f"score {signed(log_norm)}, at most ±{signed(MAX_LOG_NORM)}"
@@ -125,15 +102,11 @@ def raised(numbers: Mapping[str, float]) -> dict[Alert, str]:
         found[Alert.SPECTRAL] = f"score {signed(spectral)}, at most {signed(MAX_SPECTRAL)}"
     if krum > MAX_KRUM:
         found[Alert.KRUM] = f"score {signed(krum)}, at most {signed(MAX_KRUM)}"
-    if abs(history) > MAX_HISTORY:
-        found[Alert.HISTORY] = f"score {signed(history)}, at most ±{signed(MAX_HISTORY)}"
     return found
 
 
 def families(alerts: Iterable[Alert]) -> int:
-    """Return how many of the alerts of step 7 are independent: those that look at size (LogNorm, Krum, History) are
-    one.
-    """
+    """Return how many of the alerts of step 7 are independent: those that look at size (LogNorm, Krum) are one."""
     return len({Alert.LOG_NORM if alert in _SIZE else alert for alert in alerts} - {Alert.FUNCTIONAL})
 
 

@@ -36,8 +36,6 @@ class Candidate:
     site: str
     norm: float
     """Frobenius norm of the weight change; finite."""
-    history: tuple[float, ...]
-    """relativeNorm of the site's verified updates in earlier rounds, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -255,10 +253,6 @@ def _alerts(cases: Sequence[_Case], inner: Floats, distances2: Floats, faulty: i
     for i, measured in zip(passed, alerts.measure(norms, inner[block], distances2[block], faulty), strict=True):
         case = cases[i]
         case.numbers.update(measured)
-        relative = case.numbers.get("relativeNorm")
-        score = None if relative is None else alerts.history_score(relative, case.candidate.history)
-        if score is not None:
-            case.numbers["historyScore"] = score
         case.alerts = alerts.raised(case.numbers)
 
 

@@ -14,7 +14,7 @@ _DIGEST = re.compile(r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$")
 
 
 LEAST_HISTORY_LIMIT = 3
-"""With fewer rounds, screening's comparison of a site with its own past would be silent (alerts.LEAST_HISTORY)."""
+"""As the schema of the chart has it: the newest release, the one before it, and one more that sites may still use."""
 
 
 @dataclass(frozen=True)

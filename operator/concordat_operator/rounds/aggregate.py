@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import datetime
 
-from concordat.api import ConditionSet, ConditionType, Reason, Release, Update, find
+from concordat.api import ConditionSet, ConditionType, Reason, Release, find
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
@@ -31,7 +31,6 @@ from concordat_operator.updates.plan import show_ready
 log = logging.getLogger(__name__)
 
 CONDITIONS = (ConditionType.VERIFIED, ConditionType.READY, ConditionType.STALLED)
-_HISTORY = 20
 
 
 class AggregationStep:
@@ -59,11 +58,6 @@ class AggregationStep:
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
             previous=self._previous(contract),
-            history={
-                slot.site: past
-                for slot in observed.slots
-                if slot.update is not None and (past := self._history(slot.update))
-            },
         )
         files = {request.FILE: await asyncio.to_thread(request.to_bytes)}
         return AggregationStatus(request=await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files))
@@ -154,22 +148,6 @@ class AggregationStep:
         namespace, name = contract.round.namespace, contract.parent_release.name
         release = self._hub.cache.get(Release, namespace, name)
         return release.spec.parent if release is not None else None
-
-    def _history(self, update: Update) -> list[str]:
-        """Return the relative norms of the site's verified updates in the federation's earlier rounds, oldest first."""
-        spec, created = update.spec, update.metadata.creation_timestamp
-        past = [
-            (other.metadata.creation_timestamp, other.metadata.name, other.status.verdict.measurements["relativeNorm"])
-            for other in self._hub.cache.list(Update, update.metadata.namespace)
-            if other.spec.federation == spec.federation
-            and other.status.verdict is not None
-            and other.status.verdict.reason == Reason.VERIFIED
-            and "relativeNorm" in other.status.verdict.measurements
-            and created is not None
-            and other.metadata.creation_timestamp is not None
-            and other.metadata.creation_timestamp < created
-        ]
-        return [norm for _, _, norm in sorted(past)[-_HISTORY:]]
 
     async def _show(self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
         updates = {slot.site: slot.update for slot in observed.slots if slot.update is not None}

@@ -24,7 +24,6 @@ REQUEST = AggregationRequest(
     contract_digest=DIGEST,
     contract_key="pem",
     submissions=[SubmittedUpdate(site="site-a", artifact=REF, statement=REF)],
-    history={"site-a": ["1.5"]},
 )
 REPORT = AggregationReport(
     contract_digest=DIGEST,

@@ -16,7 +16,6 @@ def _screen_rows(
     rows: NDArray[Any] | Sequence[Sequence[float]],
     max_faulty: int = 1,
     *,
-    history: tuple[float, ...] = (),
     charged_before: int = 0,
     **rest: Any,
 ) -> Screened:
@@ -24,7 +23,7 @@ def _screen_rows(
     inner = x @ x.T
     squares = np.diag(inner)
     distances2 = np.maximum(squares[:, None] + squares - 2 * inner, 0)
-    candidates = [Candidate(f"site-{i:02}", float(v), history) for i, v in enumerate(np.sqrt(squares))]
+    candidates = [Candidate(f"site-{i:02}", float(v)) for i, v in enumerate(np.sqrt(squares))]
     return screen(candidates, inner, distances2, max_faulty=max_faulty, charged_before=charged_before, **rest)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from concordat.screening import Alert, Screened
-from concordat.screening.alerts import centre, families, history_score, measure, raised
+from concordat.screening.alerts import centre, families, measure, raised
 
 
 def gram(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -39,9 +39,6 @@ def gram(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         ({"krumScore": 3.5}, []),
         ({"krumScore": 3.51}, [Alert.KRUM]),
         ({"krumScore": -9.0}, []),
-        ({"historyScore": 3.5}, []),
-        ({"historyScore": 3.51}, [Alert.HISTORY]),
-        ({"historyScore": -3.51}, [Alert.HISTORY]),
     ],
 )
 def test_an_alert_is_raised_beyond_its_threshold(numbers: Mapping[str, float], alerts: list[Alert]) -> None:
@@ -52,7 +49,7 @@ def test_an_alert_is_raised_beyond_its_threshold(numbers: Mapping[str, float], a
     ("alerts", "count"),
     [
         ([], 0),
-        ([Alert.LOG_NORM, Alert.KRUM, Alert.HISTORY], 1),
+        ([Alert.LOG_NORM, Alert.KRUM], 1),
         ([Alert.KRUM, Alert.SPECTRAL], 2),
         ([Alert.CENTRE_COSINE, Alert.SPECTRAL], 2),
         (list(Alert), 3),
@@ -60,31 +57,6 @@ def test_an_alert_is_raised_beyond_its_threshold(numbers: Mapping[str, float], a
 )
 def test_alerts_that_look_at_size_are_one_witness(alerts: list[Alert], count: int) -> None:
     assert families(alerts) == count
-
-
-@pytest.mark.parametrize(
-    ("relative", "history", "score"),
-    [
-        (1.0, (), None),
-        (1.0, (1.0, 1.0), None),
-        (1.0, (0.0, 1.0, 1.0), None),
-        (1.0, (1.0, 1.0, 1.0), 0),
-        (math.exp(0.6), (1.0, 1.0, 1.0), 2),
-        (math.exp(-0.6), (1.0,) * 9, -2),
-        (1.0, (math.e, 1.0, 1.0), -0.49 / math.sqrt(1 / 3)),
-    ],
-)
-def test_a_site_is_measured_by_its_own_history(
-    relative: float, history: tuple[float, ...], score: float | None
-) -> None:
-    found = history_score(relative, history)
-    assert found == (score if score is None else pytest.approx(score))
-
-
-def test_an_honest_site_hardly_ever_leaves_its_own_history() -> None:
-    values = np.exp(np.random.default_rng(0).normal(0, 0.3, (4000, 4)))
-    scores = [history_score(row[3], tuple(row[:3])) for row in values]
-    assert np.mean([abs(s or 0) > 3.5 for s in scores]) < 0.01
 
 
 @given(st.integers(8, 20), st.floats(1e-6, 1e6))
@@ -176,8 +148,8 @@ def test_the_centre_keeps_out_a_liar_that_is_far_away(seed: int, faulty: int, si
 def test_the_numbers_of_a_round_raise_the_alerts_of_the_round(screen_rows: Callable[..., Screened]) -> None:
     rows = np.eye(9)
     rows[0] *= 4
-    first, *others = screen_rows(rows, history=(1.0, 1.0, 1.0)).findings
-    assert first.alerts == (Alert.LOG_NORM, Alert.SPECTRAL, Alert.KRUM, Alert.HISTORY)
+    first, *others = screen_rows(rows).findings
+    assert first.alerts == (Alert.LOG_NORM, Alert.SPECTRAL, Alert.KRUM)
     assert first.message.startswith("LogNorm alert: score 17.0951, at most ±5; Spectral alert: score ")
     assert not any(other.alerts for other in others)
     assert others[0].message == "nothing out of the ordinary"
