@@ -45,11 +45,11 @@ class BothFactors:
         """See Method."""
         self._stored.add(site, delta)
 
-    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+    def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Method."""
         updates = self._stored.all(sites)
         # From the parent, the step back is an update of both factors like any other, and minus the last aggregate.
-        back = {} if previous is None else step_back(self._adapter.tensors(), previous)
+        back = step_back(self._adapter.tensors(), ancestors[0]) if ancestors else {}
         if not updates or not any(np.any(tensor) for tensor in back.values()):
             return Gram(*product_gram(updates, self._adapter)) if updates else Gram.empty(), None
         products, cosines = without_last(Gram(*product_gram([*updates, back], self._adapter)))

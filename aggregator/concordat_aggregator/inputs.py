@@ -90,14 +90,15 @@ async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
         raise RequestError(f"parent {contract.parent.digest}: {error}") from error
 
 
-async def load_previous(store: RegistryStore, request: AggregationRequest) -> Tensors | None:
-    """Return the parent's own parent, if the request names it. Raises RequestError, ArtifactError."""
-    if request.previous is None:
-        return None
-    try:
-        return read_tensors(await store.read(request.previous, ADAPTER_FILE, MAX_ADAPTER), MAX_ADAPTER, FLOATS)
-    except TensorError as error:
-        raise RequestError(f"previous {request.previous.digest}: {ADAPTER_FILE}: {error}") from error
+async def load_ancestors(store: RegistryStore, request: AggregationRequest) -> list[Tensors]:
+    """Return the adapters that the parent was made from, newest first. Raises RequestError, ArtifactError."""
+    ancestors: list[Tensors] = []
+    for ref in request.ancestors:
+        try:
+            ancestors.append(read_tensors(await store.read(ref, ADAPTER_FILE, MAX_ADAPTER), MAX_ADAPTER, FLOATS))
+        except TensorError as error:
+            raise RequestError(f"ancestor {ref.digest}: {ADAPTER_FILE}: {error}") from error
+    return ancestors
 
 
 def parse_ref(text: str) -> ArtifactRef:

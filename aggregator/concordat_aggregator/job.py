@@ -43,9 +43,9 @@ from concordat_aggregator import functional
 from concordat_aggregator.both_factors import method_of
 from concordat_aggregator.inputs import (
     RequestError,
+    load_ancestors,
     load_contract,
     load_parent,
-    load_previous,
     load_request,
     parse_ref,
 )
@@ -88,7 +88,7 @@ async def run(
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
-    screening = screen_round(signed.contract, verdicts, method, await load_previous(store, request), work)
+    screening = screen_round(signed.contract, verdicts, method, await load_ancestors(store, request), work)
     outcome = _combine(signed, screening, method)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)

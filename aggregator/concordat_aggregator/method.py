@@ -47,9 +47,9 @@ class Method(Protocol):
     def admit(self, site: str, delta: Named) -> None:
         """Keep an update that passed its own checks, for comparison with the others."""
 
-    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
-        """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate, where there is
-        one.
+    def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
+        """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate of the same
+        factors, where there is one. `ancestors`: the adapters that the parent was made from, newest first.
         """
 
     def combine(
@@ -95,9 +95,9 @@ class OneFactor:
         """See Method."""
         self._stored.add(site, self._whitening.whiten(delta))
 
-    def compare(self, sites: Sequence[str], previous: Tensors | None) -> tuple[Gram, NDArray[np.float64] | None]:
+    def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Method."""
-        last = None if previous is None else self._change(previous)
+        last = self._last_aggregate(ancestors)
         updates = self._stored.all(sites)
         if last is None or not updates:
             return gram(Rows(updates)) if updates else Gram.empty(), None
@@ -124,18 +124,23 @@ class OneFactor:
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(aggregated.tensors))
         return Combined(candidate, _norm(aggregated.tensors), aggregated.weights, 0.0)
 
-    def _change(self, previous: Tensors) -> Tensors | None:
-        """Return what the last round did to this factor; None if it did nothing, as when it trained the other one."""
-        back, mark = step_back(self._parent.tensors, previous), f".lora_{self._factor.value}."
-        moved = {name: -tensor for name, tensor in back.items() if mark in name}
-        return self._whitening.whiten(moved) if any(np.any(tensor) for tensor in moved.values()) else None
+    def _last_aggregate(self, ancestors: Sequence[Tensors]) -> Tensors | None:
+        """Return what this factor was last changed by, as an update of this round's; None if no step changed it."""
+        later: Named = self._parent.tensors
+        mark = f".lora_{self._factor.value}."
+        for earlier in ancestors:
+            moved = {name: -tensor for name, tensor in step_back(later, earlier).items() if mark in name}
+            if any(np.any(tensor) for tensor in moved.values()):
+                return self._whitening.whiten(moved)
+            later = earlier
+        return None
 
 
-def step_back(parent: Named, previous: Named) -> Tensors:
-    """Return the step from the parent to the adapter before it. Raises RequestError if that has another shape."""
-    if {n: t.shape for n, t in previous.items()} != {n: t.shape for n, t in parent.items()}:
-        raise RequestError("previous is an adapter of another shape than the parent")
-    return {name: tensor - parent[name] for name, tensor in previous.items()}
+def step_back(later: Named, earlier: Named) -> Tensors:
+    """Return the step from an adapter to the one before it. Raises RequestError if that has another shape."""
+    if {n: t.shape for n, t in earlier.items()} != {n: t.shape for n, t in later.items()}:
+        raise RequestError("an ancestor is an adapter of another shape than the parent")
+    return {name: tensor - later[name] for name, tensor in earlier.items()}
 
 
 def without_last(whole: Gram) -> tuple[Gram, NDArray[np.float64]]:

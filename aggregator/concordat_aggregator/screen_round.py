@@ -40,13 +40,13 @@ def screen_round(
     contract: Contract,
     verdicts: Sequence[UpdateVerdict],
     method: Method,
-    previous: Tensors | None,
+    ancestors: Sequence[Tensors],
     work: Path,
 ) -> RoundScreening:
     """Verifier the round. Raises RequestError if the contract asks for a functional check that left no result."""
     entered = [verdict for verdict in verdicts if verdict.passed]
     sites = [verdict.site for verdict in entered]
-    products, repeated = method.compare(sites, previous)
+    products, repeated = method.compare(sites, ancestors)
     canary = contract.screening.canary
     norms = products.norms
     screened = screen(

@@ -37,8 +37,9 @@ class AggregationRequest(Document):
     contract_digest: Sha256
     contract_key: PublicKeyPem
     submissions: Annotated[list[SubmittedUpdate], Field(max_length=1000)]
-    previous: ArtifactRef | None = None
-    """The parent's own parent; with it, an update that only repeats the last aggregate is recognized."""
+    ancestors: Annotated[list[ArtifactRef], Field(max_length=2)] = Field(default_factory=list)
+    """The adapters that the parent was made from, newest first. They show what the last aggregate of each factor was,
+    so that an update that only repeats it is recognized: when the factors take turns, its round was two ago."""
 
 
 class ReportedUpdate(SubmittedUpdate):

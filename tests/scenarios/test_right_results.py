@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from concordat.api import ConditionType, FederationRound, Release, is_true
+from concordat.protocol.aggregation import AggregationRequest
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -64,6 +65,20 @@ async def test_two_rounds_applied_at_once_are_contracted_one_after_the_other(fed
     assert [r.spec.sequence for r in releases] == [0, 1, 2, 3]
     for parent, child in itertools.pairwise(releases):
         assert child.spec.parent == parent.spec.adapter
+
+
+async def test_the_aggregator_gets_the_two_adapters_before_the_parent(federation: Federation) -> None:
+    """Engine review, finding F7: with one, a replay is not found where the factors take turns."""
+    for name in ("r1", "r2", "r3"):
+        await federation.round(name)
+    await federation.settle(120)
+    start = present(federation.cache.get(Release, federation.hub_space, "digits-0")).spec.adapter
+    first = federation.copies(federation.released("r1"))["hub"].spec.adapter
+    wanted = {"r1": [], "r2": [start], "r3": [first, start]}
+    for name, ancestors in wanted.items():
+        ref = present(federation.found(name).status.aggregation).request
+        data = await federation.registry.read(ref, AggregationRequest.FILE, AggregationRequest.LIMIT)
+        assert AggregationRequest.from_bytes(data).ancestors == ancestors, name
 
 
 async def test_a_round_whose_parent_was_superseded_meanwhile_releases_nothing(federation: Federation) -> None:

@@ -1,7 +1,8 @@
 """The history of one federation: which ended rounds, old releases and orphaned copies go. All the rest stays.
 
-A release stays while it is among the newest approved, a channel points to it, an open round starts from it, or a site
-uses it or used it last. A round stays while it is among the last to end, or an approved release that stays names it.
+A release stays while it is among the newest approved, a channel points to it, an open round starts from it or from the
+one made from it, or a site uses it or used it last. A round stays while it is among the last to end, or an approved
+release that stays names it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime
 from concordat.api import ConditionType, FederationRound, Release, ReleaseChannel, Site, find, is_true
 from concordat.api.resource import Resource
 from concordat.api.types import ANNOTATION_KEEP, ArtifactRef
-from concordat_operator.rounds.plan import approved
+from concordat_operator.rounds.plan import ancestor, approved
 
 _TOOLS = frozenset(
     {
@@ -127,9 +128,12 @@ def _staying_releases(observed: ObservedHistory, mine: Sequence[Release], limit:
         for round_ in observed.rounds
         if not round_.ended and round_.spec.parent.release_ref is not None
     }
+    # An aggregator reads the adapters of the two releases before the parent.
+    starts = [r for r in mine if r.metadata.name in wanted | observed.parents]
+    before = {found.metadata.name for r in starts if (found := ancestor(r, mine)) is not None}
     chosen = {r.metadata.name for r in mine if _kept(r)}
     used = in_use(observed.releases, observed.sites, observed.hub)
-    return {r.metadata.name for r in newest} | pointed | wanted | chosen | used | observed.parents
+    return {r.metadata.name for r in newest} | pointed | wanted | before | chosen | used | observed.parents
 
 
 def _surplus_rounds(

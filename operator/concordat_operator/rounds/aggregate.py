@@ -21,7 +21,7 @@ from concordat_operator.child_jobs import ATTEMPTS, backoff_seconds, own, start
 from concordat_operator.create import later
 from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
 from concordat_operator.rounds.aggregation_result import confirm, result
-from concordat_operator.rounds.plan import ObservedRound
+from concordat_operator.rounds.plan import ObservedRound, ancestor
 from concordat_operator.rounds.select import Finding
 from concordat_operator.signing import publish_verdicts, repository_of
 from concordat_operator.sites.quarantine import quarantine
@@ -57,7 +57,7 @@ class AggregationStep:
                 for slot in observed.slots
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
-            previous=self._previous(contract),
+            ancestors=self._ancestors(contract),
         )
         files = {request.FILE: await asyncio.to_thread(request.to_bytes)}
         return AggregationStatus(request=await hub.registry.push(repository_of(contract), AGGREGATION_REQUEST, files))
@@ -143,11 +143,15 @@ class AggregationStep:
             quarantined=sorted(report.quarantined)[:20],
         )
 
-    def _previous(self, contract: Contract) -> ArtifactRef | None:
-        """Return the adapter that the parent was made from."""
-        namespace, name = contract.round.namespace, contract.parent_release.name
-        release = self._hub.cache.get(Release, namespace, name)
-        return release.spec.parent if release is not None else None
+    def _ancestors(self, contract: Contract) -> list[ArtifactRef]:
+        """Return the adapters that the parent was made from, newest first, at most two; the registry has them."""
+        namespace = contract.round.namespace
+        parent = self._hub.cache.get(Release, namespace, contract.parent_release.name)
+        if parent is None:
+            return []
+        before = ancestor(parent, self._hub.cache.list(Release, namespace))
+        steps = [parent.spec.parent, None if before is None else before.spec.parent]
+        return [adapter for adapter in steps if adapter is not None]
 
     async def _show(self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
         updates = {slot.site: slot.update for slot in observed.slots if slot.update is not None}

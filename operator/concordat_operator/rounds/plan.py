@@ -6,7 +6,7 @@ release → (the evaluator judges it: `release`) → the end. `describe` shows t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -247,3 +247,17 @@ def _losses(observed: ObservedRound) -> str:
 def approved(release: Release) -> bool:
     """Return whether a release was approved, or is the start of a federation."""
     return is_true(release.status.conditions, ConditionType.APPROVED)
+
+
+def ancestor(release: Release, releases: Iterable[Release]) -> Release | None:
+    """Return the release whose adapter this one was developed from; None if there is none any more."""
+    spec = release.spec
+    found = [
+        other
+        for other in releases
+        if other.spec.federation == spec.federation
+        and other.spec.sequence < spec.sequence
+        and spec.parent is not None
+        and other.spec.adapter.digest == spec.parent.digest
+    ]
+    return max(found, key=lambda other: (other.spec.sequence, other.metadata.name), default=None)

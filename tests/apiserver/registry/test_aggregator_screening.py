@@ -133,7 +133,7 @@ def test_a_scaled_copy_and_the_last_aggregate_sent_back_are_found(federation: Fe
         federation.submit("site-d", write_tensors({name: t * 0.7 for name, t in HONEST["site-a"].items()})),
         federation.submit("site-e", write_tensors(last)),
     ]
-    request = federation.request(contract, entries, previous=previous.wire())
+    request = federation.request(contract, entries, ancestors=[previous.wire()])
     report = federation.aggregate(request, tmp_path)
     assert outcomes(report) == {
         **dict.fromkeys(SITES[:3], "Verified"),
@@ -194,7 +194,7 @@ def test_the_last_aggregate_sent_back_is_found_where_both_factors_are_trained(
     before = {name: t - sent["site-e"][name] for name, t in PARENT.items()}
     previous = federation.push("digits/adapters", types.ADAPTER, {types.ADAPTER_FILE: write_tensors(before)})
     entries = [federation.submit(site, write_tensors(delta)) for site, delta in sent.items()]
-    report = federation.aggregate(federation.request(contract, entries, previous=previous.wire()), tmp_path)
+    report = federation.aggregate(federation.request(contract, entries, ancestors=[previous.wire()]), tmp_path)
     assert outcomes(report) == {**dict.fromkeys(SITES[:4], "Verified"), "site-e": "FreeRiding"}
     cosines = [float(verdict["measurements"]["previousCosine"]) for verdict in report["verdicts"]]
     assert cosines[4] > 0.98 > 0.9 > max(map(abs, cosines[:4]))

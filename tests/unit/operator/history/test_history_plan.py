@@ -139,6 +139,16 @@ def test_the_parent_that_an_open_round_names_stays(make: Make) -> None:
     assert going(history(make, [opened], releases))["releases"] == ["v2", "v3", "v4"]
 
 
+def test_the_release_before_the_parent_of_an_open_round_stays(make: Make) -> None:
+    """Engine review, finding F7: the aggregator reads the adapter that it names."""
+    releases = [of_round(make, n) for n in range(1, 8)]
+    for number, release in enumerate(releases):
+        release.spec.adapter = ArtifactRef(repository="digits/adapters", digest=f"sha256:{number + 1:064}")
+        release.spec.parent = ArtifactRef(repository="digits/adapters", digest=f"sha256:{number:064}")
+    opened = {"parents": frozenset({"v3"})}
+    assert going(history(make, [], releases, **opened))["releases"] == ["v1", "v4"]
+
+
 def test_people_keep_releases_and_the_start_of_a_federation(make: Make) -> None:
     releases = [make.release(), *(of_round(make, n) for n in range(1, 8))]
     releases[1].metadata.annotations = KEEP["annotations"]
