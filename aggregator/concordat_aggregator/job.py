@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from concordat.aggregation import AggregationError
+from concordat.api.aggregation_rules import most_faulty
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
@@ -89,7 +90,8 @@ async def run(
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
     screening = screen_round(signed.contract, verdicts, method, await load_ancestors(store, request), work)
-    outcome = _combine(signed, screening, method)
+    faults = _faults(signed, screening)
+    outcome = _combine(signed, screening, method, faults)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
         return None
@@ -103,7 +105,7 @@ async def run(
     if isinstance(outcome, _NoAggregate):
         ended: dict[str, Any] = {"reason": outcome.reason.value, "message": outcome.message, "aggregated": []}
     else:
-        ended = await _push_candidate(store, signed, parent.config, screening, outcome)
+        ended = await _push_candidate(store, signed, parent.config, screening, outcome, faults)
     report = AggregationReport(
         contract_digest=signed.digest,
         verdicts=[verdict.reported() for verdict in screening.verdicts],
@@ -112,7 +114,7 @@ async def run(
         lora=policy.lora,
         max_faulty_sites=policy.max_faulty_sites,
         rejected=screening.rejected,
-        remaining_faults=screening.remaining_faults,
+        remaining_faults=faults,
         quarantined=list(screening.quarantined),
         spectrum=[f"{share:.6f}" for share in screening.spectrum],
         **ended,
@@ -144,11 +146,30 @@ class _NoAggregate:
         self.message = message
 
 
-def _combine(signed: SignedContract, screening: RoundScreening, method: Method) -> Combined | _NoAggregate:
+def _counted(signed: SignedContract, screening: RoundScreening) -> list[str]:
+    """Return the sites whose updates are combined."""
+    reference = signed.contract.aggregation.reference_site
+    return [verdict.site for verdict in screening.verdicts if verdict.passed and verdict.site != reference]
+
+
+def _faults(signed: SignedContract, screening: RoundScreening) -> int:
+    """Return how many faulty updates the rule is to withstand among those that are left.
+
+    Where more was rejected than was declared, the declaration was wrong: as many of it as the updates allow, not none,
+    which would be the mean.
+    """
+    policy = signed.contract.aggregation
+    if not screening.held:
+        return screening.remaining_faults
+    left = len(_counted(signed, screening))
+    return most_faulty(policy.rule, policy.pre_aggregation, policy.max_faulty_sites, left)
+
+
+def _combine(signed: SignedContract, screening: RoundScreening, method: Method, faults: int) -> Combined | _NoAggregate:
     contract = signed.contract
     reference = contract.aggregation.reference_site
     accepted = [verdict.site for verdict in screening.verdicts if verdict.passed]
-    sites = [site for site in accepted if site != reference]
+    sites = _counted(signed, screening)
     if len(sites) < contract.quorum:
         verified = f"{len(sites)} update{'' if len(sites) == 1 else 's'}"
         return _NoAggregate(Reason.QUORUM_NOT_REACHED, f"{verified} verified, quorum is {contract.quorum}")
@@ -158,7 +179,7 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method) 
     try:
         combined = method.combine(
             sites,
-            screening.remaining_faults,
+            faults,
             screening.products.select(positions),
             reference=reference,
             seed=_seed(signed, screening.verdicts),
@@ -179,7 +200,12 @@ def _seed(signed: SignedContract, verdicts: Sequence[UpdateVerdict]) -> int:
 
 
 async def _push_candidate(
-    store: RegistryStore, signed: SignedContract, config: bytes, screening: RoundScreening, combined: Combined
+    store: RegistryStore,
+    signed: SignedContract,
+    config: bytes,
+    screening: RoundScreening,
+    combined: Combined,
+    faults: int,
 ) -> dict[str, Any]:
     data = write_tensors(combined.candidate)
     files = {ADAPTER_FILE: data, ADAPTER_CONFIG_FILE: config}
@@ -189,7 +215,10 @@ async def _push_candidate(
     if screening.held:
         reason = Reason.HELD_FOR_APPROVAL
         limit = signed.contract.aggregation.max_faulty_sites
-        message = f"{screening.rejected} updates were rejected, aggregation.maxFaultySites is {limit}."
+        message = (
+            f"{screening.rejected} updates were rejected, aggregation.maxFaultySites is {limit}. The candidate is "
+            f"made to withstand {faults} among the {len(sites)} that are left."
+        )
     return {
         "reason": reason.value,
         "message": message,

@@ -47,10 +47,13 @@ def aggregate(
     reference: Annotated[Path | None, typer.Option(help="FLTrust: the update the others are measured by.")] = None,
     seed: Annotated[int, typer.Option(help="Of the rules that draw.")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for norms, shares and what was rejected.")] = None,
+    approve_held: Annotated[
+        bool, typer.Option("--approve-held", help="Write the aggregate though more than --max-faulty are rejected.")
+    ] = False,
 ) -> None:
-    """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many."""
+    """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many, or more are rejected."""
     from concordat import aggregation
-    from concordat.api.aggregation_rules import STANDALONE
+    from concordat.api.aggregation_rules import STANDALONE, most_faulty
     from concordat.tensors import write_tensors
 
     found = _read(updates)
@@ -62,7 +65,9 @@ def aggregate(
         kept = [i for i, norm in enumerate(products.norms) if norm <= cap]
         if not kept:
             raise UserError(f"the norm of every update is above --max-norm {max_norm}: nothing is left to aggregate")
-        faults = max(max_faulty - (len(found) - len(kept)), 0)
+        rejected = len(found) - len(kept)
+        held = rejected > max_faulty
+        faults = most_faulty(rule, before, max_faulty, len(kept)) if held else max_faulty - rejected
         made = aggregation.aggregate(
             rows.select(kept),
             rule,
@@ -77,13 +82,13 @@ def aggregate(
         )
     except aggregation.AggregationError as error:
         raise UserError(str(error)) from error
-    _write(output, write_tensors(made.tensors))
     shares = dict(zip(kept, made.weights, strict=True)) if made.weights is not None else {}
     told = {
         "rule": rule.value,
         "preAggregation": before.value,
         "maxFaulty": max_faulty,
         "remainingFaults": faults,
+        "held": held,
         "updates": [
             {
                 "name": update.name,
@@ -97,8 +102,16 @@ def aggregate(
     }
     if report is not None:
         _write(report, (json.dumps(told, indent=2) + "\n").encode())
+    if held and not approve_held:
+        raise UserError(
+            f"{rejected} of {len(found)} updates are above --max-norm and --max-faulty is {max_faulty}: more are "
+            f"faulty than was declared, and {output} is not written. Look at them; then declare more, or give "
+            f"--approve-held for the aggregate of the other {len(kept)}, made to withstand {faults}"
+        )
+    _write(output, write_tensors(made.tensors))
     out = [update.name for i, update in enumerate(found) if i not in kept]
     lost = f"; above --max-norm: {', '.join(out)}" if out else ""
+    lost += f", more than --max-faulty {max_faulty}: made to withstand {faults}" if held else ""
     Console(stderr=True).print(
         f"{len(kept)} of {len(found)} updates to {output} by {before.value} and {rule.value}{lost}",
         highlight=False,

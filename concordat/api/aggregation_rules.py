@@ -69,6 +69,15 @@ def shortage(rule: Rule, pre: PreAggregation, max_faulty: int, updates: int) -> 
     return f"{rule.value} with maxFaultySites {max_faulty} needs {sum_} = {least} updates; there are {updates}"
 
 
+def most_faulty(rule: Rule, pre: PreAggregation, wanted: int, updates: int) -> int:
+    """Return the largest number up to `wanted` that the rule withstands among so many updates.
+
+    0 if there is none, and for the rules that withstand nothing by their number.
+    """
+    able = (number for number in range(wanted, 0, -1) if least_updates(rule, pre, number) <= updates)
+    return 0 if rule in UNPROTECTED else next(able, 0)
+
+
 def least_updates_cel(rule: str, pre: str, max_faulty: str) -> str:
     """`least_updates` as a CEL expression of three CEL expressions."""
     special = "".join(

@@ -78,8 +78,8 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Read `kubectl logs` and `kubectl describe` of the round's Job in the hub's namespace; create a new round.",
     ),
     Reason.HELD_FOR_APPROVAL: ReasonHelp(
-        "Screening rejected more updates than `maxFaultySites`: nothing protects the aggregate any more. The candidate "
-        "is made, but not proposed.",
+        "Screening rejected more updates than `maxFaultySites`, so that number was too small. The candidate is made "
+        "to withstand as many of them as the updates left allow, but not proposed.",
         "Read the rejections in `status.droppedSites`. If they are explained, set `spec.approveHeld: true`; if not, "
         "delete the round and create a new one without these sites.",
     ),

@@ -75,6 +75,7 @@ class AggregationReport(Document):
     rejected: Count
     """Updates that screening charged to the fault budget."""
     remaining_faults: Count
+    """How many faulty updates the rule was to withstand among those aggregated."""
     quarantined: list[Name]
     spectrum: list[Decimal6]
     """Shares of the accepted updates' energy around their mean, by principal component, largest first."""

@@ -95,7 +95,7 @@ class Screened:
     remaining_faults: int
     """What the aggregation rule must still withstand: max(f − rejected, 0)."""
     held: bool
-    """More rejections than the budget: nothing protects what is left, a person must approve it."""
+    """More rejections than the budget, which was too small then: a person must approve what is made of the rest."""
     quarantined: tuple[str, ...]
     """Sites with independent alerts and a failed functional check, by name."""
 

@@ -112,6 +112,7 @@ def test_without_the_result_of_the_canary_nothing_is_decided(
 
 
 def test_more_rejections_than_the_budget_hold_the_candidate(federation: Federation, tmp_path: Path) -> None:
+    """Engine review, finding F5: the candidate was the plain mean of the others."""
     contract = federation.open()
     long = [
         federation.submit(site, write_tensors({name: t * 100 for name, t in HONEST[site].items()}))
@@ -119,8 +120,12 @@ def test_more_rejections_than_the_budget_hold_the_candidate(federation: Federati
     ]
     report = federation.aggregate(federation.request(contract, [*federation.honest(*SITES[:3]), *long]), tmp_path)
     assert report["reason"] == "HeldForApproval"
-    assert report["message"] == "2 updates were rejected, aggregation.maxFaultySites is 1."
-    assert federation.read(report["adapter"], types.ADAPTER_FILE) == federation.expected(*SITES[:3], faults=0)
+    assert report["message"] == (
+        "2 updates were rejected, aggregation.maxFaultySites is 1. The candidate is made to withstand 1 among the 3 "
+        "that are left."
+    )
+    assert report["remainingFaults"] == 1
+    assert federation.read(report["adapter"], types.ADAPTER_FILE) == federation.expected(*SITES[:3], faults=1)
 
 
 def test_a_scaled_copy_and_the_last_aggregate_sent_back_are_found(federation: Federation, tmp_path: Path) -> None:

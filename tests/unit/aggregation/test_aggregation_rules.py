@@ -10,7 +10,7 @@ import pytest
 
 from concordat.aggregation import AggregationError, Parameters, aggregate, gram, mixing, shares
 from concordat.aggregation.rows import Rows
-from concordat.api.aggregation_rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates
+from concordat.api.aggregation_rules import COORDINATE, STANDALONE, PreAggregation, Rule, least_updates, most_faulty
 from tests.unit.aggregation.plain_rules import MAX_NORM, RULES, Array, mixed, reference
 
 WITH_PRE = [rule for rule in Rule if rule not in STANDALONE]
@@ -238,3 +238,21 @@ def test_a_gram_of_other_updates_is_refused() -> None:
         aggregate(x, Rule.KRUM, 1, gram=gram(Rows(x[1:])))
     with pytest.raises(AggregationError, match="gives no shares by a Gram"):
         shares(gram(Rows(x)), Rule.TRIMMED_MEAN, 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "pre", "updates", "most"),
+    [
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 7, 3),
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 6, 2),
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 2, 0),
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 99, 5),
+        (Rule.TRIMMED_MEAN, PreAggregation.BUCKETING, 9, 2),
+        (Rule.KRUM, PreAggregation.NONE, 6, 1),
+        (Rule.BULYAN, PreAggregation.NONE, 11, 2),
+        (Rule.MEAN, PreAggregation.NONE, 9, 0),
+    ],
+)
+def test_the_most_that_a_rule_withstands(rule: Rule, pre: PreAggregation, updates: int, most: int) -> None:
+    """Engine review, finding F5: of a budget of 5."""
+    assert most_faulty(rule, pre, 5, updates) == most

@@ -66,6 +66,27 @@ def test_what_is_too_long_is_rejected_and_charged(run: Run, updates: list[Path],
     assert f"above --max-norm: {updates[5]}" in said.replace("\n", "")
 
 
+def test_more_above_the_norm_than_declared_is_held_and_never_the_plain_mean(
+    run: Run, updates: list[Path], tmp_path: Path
+) -> None:
+    """Engine review, finding F5."""
+    # A third liar, within the norm.
+    updates[4].write_bytes(write_tensors({"x": -read_tensors(updates[4])["x"]}))
+    updates[0].write_bytes(write_tensors({"x": 10 * read_tensors(updates[1])["x"]}))
+    arguments = ("aggregate", *updates, "-o", tmp_path / "out", "--max-norm", 2, "--report", tmp_path / "report.json")
+    code, said = run(*arguments)
+    assert code == 1
+    assert "2 of 6 updates are above --max-norm and --max-faulty is 1" in said.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["held"], report["remainingFaults"]) == (True, 1)
+    code, said = run(*arguments, "--approve-held")
+    assert code == 0, said
+    assert "4 of 6 updates" in said
+    honest = np.mean([read_tensors(path)["x"] for path in updates[1:4]], axis=0)
+    assert np.abs(read_tensors(tmp_path / "out")["x"] - honest).max() < 0.15
+
+
 def test_too_few_for_the_rule_is_told_with_the_arithmetic(run: Run, updates: list[Path], tmp_path: Path) -> None:
     code, said = run("aggregate", *updates, "-o", tmp_path / "out", "--rule", "Bulyan", "--max-faulty", 1)
     assert code == 1
