@@ -30,7 +30,8 @@ def weighted_sum(
     read, weights, scratch = rows.select(used), weights[used], Scratch()
     # Equal weights are one factor of the sum, which saves a pass over every row.
     equal = bool((weights == weights[0]).all())
-    factors = weights.astype(np.float32)
+    with np.errstate(over="ignore"):  # An infinite factor shows in the sum, which is then made in float64.
+        factors = weights.astype(np.float32)
 
     def plainly(begin: int, end: int) -> None:
         total = out[begin:end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -256,3 +257,14 @@ def test_a_gram_of_other_updates_is_refused() -> None:
 def test_the_most_that_a_rule_withstands(rule: Rule, pre: PreAggregation, updates: int, most: int) -> None:
     """Engine review, finding F5: of a budget of 5."""
     assert most_faulty(rule, pre, 5, updates) == most
+
+
+def test_a_weight_beyond_float32_gives_the_sum_and_no_warning() -> None:
+    """Engine review, finding F14: FLTrust brings updates of next to no norm to that of the reference."""
+    tiny = np.full(3, 1e-41, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = aggregate(
+            [{"a": tiny}] * 3, Rule.FLTRUST, 1, parameters=Parameters(reference={"a": np.ones(3, np.float32)})
+        )
+    np.testing.assert_allclose(found.tensors["a"], 1, rtol=1e-5)
