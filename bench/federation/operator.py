@@ -55,18 +55,19 @@ class Operator:
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
-        self.process = start(self._command, self.log)
+        self.process, self._killed = start(self._command, self.log), False
         if self._favoured:
             _favour(self.process.pid)
 
     def restart_if_ended(self) -> None:
         """Start it again if it ended by itself, as a node does."""
-        if self.process.poll() is not None:
+        if self.process.poll() is not None and not self._killed:
             self.exits += 1
             self.start()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End it with SIGKILL; it stays away until it is started."""
+        self._killed = True
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()

@@ -36,7 +36,7 @@ class LeaderConfig:
     namespace: str
     name: str
     identity: str = field(default_factory=default_identity)
-    duration: float = 15.0
+    duration: float = 13.0
     """How long others wait after the holder's last sign of life; whole seconds."""
     renew_deadline: float = 10.0
     """How long the holder tries to renew before it gives up; less than duration."""

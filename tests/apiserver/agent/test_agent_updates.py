@@ -296,7 +296,7 @@ async def test_the_sites_presence(world: World) -> None:
     lease = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
     assert not (world.folder / "work" / "gone").exists()
     writes = world.writes
-    world.clock.advance(20)
+    world.clock.advance(30)
     await heartbeat(key)
     await SiteReconciler(agent)(key)
     renewed = await world.cluster.get(LEASE, world.site, AGENT_LEASE)
