@@ -31,7 +31,7 @@ from concordat_agent.updates import contract as contracts
 from concordat_agent.workspace import Workspace
 
 _POLICY = SitePolicy.from_json('{"consent": {"maxSteps": 500, "maxWallSeconds": 3600}}')
-_WORKERS = 64
+_WORKERS = 32
 _SILENT_SECONDS = 1.0
 
 

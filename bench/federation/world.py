@@ -7,7 +7,6 @@ import random
 import shutil
 import tempfile
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +47,6 @@ _CONNECTIONS = 6
 _AT_ONCE = 32
 _MUCH = 100_000
 _NODE_SECONDS = 0.5
-_THREADS = 64
 _START_SECONDS = 300.0
 
 
@@ -83,8 +81,6 @@ class World:
     async def _start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="concordat-bench-"))
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        # What waits for the disk in a thousand agents' processes waits here in the threads of one.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         self.control_plane = self._stack.enter_context(AuditedControlPlane())
         install_hub(self.control_plane)
         self.registry = Registry(self.folder / "registry")
