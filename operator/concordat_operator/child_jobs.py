@@ -12,8 +12,8 @@ from concordat.api.types import Model
 from concordat.controller import Forbidden, Invalid, QuotaExceeded, fields, write_status
 from concordat.jobs import PATIENCE, ended, look_after, own_pods, pending
 from concordat_operator.create import create_job
+from concordat_operator.finding import Finding
 from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.rounds.select import Finding
 
 log = logging.getLogger(__name__)
 

@@ -67,6 +67,17 @@ async def test_two_rounds_applied_at_once_are_contracted_one_after_the_other(fed
         assert child.spec.parent == parent.spec.adapter
 
 
+async def test_a_hub_whose_clock_is_ahead_takes_no_round_for_superseded(federation: Federation) -> None:
+    """A candidate is as old as the API server says, an approval as the hub does: within a second, or with clocks that
+    differ, the release that a candidate builds on looks newer than the candidate.
+    """
+    federation.clock.advance(600)
+    for name in ("r1", "r2"):
+        await federation.round(name)
+        await federation.settle()
+        assert ended(federation, name) == ("True", "Released")
+
+
 async def test_the_aggregator_gets_the_two_adapters_before_the_parent(federation: Federation) -> None:
     """Engine review, finding F7: with one, a replay is not found where the factors take turns."""
     for name in ("r1", "r2", "r3"):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from concordat.api import ConditionSet, ConditionType, Reason, Release, ReleaseChannel, Role, Site, is_true
 from concordat.api.release import ReleaseChannelStatus, answer
 from concordat.api.types import NameRef
+from concordat_operator.channels.target import target_of
+from concordat_operator.finding import Finding
 from concordat_operator.releases.plan import rollout
-from concordat_operator.rounds.select import Finding
 from concordat_operator.text import names
 
 
@@ -39,7 +40,7 @@ class ObservedChannel:
 def observe(channel: ReleaseChannel, releases: Sequence[Release], sites: Sequence[Site]) -> ObservedChannel:
     """Return the facts about a channel. `releases` are all there are, of the hub and of the sites."""
     hub = channel.metadata.namespace
-    target = _target(channel, [r for r in releases if r.metadata.namespace == hub])
+    target = target_of(channel, [r for r in releases if r.metadata.namespace == hub])
     subscribers = tuple(sorted((s for s in sites if follows(s, channel)), key=lambda s: s.metadata.name))
     namespaces = {s.metadata.namespace for s in subscribers}
     name = None if isinstance(target, Finding) else target.metadata.name
@@ -135,27 +136,4 @@ def _why_not_back(target: Release, later: Sequence[Site]) -> str:
         f"{name} has sequence {target.spec.sequence}, and {names(s.metadata.name for s in later)} already use a higher "
         "one: sites do not go back to an earlier release yet. Point the channel to what they use, or run a round "
         f"with parent.releaseRef {name}: its release gets a higher sequence."
-    )
-
-
-def _target(channel: ReleaseChannel, releases: Sequence[Release]) -> Release | Finding:
-    spec = channel.spec
-    mine = [r for r in releases if r.spec.federation == spec.federation and r.metadata.deletion_timestamp is None]
-    if spec.release is not None:
-        pinned = next((r for r in mine if r.metadata.name == spec.release), None)
-        if pinned is None:
-            return Finding(
-                Reason.NO_RELEASE,
-                f"spec.release: Release {spec.release!r} of federation {spec.federation!r} does not exist here.",
-            )
-        if not is_true(pinned.status.conditions, ConditionType.APPROVED):
-            return Finding(
-                Reason.RELEASE_NOT_APPROVED, f"spec.release: Release {spec.release!r} is not approved; pin another."
-            )
-        return pinned
-    approved = [r for r in mine if is_true(r.status.conditions, ConditionType.APPROVED)]
-    newest = max(approved, key=lambda r: (r.spec.sequence, r.metadata.name), default=None)
-    return newest or Finding(
-        Reason.NO_RELEASE,
-        f"No Release of federation {spec.federation!r} is approved yet; a federation starts with one of sequence 0.",
     )

@@ -24,6 +24,7 @@ from concordat_operator.child_jobs import (
     start,
 )
 from concordat_operator.create import later
+from concordat_operator.finding import Finding
 from concordat_operator.hub import Hub
 from concordat_operator.releases.plan import (
     COPY_CONDITIONS,
@@ -32,7 +33,6 @@ from concordat_operator.releases.plan import (
     next_copy_step,
     no_longer_wanted,
 )
-from concordat_operator.rounds.select import Finding
 
 
 @dataclass(frozen=True)

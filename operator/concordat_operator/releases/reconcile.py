@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, Site
 from concordat.api.release import ReleaseStatus, answer, copy_name
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.types import LABEL_RELEASE, ArtifactRef, ObjectMeta
@@ -17,6 +17,7 @@ from concordat.statements import PublicKey, StatementError, open_bundle, unverif
 from concordat.statements.release import ReleaseStatement
 from concordat_operator import metrics
 from concordat_operator.create import create_once
+from concordat_operator.finding import Finding
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.releases.copies import CopyReconciler
 from concordat_operator.releases.plan import (
@@ -30,7 +31,7 @@ from concordat_operator.releases.plan import (
     rollout,
     superseding,
 )
-from concordat_operator.rounds.select import Finding, evaluator
+from concordat_operator.rounds.select import evaluator
 from concordat_operator.signing import publish_release
 from concordat_operator.text import until
 
@@ -84,12 +85,19 @@ class ReleaseReconciler:
         return Result(_requeue_after(release, finding))
 
     def _newer(self, release: Release) -> Release | None:
-        """Return a release of the federation that was approved since this candidate was made."""
-        made, spec = release.metadata.creation_timestamp, release.spec
-        if made is None or spec.sequence == 0:
+        """Return a release of the federation that was approved since this candidate's round began."""
+        spec, hub = release.spec, self._hub
+        if spec.round_ref is None:
             return None
-        others = [r for r in self._hub.cache.list(Release, release.metadata.namespace) if r.key != release.key]
-        return superseding(others, spec.federation, 0, made)
+        round_ = hub.cache.get(FederationRound, spec.round_ref.namespace, spec.round_ref.name)
+        contract = round_.status.contract if round_ is not None else None
+        # By the hub's clock, as approvals are told; when the candidate was made, the API server says by its own.
+        since = contract.contracted_time if contract is not None else release.metadata.creation_timestamp
+        if since is None:
+            return None
+        others = [r for r in hub.cache.list(Release, release.metadata.namespace) if r.key != release.key]
+        parents = (r for r in others if r.spec.federation == spec.federation and r.spec.adapter == spec.parent)
+        return superseding(others, spec.federation, max((r.spec.sequence for r in parents), default=0), since)
 
     async def _check(self, release: Release) -> Finding:
         """Check that the artifacts of the start of a federation are there."""

@@ -19,10 +19,10 @@ from concordat.protocol.contract import Contract
 from concordat_operator import metrics
 from concordat_operator.child_jobs import ATTEMPTS, backoff_seconds, own, start
 from concordat_operator.create import later
+from concordat_operator.finding import Finding
 from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
 from concordat_operator.rounds.aggregation_result import confirm, result
 from concordat_operator.rounds.plan import ObservedRound, ancestor
-from concordat_operator.rounds.select import Finding
 from concordat_operator.signing import publish_verdicts, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until

@@ -16,12 +16,12 @@ from concordat.api.resource import Resource
 from concordat.api.types import FINALIZER, LABEL_ROUND_UID
 from concordat.artifacts import RegistryUnavailable
 from concordat.controller import JOB, Conflict, Forbidden, Key, KindLike, fields, write_status
+from concordat_operator.finding import Finding
 from concordat_operator.history.artifacts import delete_decision, delete_round_artifacts
 from concordat_operator.history.sequences import remember
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.rounds.describe import deleting
 from concordat_operator.rounds.plan import approved
-from concordat_operator.rounds.select import Finding
 from concordat_operator.text import names
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from concordat.api.aggregation_rules import PreAggregation
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.types import NameRef
 from concordat.protocol.contract import Contract
+from concordat_operator.finding import Finding
 from concordat_operator.rounds.plan import ObservedRound, collected, held, over
-from concordat_operator.rounds.select import Finding, Selection
+from concordat_operator.rounds.select import Selection
 from concordat_operator.rounds.slots import counts, next_deadline
 from concordat_operator.text import count, names, until
 

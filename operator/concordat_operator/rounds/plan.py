@@ -18,7 +18,8 @@ from concordat.api.round_status import AggregateStatus, AggregationStatus, Exten
 from concordat.api.types import FINALIZER
 from concordat.jobs import PATIENCE, look_after, outcome
 from concordat.protocol.contract import Contract
-from concordat_operator.rounds.select import Finding, Selection
+from concordat_operator.finding import Finding
+from concordat_operator.rounds.select import Selection
 from concordat_operator.rounds.slots import Slot, next_deadline
 from concordat_operator.text import count, names, until
 

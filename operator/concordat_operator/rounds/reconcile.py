@@ -24,6 +24,7 @@ from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat_operator import metrics
 from concordat_operator.child_jobs import not_running
 from concordat_operator.create import create_once, labels, later, round_ref
+from concordat_operator.finding import Finding
 from concordat_operator.history.sequences import highest_deleted
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import keep
@@ -43,7 +44,7 @@ from concordat_operator.rounds.plan import (
     over,
     wake,
 )
-from concordat_operator.rounds.select import Finding, Selection, select
+from concordat_operator.rounds.select import Selection, select
 from concordat_operator.rounds.slots import slots
 from concordat_operator.signing import publish_contract
 from concordat_operator.sites.quarantine import quarantined

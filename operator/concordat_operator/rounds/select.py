@@ -7,16 +7,9 @@ from dataclasses import dataclass
 
 from concordat.api import ConditionType, FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
 from concordat.api.aggregation_rules import shortage
+from concordat_operator.channels.target import target_of
+from concordat_operator.finding import Finding
 from concordat_operator.text import count, names
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One word why, and one sentence for people, with what to do."""
-
-    reason: str
-    """A Reason, or the word of another party, which may be newer than this program."""
-    message: str
 
 
 @dataclass(frozen=True)
@@ -145,11 +138,14 @@ def _parent(
         where = f"spec.parent.channelRef: ReleaseChannel {spec.parent.channel_ref.name!r}"
         if channel is None:
             return Finding(Reason.PARENT_NOT_FOUND, f"{where} does not exist in this namespace: create it.")
-        if channel.status.release is None:
-            return Finding(
-                Reason.PARENT_NOT_FOUND, f"{where} points to no release yet: pin one, or apply the first Release."
-            )
-        name = channel.status.release.name
+        # Its status tells of a release when all sites were offered it: too late for a round that waited for that one.
+        target, shown = target_of(channel, releases), channel.status.release
+        if isinstance(target, Release):
+            name = target.metadata.name
+        elif shown is not None:
+            name = shown.name
+        else:
+            return Finding(Reason.PARENT_NOT_FOUND, f"{where} points to no release: {target.message}")
     else:
         name = spec.parent.release_ref.name if spec.parent.release_ref else ""
         where = "spec.parent.releaseRef"

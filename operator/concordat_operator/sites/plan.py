@@ -10,7 +10,7 @@ from concordat.api import Condition, ConditionSet, ConditionType, Reason, Role, 
 from concordat.api.site import AcceptedKey, SiteStatus
 from concordat.protocol.locations import AGENT_LEASE
 from concordat.statements import PublicKey, StatementError
-from concordat_operator.rounds.select import Finding
+from concordat_operator.finding import Finding
 from concordat_operator.text import count, until
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=90)

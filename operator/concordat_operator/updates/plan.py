@@ -18,7 +18,7 @@ from concordat.api import (
     is_true,
 )
 from concordat.jobs import answers_soon, look_after, outcome
-from concordat_operator.rounds.select import Finding
+from concordat_operator.finding import Finding
 from concordat_operator.rounds.slots import STEPS
 from concordat_operator.text import until
 

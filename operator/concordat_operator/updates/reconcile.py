@@ -19,8 +19,8 @@ from concordat.statements.names import agent_id
 from concordat.statements.summary import read_summary
 from concordat_operator import metrics
 from concordat_operator.child_jobs import RETRY_SECONDS, not_running, own, requeue_seconds, show, start
+from concordat_operator.finding import Finding
 from concordat_operator.hub import Hub
-from concordat_operator.rounds.select import Finding
 from concordat_operator.updates.plan import CONDITIONS, Step, expired, next_step, show_ready
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ import pytest
 
 from concordat.api import ConditionSet, ConditionType, Reason
 from concordat.api.round_status import Attempt
+from concordat_operator.finding import Finding
 from concordat_operator.releases.plan import (
     CopyStep,
     decided,
@@ -20,7 +21,7 @@ from concordat_operator.releases.plan import (
 )
 from concordat_operator.releases.plan import Step as ReleaseStep
 from concordat_operator.releases.plan import next_step as release_step
-from concordat_operator.rounds.select import Finding, evaluator
+from concordat_operator.rounds.select import evaluator
 from concordat_operator.updates.plan import Step, expired, next_step, show_ready
 from tests.support.hub import Make
 from tests.support.presence import condition

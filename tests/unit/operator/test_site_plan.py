@@ -8,7 +8,7 @@ import pytest
 
 from concordat.api import ConditionType, Reason, find, is_true
 from concordat.statements import SigningKey
-from concordat_operator.rounds.select import Finding
+from concordat_operator.finding import Finding
 from concordat_operator.sites import plan as site_plan
 from tests.support.hub import Make
 from tests.support.presence import condition, present

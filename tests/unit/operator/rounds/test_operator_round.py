@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from concordat.api import ConditionType, Reason, find, is_true
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
+from concordat_operator.finding import Finding
 from concordat_operator.rounds.describe import describe
 from concordat_operator.rounds.plan import ObservedRound, Step, next_step, over, wake
-from concordat_operator.rounds.select import Finding, Selection
+from concordat_operator.rounds.select import Selection
 from concordat_operator.rounds.slots import counts, slots
 from tests.support.hub import Make
 from tests.support.presence import condition

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from concordat_operator.finding import Finding
 from concordat_operator.rounds.contract import contract
-from concordat_operator.rounds.select import Finding, Selection, select
+from concordat_operator.rounds.select import Selection, select
 from tests.support.hub import Make
 
 
@@ -66,7 +67,7 @@ def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[st
         ({}, {"default_image": None}, "NoImage", "spec.recipe.image"),
         ({}, {"sites": "no evaluator"}, "NoEvaluator", "role Evaluator"),
         ({}, {"channels": []}, "ParentNotFound", "ReleaseChannel 'stable' does not exist"),
-        ({}, {"channels": "empty"}, "ParentNotFound", "no release yet"),
+        ({}, {"channels": "empty", "releases": "Unknown:Evaluating"}, "ParentNotFound", "is approved yet"),
         ({"parent": {"releaseRef": {"name": "nothing"}}}, {}, "ParentNotFound", "'nothing'"),
         ({"federation": "other"}, {}, "ParentNotFound", "belongs to federation 'digits'"),
         ({}, {"releases": "False:Rejected"}, "ParentNotApproved", "Approved is False"),
@@ -89,6 +90,13 @@ def test_a_round_that_cannot_start_says_why(
     assert isinstance(found, Finding)
     assert found.reason == reason
     assert says in found.message
+
+
+def test_a_round_starts_from_what_its_channel_points_to_before_all_sites_are_offered_it(make: Make) -> None:
+    """A thousand sites take a while; a round that began from the release before would discard this one."""
+    found = choose(make, make.round(), releases=[make.release(), make.release("r1-1", 1)], channels=[make.channel()])
+    assert isinstance(found, Selection)
+    assert found.parent.metadata.name == "r1-1"
 
 
 def test_a_quarantined_site_is_not_asked_and_named_where_that_is_why(make: Make) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from concordat.api import ConditionType, FederationRound, Reason
+from concordat_operator.finding import Finding
 from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.describe import describe, settled, stalled
 from concordat_operator.rounds.plan import AGGREGATION_SECONDS, ObservedRound, expires, over
-from concordat_operator.rounds.select import Finding, Selection, select
+from concordat_operator.rounds.select import Selection, select
 from concordat_operator.rounds.slots import counts, slots
 from tests.support.hub import REF, Make
 from tests.support.presence import condition, present
