@@ -86,11 +86,13 @@ class ReleaseReconciler:
 
     def _newer(self, release: Release) -> Release | None:
         """Return a release of the federation that was approved since this candidate's round began."""
-        spec, hub = release.spec, self._hub
-        if spec.round_ref is None:
+        spec, ref, hub = release.spec, release.spec.round_ref, self._hub
+        if spec.sequence == 0:
             return None
-        round_ = hub.cache.get(FederationRound, spec.round_ref.namespace, spec.round_ref.name)
-        contract = round_.status.contract if round_ is not None else None
+        round_ = hub.cache.get(FederationRound, ref.namespace, ref.name) if ref is not None else None
+        # Not that of a round which was made again under its name.
+        its_own = round_ is not None and ref is not None and round_.metadata.uid == ref.uid
+        contract = round_.status.contract if round_ is not None and its_own else None
         # By the hub's clock, as approvals are told; when the candidate was made, the API server says by its own.
         since = contract.contracted_time if contract is not None else release.metadata.creation_timestamp
         if since is None:
