@@ -162,7 +162,7 @@ class Update(Resource):
 
 
 LEFT_CANDIDATE = "The training Job left a candidate."
-"""What Trained says of a Job that ended well, whoever says it."""
+"""The message of Trained for a Job that ended well, whoever writes it."""
 
 
 def update_name(round_name: str, round_uid: str) -> str:

@@ -1,4 +1,4 @@
-"""What a process knows of the registry's content: manifests and small files that it read or sent itself."""
+"""The part of the registry's content that a process knows: manifests and small files that it read or sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LARGEST = 1 << 20
 """Nothing larger is kept; a contract of 1,000 sites has 0.5 MB, its statement 0.7 MB."""
 _TOTAL = 4 << 20
 _OVERHEAD = 512
-"""What an entry takes beside its content, about."""
+"""Bytes that an entry takes beside its content, about."""
 
 
 class Memory:

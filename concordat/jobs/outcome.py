@@ -16,7 +16,7 @@ EXIT_NOT_ISOLATED = 71
 FINAL_EXITS = frozenset({64, 65, 70, EXIT_NOT_ISOLATED})
 """Bad input, bad data, a bug, no isolation: another run of the same Job ends alike."""
 ANSWER_PATIENCE = timedelta(minutes=3)
-"""How long an agent may take to answer what a Job left before the Job's end is shown without that: the answer tells
+"""The time an agent has to answer what a Job left before the Job's end is shown without that: the answer tells
 both, and at a thousand sites each write counts."""
 _FAILED = {
     TRAINER: Reason.TRAINING_FAILED,

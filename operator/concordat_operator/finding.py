@@ -1,4 +1,4 @@
-"""What a look at the world found."""
+"""A reason and a sentence: the result of a look at the world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hub keeps in a ConfigMap of its own, a key for each site or federation: no site can write there."""
+"""ConfigMaps of the hub with a key for each site or federation: no site can write there."""
 
 from __future__ import annotations
 

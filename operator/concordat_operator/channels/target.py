@@ -1,4 +1,4 @@
-"""Which release a channel points to."""
+"""The release that a channel points to."""
 
 from __future__ import annotations
 

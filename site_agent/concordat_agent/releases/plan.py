@@ -10,7 +10,7 @@ from concordat.jobs import Outcome
 CONDITIONS: tuple[ConditionType, ...] = (ConditionType.STAGED, ConditionType.EVALUATED, ConditionType.ADOPTED)
 """The conditions the agent owns."""
 WITH_ANSWER: tuple[ConditionType, ...] = (*CONDITIONS, ConditionType.READY, ConditionType.STALLED)
-"""What it writes with its answer: one write says that the copy is decided on, and what that means for the whole."""
+"""Those it writes with its answer: one write says that the copy is decided on, and what that means for the whole."""
 
 
 class Step(StrEnum):

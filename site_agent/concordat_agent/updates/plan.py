@@ -11,7 +11,7 @@ from concordat.jobs import Outcome
 CONDITIONS = (ConditionType.CONSENTED, ConditionType.STAGED, ConditionType.SUBMITTED)
 """The conditions the agent owns."""
 WITH_RESULT = (*CONDITIONS, ConditionType.TRAINED)
-"""What it writes once its Job has ended well: one write says that there is a result, and what became of it."""
+"""Those it writes once its Job has ended well: one write says that there is a result, and what became of it."""
 
 
 class Step(StrEnum):
