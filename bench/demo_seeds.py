@@ -123,7 +123,7 @@ def _accepted(
     vectors = {site: whitening.whiten(sent[site]) for site in sites}
     products = gram(Rows([vectors[site] for site in sites]))
     screened = screen(
-        [Candidate(site, norms[site]) for site in sites],
+        [Candidate(site, norms[site], place) for place, site in enumerate(sites)],
         products.inner,
         products.distances2,
         max_faulty=max_faulty,

@@ -133,11 +133,11 @@ async def _verify(verifier: Verifier, submissions: Sequence[SubmittedUpdate]) ->
     """Return the verdict on each, several at a time: most of it is waiting for the registry."""
     free = asyncio.Semaphore(CONNECTIONS)
 
-    async def one(submission: SubmittedUpdate) -> UpdateVerdict:
+    async def one(submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
         async with free:
-            return await verifier.verify(submission)
+            return await verifier.verify(submission, arrived)
 
-    return await asyncio.gather(*(one(submission) for submission in submissions))
+    return await asyncio.gather(*(one(submission, i) for i, submission in enumerate(submissions)))
 
 
 class _NoAggregate:

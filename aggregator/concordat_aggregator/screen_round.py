@@ -50,7 +50,7 @@ def screen_round(
     canary = contract.screening.canary
     norms = products.norms
     screened = screen(
-        [Candidate(site, float(norm)) for site, norm in zip(sites, norms, strict=True)],
+        [Candidate(v.site, float(norm), v.arrived) for v, norm in zip(entered, norms, strict=True)],
         products.inner,
         products.distances2,
         max_faulty=contract.aggregation.max_faulty_sites,

@@ -37,6 +37,8 @@ class UpdateVerdict:
     submission: SubmittedUpdate
     reason: Reason
     message: str
+    arrived: int
+    """Place in the order in which the hub saw the updates arrive."""
     norm: float | None = None
     update_sha256: str | None = None
     """Digest of delta.safetensors; None if the artifact could not be read."""
@@ -90,9 +92,9 @@ class Verifier:
         self._work = work / "updates"
         self._limits = update.norm_limits(signed.contract.screening)
 
-    async def verify(self, submission: SubmittedUpdate) -> UpdateVerdict:
-        """Return the verdict on one submission by itself."""
-        verdict = UpdateVerdict(submission, Reason.INVALID, "")
+    async def verify(self, submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
+        """Return the verdict on one submission by itself; it was the one that `arrived` others came before."""
+        verdict = UpdateVerdict(submission, Reason.INVALID, "", arrived)
         site, signed = submission.site, self._signed
         try:
             update_line = await self._line(submission.statement, "update", Reason.STATEMENT_INVALID)
@@ -157,17 +159,17 @@ class Verifier:
 
 
 def reject_copies(verdicts: Iterable[UpdateVerdict]) -> list[UpdateVerdict]:
-    """Return the verdicts by site name; of updates with equal values only the first passes."""
+    """Return the verdicts by site name; of updates with equal values only the first to arrive passes."""
     first: dict[bytes, str] = {}
     out: list[UpdateVerdict] = []
-    for verdict in sorted(verdicts, key=lambda v: v.site):
+    for verdict in sorted(verdicts, key=lambda v: v.arrived):
         if verdict.delta is not None:
             owner = first.setdefault(update.fingerprint(map_tensors(verdict.delta)), verdict.site)
             if owner != verdict.site:
-                message = f"the update equals that of {owner}, value for value"
+                message = f"the update equals that of {owner}, which came first, value for value"
                 verdict = replace(verdict, reason=Reason.DUPLICATE, message=message, delta=None)
         out.append(verdict)
-    return out
+    return sorted(out, key=lambda v: v.site)
 
 
 @contextmanager

@@ -131,7 +131,7 @@ class Screened:
         measured = at.federation.functional(at.parent, at.rows[inside])
         self._count_functional(inside, measured)
         decision = screen(
-            [Candidate(NAMES[site], float(norm)) for site, norm in zip(inside, products.norms, strict=True)],
+            [Candidate(NAMES[site], float(norm), site) for site, norm in zip(inside, products.norms, strict=True)],
             products.inner,
             products.distances2,
             max_faulty=HOSTILE,

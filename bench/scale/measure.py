@@ -14,6 +14,8 @@ from bench.federation.operator import cpu_seconds
 from bench.federation.world import EVALUATOR, World
 
 ROUND = "measured"
+_OUTSIDE = ("Ready", "adopted by all")
+"""Stages before the round's creation and after its end."""
 _DEADLINES = {"consentSeconds": 900, "submissionSeconds": 3600, "evaluationSeconds": 3600}
 
 
@@ -28,6 +30,10 @@ class Measured:
     """From the round's creation until every site uses its release."""
     own: float = 0.0
     """The part of it that the longest Jobs of the sites take, one after the other."""
+    ended: float = 0.0
+    """From the round's creation until its end, the release; adoption, which is each site's own affair, comes after."""
+    own_until_end: float = 0.0
+    """The sites' own part of that."""
     aggregator: float = 0.0
     writes: dict[str, int] = field(default_factory=dict)
     """"who verb resource" to how many, between the round's creation and its end."""
@@ -72,7 +78,8 @@ async def measure(sites: int, times: Times, limit: float, say: Callable[[str], N
         measured.writes_per_site = audit.per_site(found, sites)
         measured.registry = dict(world.registry.requests(offsets[1])[0])
         measured.exits = world.operator.exits
-        measured.own = own_seconds(world.nodes.ran)
+        measured.own, measured.own_until_end = own_seconds(world.nodes.ran)
+        measured.ended = sum(s or 0.0 for name, s in measured.stages.items() if name not in _OUTSIDE)
         measured.aggregator = sum(r.ended - r.started for r in world.nodes.ran if r.kind == "aggregator" and r.ended)
         measured.etcd_mib = int((await world.control_plane.etcd("maintenance/status"))["dbSize"]) / 2**20
     return measured
@@ -123,12 +130,16 @@ class Stages:
             self._say(f"the round led to no release: {progress.why(ROUND)}")
 
 
-def own_seconds(ran: list[Ran]) -> float:
-    """Return what the sites' own Jobs take of a round: the longest training, the evaluation, the longest validation."""
+def own_seconds(ran: list[Ran]) -> tuple[float, float]:
+    """Return what the sites' own Jobs take until all use the release, and until the round ends.
+
+    That is the longest training, the evaluation, and for the first the longest validation.
+    """
     train = [r.own for r in ran if r.kind == "trainer"]
     judge = [r.own for r in ran if r.kind == "evaluator" and r.namespace == EVALUATOR]
     adopt = [r.own for r in ran if r.kind == "evaluator" and r.namespace != EVALUATOR]
-    return sum(max(part, default=0.0) for part in (train, judge, adopt))
+    until_end = max(train, default=0.0) + max(judge, default=0.0)
+    return until_end + max(adopt, default=0.0), until_end
 
 
 def _cpu(world: World) -> dict[str, float]:

@@ -143,7 +143,7 @@ def screen(
     cosines = products.inner[:, -1] / np.maximum(norms * norms[-1], np.finfo(float).tiny) if last else None
     rest = products.select(kept)
     screened = screening.screen(
-        [screening.Candidate(found[i].name, float(norms[i])) for i in kept],
+        [screening.Candidate(found[i].name, float(norms[i]), i) for i in kept],
         rest.inner,
         rest.distances2,
         max_faulty=max_faulty,

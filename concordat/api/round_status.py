@@ -8,6 +8,7 @@ from pydantic import Field
 
 from concordat.api.conditions import Conditions
 from concordat.api.types import (
+    ATOMIC,
     SET,
     ArtifactRef,
     Message,
@@ -153,6 +154,9 @@ class FederationRoundStatus(Model):
     """Later deadlines, after spec.extendDeadlines."""
     counts: Counts | None = None
     """How far the sites are."""
+    arrivals: Annotated[list[Name], Field(max_length=1000, json_schema_extra=ATOMIC)] = Field(default_factory=list)
+    """The sites that submitted, in the order in which the hub saw it; until the aggregator is asked, whose request says
+    it from then on. Of two updates that are alike, the first counts."""
     dropped_sites: Annotated[list[DroppedOut], Field(max_length=20, json_schema_extra=map_list("site"))] = Field(
         default_factory=list
     )

@@ -42,6 +42,8 @@ def map_list(*keys: str) -> dict[str, Any]:
 
 SET = {"x-kubernetes-list-type": "set"}
 """`json_schema_extra` of a list of different values."""
+ATOMIC = {"x-kubernetes-list-type": "atomic"}
+"""`json_schema_extra` of a list whose order counts: it is replaced as a whole."""
 
 
 class Model(BaseModel):

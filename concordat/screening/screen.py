@@ -15,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.api.conditions import Reason
-from concordat.screening import alerts
+from concordat.screening import alerts, likeness
 from concordat.screening.alerts import Alert, Floats
+from concordat.screening.likeness import Likeness
 from concordat.screening.norms import decimal, signed
 
-MAX_COSINE = 0.99
-"""Two updates closer in direction than this count as one and its copy, whatever their norms: scaling hides nothing."""
-MAX_PREVIOUS_COSINE = 0.98
-"""Closer in direction to the last aggregate, and an update is that aggregate sent back."""
 MIN_RELATIVE_NORM = 0.05
 """Of the median norm; below it an update is next to nothing."""
 _LEAST_FOR_MEDIAN = 3
@@ -36,6 +33,8 @@ class Candidate:
     site: str
     norm: float
     """Frobenius norm of the weight change; finite."""
+    arrived: int
+    """Place in the order in which the hub saw the updates arrive: of two that are alike the earlier stays."""
 
 
 @dataclass(frozen=True)
@@ -175,39 +174,37 @@ def _passed(cases: Sequence[_Case]) -> list[int]:
 
 
 def _duplicates(cases: Sequence[_Case], inner: Floats) -> None:
-    """Step 5: an update is rejected if it resembles one that is kept, by name; which of the two is the copy, the
-    numbers cannot tell.
+    """Step 5: of two updates that are alike, the one that the hub saw first stays: a copy is made after its original.
 
-    One that resembles only a rejected copy stays: what is kept then holds no two that resemble each other, which is
-    all that counting a vote once takes, and nobody is lost through a chain of others.
+    Whatever their norms: scaling hides nothing.
     """
     norms = np.sqrt(np.diag(inner))
-    moving = [i for i in range(len(cases)) if norms[i] > 0]
-    kept: list[int] = []
-    for i in moving:
-        nearest = _nearest(i, kept, inner, norms)
-        if nearest is not None and nearest[1] > MAX_COSINE:
-            cases[i].numbers["nearestCosine"], cases[i].near = nearest[1], cases[nearest[0]].candidate.site
-            cases[i].reject(
-                Reason.NEAR_DUPLICATE,
-                f"the update resembles that of {cases[i].near}, cosine {signed(nearest[1])}, at most "
-                f"{signed(MAX_COSINE)}: only the first by name counts",
-            )
-        else:
-            kept.append(i)
-    for i in kept:
-        nearest = _nearest(i, [j for j in kept if j != i], inner, norms)
+    moving = sorted(np.flatnonzero(norms > 0).tolist(), key=lambda i: cases[i].candidate.arrived)
+    if len(moving) < _INDEPENDENT:
+        return
+    unit = norms[moving]
+    gaps = 1 - np.clip(inner[np.ix_(moving, moving)] / unit / unit[:, None], -1, 1)
+    found = likeness.copies(gaps)
+    kept = [row for row in range(len(moving)) if row not in found]
+    for row, i in enumerate(moving):
+        copied = found.get(row)
+        others = [other for other in kept if other != row]
+        nearest = copied.of if copied else min(others, key=lambda other: gaps[row, other], default=None)
         if nearest is not None:
-            cases[i].numbers["nearestCosine"], cases[i].near = nearest[1], cases[nearest[0]].candidate.site
+            cases[i].numbers["nearestCosine"] = 1 - float(gaps[row, nearest])
+            cases[i].near = cases[moving[nearest]].candidate.site
+        if copied is not None:
+            words = _alike(copied, "the others are to their nearest")
+            cases[i].reject(
+                Reason.NEAR_DUPLICATE, f"the update copies that of {cases[i].near}, which came first: {words}"
+            )
 
 
-def _nearest(i: int, others: list[int], inner: Floats, norms: Floats) -> tuple[int, float] | None:
-    """Which of the others has the largest cosine to i, and that cosine."""
-    if not others:
-        return None
-    cosines = np.clip(inner[i, others] / norms[i] / norms[others], -1, 1)
-    best = int(np.argmax(cosines))
-    return others[best], float(cosines[best])
+def _alike(found: Likeness, usually: str) -> str:
+    cosine = f"cosine {signed(1 - found.gap)}"
+    if found.usual is None or found.gap < likeness.ROUNDING:
+        return cosine
+    return f"{cosine}, {found.usual / found.gap:.0f} times as close as {usually}"
 
 
 def _free_riding(cases: Sequence[_Case], squares: Floats, previous: Floats | None) -> None:
@@ -217,7 +214,9 @@ def _free_riding(cases: Sequence[_Case], squares: Floats, previous: Floats | Non
         if case.passed and (case.candidate.norm == 0 or square == 0):
             case.reject(Reason.FREE_RIDING, "the update changes nothing: its norm is 0")
     _relative_norms(cases)
-    for i in _passed(cases):
+    passed = _passed(cases)
+    repeated = {} if previous is None else likeness.replays(1 - np.clip(previous[passed], -1, 1))
+    for row, i in enumerate(passed):
         case = cases[i]
         relative = case.numbers.get("relativeNorm", 1.0)
         if previous is not None:
@@ -228,12 +227,9 @@ def _free_riding(cases: Sequence[_Case], squares: Floats, previous: Floats | Non
                 f"the norm {decimal(case.candidate.norm)} is {signed(relative)} times the round's median, at least "
                 f"{signed(MIN_RELATIVE_NORM)}",
             )
-        elif previous is not None and previous[i] > MAX_PREVIOUS_COSINE:
-            case.reject(
-                Reason.FREE_RIDING,
-                f"the update repeats the last aggregate, cosine {signed(float(previous[i]))}, at most "
-                f"{signed(MAX_PREVIOUS_COSINE)}",
-            )
+        elif row in repeated:
+            words = _alike(repeated[row], "the others are to it")
+            case.reject(Reason.FREE_RIDING, f"the update repeats the last aggregate: {words}")
 
 
 def _relative_norms(cases: Sequence[_Case]) -> None:

@@ -92,6 +92,24 @@ async def test_the_aggregator_gets_the_two_adapters_before_the_parent(federation
         assert AggregationRequest.from_bytes(data).ancestors == ancestors, name
 
 
+async def test_the_aggregator_is_told_who_submitted_first(federation: Federation) -> None:
+    """Engine review, finding F3: a site with an earlier name could copy an update and have the original rejected."""
+    late = {name: federation.agents.pop(federation.name(name)) for name in ("site-a", "site-b", "site-c")}
+    await federation.round("r1")
+    await federation.settle()
+    assert federation.found("r1").status.arrivals == [federation.name("site-d")]
+    await federation.start_operator()
+    for name in ("site-b", "site-a", "site-c"):
+        federation.agents[federation.name(name)] = late[name]
+        await federation.settle()
+    ref = present(federation.found("r1").status.aggregation).request
+    data = await federation.registry.read(ref, AggregationRequest.FILE, AggregationRequest.LIMIT)
+    asked = [submission.site for submission in AggregationRequest.from_bytes(data).submissions]
+    assert asked == [federation.name(name) for name in ("site-d", "site-b", "site-a", "site-c")]
+    assert federation.found("r1").status.arrivals == []
+    assert ended(federation, "r1") == ("True", "Released")
+
+
 async def test_a_round_whose_parent_was_superseded_meanwhile_releases_nothing(federation: Federation) -> None:
     """Finding 7: approved by another way while the round ran, as after a hub was restored from a backup."""
     silent = federation.agents.pop(federation.name("site-d"))

@@ -23,6 +23,7 @@ from concordat_operator.finding import Finding
 from concordat_operator.hub import VERDICT_FIELD_MANAGER, Hub
 from concordat_operator.rounds.aggregation_result import confirm, result
 from concordat_operator.rounds.plan import ObservedRound, ancestor
+from concordat_operator.rounds.slots import Slot, arrivals
 from concordat_operator.signing import publish_verdicts, repository_of
 from concordat_operator.sites.quarantine import quarantine
 from concordat_operator.text import until
@@ -54,7 +55,7 @@ class AggregationStep:
                     # Fixed here, and verified by the aggregator: a site can write its status at any time.
                     consent=None if slot.update.status.consent is None else slot.update.status.consent.statement,
                 )
-                for slot in observed.slots
+                for slot in self._arrived(observed)
                 if slot.submitted and slot.update is not None and (sent := slot.update.status.submission) is not None
             ],
             ancestors=self._ancestors(contract),
@@ -142,6 +143,10 @@ class AggregationStep:
             rejected=report.rejected,
             quarantined=sorted(report.quarantined)[:20],
         )
+
+    def _arrived(self, observed: ObservedRound) -> list[Slot]:
+        slots = {slot.site: slot for slot in observed.slots}
+        return [slots[site] for site in arrivals(observed.round.status.arrivals, observed.slots)]
 
     def _ancestors(self, contract: Contract) -> list[ArtifactRef]:
         """Return the adapters that the parent was made from, newest first, at most two; the registry has them."""

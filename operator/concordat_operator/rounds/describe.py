@@ -13,7 +13,7 @@ from concordat.protocol.contract import Contract
 from concordat_operator.finding import Finding
 from concordat_operator.rounds.plan import ObservedRound, collected, held, over
 from concordat_operator.rounds.select import Selection
-from concordat_operator.rounds.slots import counts, next_deadline
+from concordat_operator.rounds.slots import arrivals, counts, next_deadline
 from concordat_operator.text import count, names, until
 
 CONDITIONS = (
@@ -54,6 +54,8 @@ def describe(observed: ObservedRound, contract: ContractStatus | None, now: date
         contract=contract,
         extension=observed.extension,
         counts=counts(observed.slots) if observed.slots else None,
+        # Until the aggregator is asked: from then on its request says so.
+        arrivals=arrivals(round_.status.arrivals, observed.slots) if observed.aggregation is None else [],
         dropped_sites=gone[:_MOST_DROPPED],
         aggregation=observed.aggregation,
         aggregate=observed.aggregate,

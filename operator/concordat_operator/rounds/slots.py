@@ -93,6 +93,17 @@ def counts(all_slots: Iterable[Slot]) -> Counts:
     )
 
 
+def arrivals(shown: Iterable[str], all_slots: Iterable[Slot]) -> list[str]:
+    """Return the sites that submitted, as the hub saw them arrive: those `shown` so far, then what is new.
+
+    Of what is new at once, the API server's count of writes tells the order. No site can write what is shown.
+    """
+    sent = {slot.site: slot.update.metadata.resource_version for slot in all_slots if slot.sent and slot.update}
+    known = [site for site in shown if site in sent]
+    new = sorted(sent.keys() - set(known), key=lambda site: (len(sent[site] or ""), sent[site] or "", site))
+    return [*known, *new]
+
+
 def next_deadline(contract: Contract, all_slots: Iterable[Slot], now: datetime) -> datetime | None:
     """Return when waiting ends for somebody; None when nobody is waited for."""
     waiting = [slot for slot in all_slots if slot.waited_for]

@@ -21,33 +21,33 @@ from concordat_aggregator.verify import UpdateVerdict, reject_copies
 REF = ArtifactRef(repository="digits/rounds/u/site-a", digest="sha256:" + "a" * 64)
 
 
-def _verdict(folder: Path, site: str, values: list[float] | None) -> UpdateVerdict:
+def _verdict(folder: Path, site: str, arrived: int, values: list[float] | None) -> UpdateVerdict:
     submission = SubmittedUpdate(site=site, artifact=REF, statement=REF)
     if values is None:
-        return UpdateVerdict(submission, Reason.NOT_FINITE, "no")
+        return UpdateVerdict(submission, Reason.NOT_FINITE, "no", arrived)
     path = folder / site
     path.write_bytes(write_tensors({"x": np.array(values, np.float32)}))
-    return UpdateVerdict(submission, Reason.VERIFIED, "", 1.0, delta=path)
+    return UpdateVerdict(submission, Reason.VERIFIED, "", arrived, 1.0, delta=path)
 
 
 @pytest.mark.parametrize("order", itertools.permutations(["site-a", "site-b", "site-c", "site-d"]))
-def test_of_equal_updates_the_first_by_name_passes(tmp_path: Path, order: tuple[str, ...]) -> None:
+def test_of_equal_updates_the_first_to_arrive_passes(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Finding F3: the first by name passed, so that a copy could evict its original."""
     values = {"site-a": None, "site-b": [1.0, 0.0], "site-c": [1.0, -0.0], "site-d": [1.0, 1e-45]}
-    judged = reject_copies(_verdict(tmp_path, site, values[site]) for site in order)
-    assert [(v.submission.site, v.reason) for v in judged] == [
-        ("site-a", Reason.NOT_FINITE),
-        ("site-b", Reason.VERIFIED),
-        ("site-c", Reason.DUPLICATE),
-        ("site-d", Reason.VERIFIED),
-    ]
-    assert judged[2].delta is None
-    assert "site-b" in judged[2].message
-    assert judged[2].norm == 1.0
+    judged = reject_copies(_verdict(tmp_path, site, order.index(site), values[site]) for site in sorted(order))
+    first, copy = sorted(("site-b", "site-c"), key=order.index)
+    wanted = {"site-a": Reason.NOT_FINITE, first: Reason.VERIFIED, copy: Reason.DUPLICATE, "site-d": Reason.VERIFIED}
+    assert [(v.submission.site, v.reason) for v in judged] == sorted(wanted.items())
+    [copied] = [v for v in judged if v.site == copy]
+    assert (copied.delta, copied.norm) == (None, 1.0)
+    assert first in copied.message
 
 
 @given(st.text(max_size=2000), st.floats(min_value=0))
 def test_every_verdict_can_be_written(message: str, norm: float) -> None:
-    verdict = UpdateVerdict(SubmittedUpdate(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, norm)
+    verdict = UpdateVerdict(
+        SubmittedUpdate(site="site-a", artifact=REF, statement=REF), Reason.INVALID, message, 0, norm
+    )
     written = json.loads(verdict.reported().model_dump_json())
     assert len(written["message"]) <= 500
     assert written["passed"] is False

@@ -17,17 +17,19 @@ def _screen_rows(
     max_faulty: int = 1,
     *,
     charged_before: int = 0,
+    arrival: Sequence[int] | None = None,
     **rest: Any,
 ) -> Screened:
     x = np.array(rows, dtype=np.float64)
     inner = x @ x.T
     squares = np.diag(inner)
     distances2 = np.maximum(squares[:, None] + squares - 2 * inner, 0)
-    candidates = [Candidate(f"site-{i:02}", float(v)) for i, v in enumerate(np.sqrt(squares))]
+    came = range(len(x)) if arrival is None else arrival
+    candidates = [Candidate(f"site-{i:02}", float(v), came[i]) for i, v in enumerate(np.sqrt(squares))]
     return screen(candidates, inner, distances2, max_faulty=max_faulty, charged_before=charged_before, **rest)
 
 
 @pytest.fixture(scope="session")
 def screen_rows() -> Callable[..., Screened]:
-    """Screens rows (n, d), of sites named site-00, site-01, …"""
+    """Screens rows (n, d), of sites named site-00, site-01, …; `arrival` is each one's place, else by name."""
     return _screen_rows

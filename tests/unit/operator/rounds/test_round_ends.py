@@ -13,7 +13,7 @@ from concordat_operator.releases.plan import superseding
 from concordat_operator.rounds.describe import describe, settled, stalled
 from concordat_operator.rounds.plan import AGGREGATION_SECONDS, ObservedRound, expires, over
 from concordat_operator.rounds.select import Selection, select
-from concordat_operator.rounds.slots import counts, slots
+from concordat_operator.rounds.slots import Slot, arrivals, counts, slots
 from tests.support.hub import REF, Make
 from tests.support.presence import condition, present
 
@@ -106,6 +106,24 @@ def test_what_the_aggregator_was_given_is_what_counts(make: Make) -> None:
     assert [slot.sent for slot in found] == [True, False, True]
     assert [slot.out.reason if slot.out else None for slot in found] == [None, "TooLate", None]
     assert counts(found).submitted == 2
+
+
+def test_updates_arrive_in_the_order_of_writes_and_keep_that_order(make: Make) -> None:
+    """Engine review, finding F3: of two updates that are alike the first by name counted."""
+    contract, sites = make.contract("site-a", "site-b", "site-c"), ("site-a", "site-b", "site-c")
+
+    def seen(**versions: str) -> list[Slot]:
+        written = {f"site-{name}": version for name, version in versions.items()}
+        updates = {site: make.update(site, SENT if site in written else {}) for site in sites}
+        for site, version in written.items():
+            updates[site].metadata.resource_version = version
+        return list(slots(contract, updates, make.now))
+
+    assert arrivals([], seen()) == []
+    assert arrivals([], seen(a="1000", c="999")) == ["site-c", "site-a"]
+    # Written again since, by whomever: the place stays; a site that is new comes last, whatever its version.
+    assert arrivals(["site-c", "site-a"], seen(a="1000", b="7", c="2000")) == ["site-c", "site-a", "site-b"]
+    assert arrivals(["site-c", "site-gone"], seen(a="1", c="2")) == ["site-c", "site-a"]
 
 
 def test_a_site_that_was_never_asked_is_told_apart_from_one_that_is_silent(make: Make) -> None:
