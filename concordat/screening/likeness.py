@@ -1,7 +1,7 @@
 """Steps 5 and 6 of screening, as far as they ask for likeness: copies of another update, and of the last aggregate.
 
 How alike honest updates are depends on their data: with much data of one kind their cosines tend to 1. So a copy is
-what is far closer to its original than the round's other updates are to their nearest; no cosine by itself makes it one.
+what is far closer to its original than the round's other updates are to their nearest; no cosine by itself is one.
 """
 
 from __future__ import annotations
