@@ -82,7 +82,7 @@ def test_the_gaps_are_the_seconds_in_which_no_job_runs() -> None:
 
 
 def test_goals_are_judged_at_the_largest_round_and_a_round_that_did_not_end_misses_them() -> None:
-    done = {"adopted by all": 1.0}
+    done: dict[str, float | None] = {"adopted by all": 1.0}
     small = Measured(100, stages=done, ended=100, own_until_end=70, operator_cpu=10, longest_block=0.01)
     large = Measured(1000, stages=done, ended=400, own_until_end=70, operator_cpu=110, longest_block=0.2)
     missed = [goal.what for goal in goals([small, large]) if "missed" in goal.row[-1]]

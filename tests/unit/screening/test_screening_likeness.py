@@ -22,7 +22,7 @@ def gaps_of(rows: Floats) -> Floats:
 def sites(rng: np.random.Generator, n: int, examples: int, dimensions: int = 600) -> Floats:
     """Updates (n, d) of honest sites with equal data: a common signal and noise that shrinks with the examples."""
     signal = rng.normal(size=dimensions)
-    return signal + rng.normal(size=(n, dimensions)) * np.sqrt(80 / examples)
+    return np.asarray(signal + rng.normal(size=(n, dimensions)) * np.sqrt(80 / examples))
 
 
 @pytest.mark.parametrize("examples", [80, 1_280, 20_480, 102_400, 10_000_000])
