@@ -115,7 +115,7 @@ async def run(
         max_faulty_sites=policy.max_faulty_sites,
         rejected=screening.rejected,
         remaining_faults=faults,
-        quarantined=list(screening.quarantined),
+        suspected=list(screening.suspected),
         spectrum=[f"{share:.6f}" for share in screening.spectrum],
         **ended,
     )

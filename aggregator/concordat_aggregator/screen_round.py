@@ -31,7 +31,7 @@ class RoundScreening:
     """Charged to the fault budget."""
     remaining_faults: int
     held: bool
-    quarantined: tuple[str, ...]
+    suspected: tuple[str, ...]
     spectrum: list[float]
     """The largest shares of the updates' energy around their mean, by principal component."""
 
@@ -78,7 +78,7 @@ def screen_round(
         rejected=screened.rejected,
         remaining_faults=screened.remaining_faults,
         held=screened.held,
-        quarantined=screened.quarantined,
+        suspected=screened.suspected,
         spectrum=_spectrum(products, [i for i, site in enumerate(sites) if found[site].reason == "Verified"]),
     )
 

@@ -25,6 +25,7 @@ from concordat.screening import (
     check_norms,
     screen,
 )
+from concordat_operator.sites.quarantine import LASTS, STRIKES
 
 NAMES = [f"site-{number:02}" for number in range(SITES)]
 LIMITS = FunctionalLimits(max_loss_increase=3.0, max_trigger_gain=0.3)
@@ -68,6 +69,8 @@ class Ruled:
 
     rule: Rule
     pre: PreAggregation
+    declared: int = HOSTILE
+    """Faulty sites to withstand."""
     left_out: Counter[bool] = field(default_factory=Counter)
     weighed: int = 0
     """Rounds in which the rule gave weights."""
@@ -77,7 +80,7 @@ class Ruled:
             made = aggregate(
                 [named(row) for row in at.rows],
                 self.rule,
-                HOSTILE,
+                self.declared,
                 parameters=Parameters(
                     pre=self.pre,
                     max_norm=at.cap if self.rule is Rule.NORM_BOUNDED_MEAN else None,
@@ -97,25 +100,43 @@ class Ruled:
 
 @dataclass
 class Screened:
-    """Reject what breaks a promise, charge it to the budget, then NNM and the trimmed mean: the recommended default.
+    """Reject what breaks a promise, charge it to the budget, then combine the rest by the rule.
 
-    With a canary also what that finds: alerts, which quarantine a site that raises two others too, and a candidate that
-    is refused. Counts by detector and by whether the site was hostile: reasons, alerts, and as "gain > 0.3" what the
-    functional check of each update measures, also where nothing acts on it.
+    With a canary also what that finds: alerts, by which an update that raises two others too is rejected, and its site
+    quarantined the second time within a month of a round a day; and a candidate that is refused. Counts by detector and
+    by whether the site was hostile: reasons, alerts, and as "gain > 0.3" what the functional check of each update
+    measures, also where nothing acts on it.
     """
 
+    rule: Rule
+    pre: PreAggregation
     canary: bool
+    declared: int = HOSTILE
+    counts: bool = True
+    """Whether to count what a canary would find, too."""
     found: Counter[tuple[str, bool]] = field(default_factory=Counter)
     asked: Counter[bool] = field(default_factory=Counter)
     """Updates, by whether hostile: fewer than sites and rounds once a site is in quarantine."""
     unchanged: int = 0
     """Rounds that change nothing: more rejections than the budget, too few updates, or a candidate that is refused."""
+    alerted: int = 0
+    """Rounds in which an honest site raised an alert."""
     rounds: int = 0
-    quarantined: set[int] = field(default_factory=set)
+    strikes: dict[int, list[int]] = field(default_factory=dict)
+    """Rounds in which a site's update was suspected of poisoning."""
+
+    def out(self, number: int) -> set[int]:
+        """The sites in quarantine in that round."""
+        return {s for s, strikes in self.strikes.items() if sum(number < at + LASTS.days for at in strikes) >= STRIKES}
+
+    def asked_by_an_attacker(self) -> Screened:
+        """The same, remembering nothing: with what an attacker knows, which the canary's data is not."""
+        return Screened(self.rule, self.pre, canary=False, declared=self.declared, counts=False, strikes=self.strikes)
 
     def __call__(self, at: Situation) -> Floats:
         self.rounds += 1
-        asked = [site for site in range(SITES) if site not in self.quarantined]
+        out = self.out(at.number)
+        asked = [site for site in range(SITES) if site not in out]
         self.asked.update(site < HOSTILE for site in asked)
         inside = [site for site in asked if not self._exceeds(site, at.rows[site], at.cap)]
         step = self._round(at, inside, len(asked) - len(inside)) if inside else None
@@ -128,13 +149,13 @@ class Screened:
         """The aggregate of what screening leaves of these updates; None if it holds the round."""
         rows = Rows([named(at.rows[site]) for site in inside])
         products = gram(rows)
-        measured = at.federation.functional(at.parent, at.rows[inside])
+        measured = at.federation.functional(at.parent, at.rows[inside]) if self.counts else []
         self._count_functional(inside, measured)
         decision = screen(
             [Candidate(NAMES[site], float(norm), site) for site, norm in zip(inside, products.norms, strict=True)],
             products.inner,
             products.distances2,
-            max_faulty=HOSTILE,
+            max_faulty=self.declared,
             charged_before=charged,
             previous=_cosines(at.rows[inside], at.previous),
             functional=FunctionalCheck(dict(zip((NAMES[site] for site in inside), measured, strict=True)), LIMITS)
@@ -151,21 +172,23 @@ class Screened:
                 self._count(REJECTED, site)
             for alert in finding.alerts:
                 self._count(f"{alert.value} alert", site)
-        self.quarantined.update(NAMES.index(name) for name in decision.quarantined)
+        self.alerted += any(f.alerts and NAMES.index(f.site) >= HOSTILE for f in decision.findings)
+        for name in decision.suspected:
+            self.strikes.setdefault(NAMES.index(name), []).append(at.number)
         faults = decision.remaining_faults
-        if decision.held or shortage(Rule.TRIMMED_MEAN, PreAggregation.NNM, faults, len(kept)) is not None:
+        if decision.held or shortage(self.rule, self.pre, faults, len(kept)) is not None:
             return None
         mixed = aggregate(
             rows.select(kept),
-            Rule.TRIMMED_MEAN,
+            self.rule,
             faults,
             gram=products.select(kept),
-            parameters=Parameters(pre=PreAggregation.NNM),
+            parameters=Parameters(pre=self.pre),
         )
         return flat(mixed.tensors)
 
     def _count_functional(self, inside: list[int], measured: list[Functional]) -> None:
-        for site, result in zip(inside, measured, strict=True):
+        for site, result in zip(inside, measured, strict=False):
             for threshold in THRESHOLDS:
                 if result.trigger_gain > threshold:
                     self._count(f"gain > {threshold}", site)
@@ -213,9 +236,19 @@ RULES: tuple[tuple[str, Rule, PreAggregation], ...] = (
     ("bucketing + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.BUCKETING),
     ("ARC + trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.ARC),
     ("ARC + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.ARC),
+    ("ARC + CAF", Rule.CAF, PreAggregation.ARC),
+    ("ARC + DnC", Rule.DNC, PreAggregation.ARC),
+    ("ARC + Multi-Krum", Rule.MULTI_KRUM, PreAggregation.ARC),
+    ("NNM + CAF", Rule.CAF, PreAggregation.NNM),
+    ("NNM + DnC", Rule.DNC, PreAggregation.NNM),
+    ("bucketing + CAF", Rule.CAF, PreAggregation.BUCKETING),
 )
+SCREENED = {
+    "screening, NNM + trimmed mean": (Rule.TRIMMED_MEAN, PreAggregation.NNM),
+    "screening, ARC + CAF": (Rule.CAF, PreAggregation.ARC),
+}
 RECOMMENDED = "screening, NNM + trimmed mean"
-CANARY = "the same with a canary"
+CANARY = f"{RECOMMENDED}, canary"
 _PEERS = (
     ("ByzFL", BYZFL, [name for name in BYZFL if name not in ("Average", "NNM + Median")]),
     ("Flower", FLOWER, [name for name in FLOWER if name not in ("FedAvg", "MultiKrum (serverapp)")]),
@@ -223,13 +256,14 @@ _PEERS = (
 """Not the means, which are all the same, nor the second of two rules that differ only in rounding."""
 
 
-def defences() -> dict[str, Defence]:
-    """All of them, by name, with no memory of earlier runs."""
-    out: dict[str, Defence] = {name: Ruled(rule, pre) for name, rule, pre in RULES}
-    out[RECOMMENDED] = Screened(canary=False)
-    out[CANARY] = Screened(canary=True)
+def defences(declared: int = HOSTILE) -> dict[str, Defence]:
+    """All of them, by name, with no memory of earlier runs; each is to withstand `declared` faulty sites."""
+    out: dict[str, Defence] = {name: Ruled(rule, pre, declared) for name, rule, pre in RULES}
+    for name, (rule, pre) in SCREENED.items():
+        out[name] = Screened(rule, pre, canary=False, declared=declared)
+        out[f"{name}, canary"] = Screened(rule, pre, canary=True, declared=declared)
     for library, rules, names in _PEERS:
-        out.update({f"{library} {name}": _peer(rules[name]) for name in names})
+        out.update({f"{library} {name}": _peer(rules[name], declared) for name in names})
     return out
 
 
@@ -243,8 +277,8 @@ def flat(tensors: dict[str, Floats]) -> Floats:
     return tensors["adapter"]
 
 
-def _peer(rule: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> Defence:
-    return lambda at: np.asarray(rule(at.rows, HOSTILE), dtype=np.float32)
+def _peer(rule: Callable[[NDArray[np.float32], int], NDArray[np.float32]], declared: int) -> Defence:
+    return lambda at: np.asarray(rule(at.rows, declared), dtype=np.float32)
 
 
 def _cosines(rows: Floats, previous: Floats) -> NDArray[np.float64] | None:

@@ -31,7 +31,13 @@ class View:
     """The norm above which the hub rejects."""
     victim: int
     """Row of `honest` that Mimic copies: chosen once, as `mimic_victim` says."""
+    course: Floats
+    """(P,): of norm 1, the way that training without attack went."""
+    success: float
+    """Share of the examples that the attack's trigger turns in the model as it is."""
     rng: np.random.Generator
+    answer: Callable[[Floats], Floats]
+    """The aggregate (P,) that the hub would make of these hostile updates (f, P); nothing remembers the question."""
 
 
 class Poison(Enum):
@@ -95,25 +101,51 @@ def alie_z(honest: int, hostile: int) -> float:
     return NormalDist().inv_cdf((honest - supporters) / honest)
 
 
-def min_max(view: View) -> Floats:
-    """The honest mean, moved against the standard deviation as far as no honest update is further from it than the two
-    furthest honest updates are from each other (Shejwalkar and Houmansadr, NDSS 2021, section IV-C1)."""
-    mean, step, offsets = _deviation(view)
-    diameter2 = float(distances2(view.honest).max())
-    # ‖offset_i‖² − 2γ⟨offset_i, step⟩ + γ²‖step‖² ≤ D² for every i: the least of the positive roots.
-    reach = min(_root(float(o @ o) - diameter2, float(o @ step), float(step @ step)) for o in offsets)
-    return _all(view, mean + reach * step)
+class Way(Enum):
+    """The way in which Min-Max and Min-Sum move the honest mean: the perturbations of their paper."""
+
+    DEVIATION = "std"
+    UNIT = "unit"
+    SIGN = "sign"
+
+    def of(self, honest: Floats) -> Floats:
+        """(P,), from the honest updates (h, P)."""
+        mean = honest.mean(axis=0)
+        if self is Way.DEVIATION:
+            return np.asarray(-honest.std(axis=0))
+        if self is Way.SIGN:
+            return np.asarray(-np.sign(mean), dtype=np.float32)
+        return np.asarray(-mean / max(float(np.linalg.norm(mean)), float(np.finfo(np.float32).tiny)), dtype=np.float32)
 
 
-def min_sum(view: View) -> Floats:
+def min_max(way: Way = Way.DEVIATION) -> Callable[[View], Floats]:
+    """The honest mean, moved that way as far as no honest update is further from it than the two furthest honest
+    updates are from each other (Shejwalkar and Houmansadr, NDSS 2021, section IV-C1)."""
+
+    def craft(view: View) -> Floats:
+        mean, step = view.honest.mean(axis=0), way.of(view.honest)
+        offsets = view.honest - mean
+        diameter2 = float(distances2(view.honest).max())
+        # ‖offset_i‖² − 2γ⟨offset_i, step⟩ + γ²‖step‖² ≤ D² for every i: the least of the positive roots.
+        reach = min(_root(float(o @ o) - diameter2, float(o @ step), float(step @ step)) for o in offsets)
+        return _all(view, mean + reach * step)
+
+    return craft
+
+
+def min_sum(way: Way = Way.DEVIATION) -> Callable[[View], Floats]:
     """As `min_max`, but the sum of squared distances to the honest updates is bounded by the largest such sum of an
     honest one (same paper, section IV-C2)."""
-    mean, step, offsets = _deviation(view)
-    most = float(distances2(view.honest).sum(axis=1).max())
-    # The offsets sum to zero, so the term linear in γ vanishes.
-    count = len(offsets)
-    reach = _root((float(np.square(offsets).sum()) - most) / count, 0.0, float(step @ step))
-    return _all(view, mean + reach * step)
+
+    def craft(view: View) -> Floats:
+        mean, step = view.honest.mean(axis=0), way.of(view.honest)
+        most = float(distances2(view.honest).sum(axis=1).max())
+        # The offsets from the mean sum to zero, so the term linear in γ vanishes.
+        inside = float(np.square(view.honest - mean).sum())
+        reach = _root((inside - most) / len(view.honest), 0.0, float(step @ step))
+        return _all(view, mean + reach * step)
+
+    return craft
 
 
 def mimic(view: View) -> Floats:
@@ -164,8 +196,8 @@ def sybil(view: View) -> Floats:
     return _at_norm(inner_product(1)(view), view.cap)
 
 
-def noisy(craft: Callable[[View], Floats], share: float = 0.5) -> Callable[[View], Floats]:
-    """The attack with independent noise of `share` of its norm on each, at its norm: no longer duplicates."""
+def noisy(craft: Callable[[View], Floats], share: float = 0.2) -> Callable[[View], Floats]:
+    """The attack with independent noise of `share` of its norm on each, at its norm: no longer copies."""
 
     def noised(view: View) -> Floats:
         sent = craft(view)
@@ -176,27 +208,91 @@ def noisy(craft: Callable[[View], Floats], share: float = 0.5) -> Callable[[View
     return noised
 
 
+def drift(view: View) -> Floats:
+    """Training, and a step of 0.7 of its norm back along the way that training goes: small, the same in each round."""
+    norms = np.linalg.norm(view.own, axis=1, keepdims=True)
+    return np.asarray(view.own - 0.7 * norms * view.course, dtype=np.float32)
+
+
+def slow_backdoor(view: View) -> Floats:
+    """Training on triggers, at half the median honest norm."""
+    return np.asarray(norm_matched(view) / 2, dtype=np.float32)
+
+
+def pausing_backdoor(view: View) -> Floats:
+    """Training on triggers at the median norm while the trigger turns less than 40 % of the examples; else an honest
+    update with noise, so that the check of the candidate has nothing to refuse."""
+    return norm_matched(view) if view.success < 0.4 else noisy(mimic, 0.5)(view)
+
+
+_SCALES = (0.5, 1.0, 2.0)
+_STEPS = 4
+
+
+def adaptive(view: View) -> Floats:
+    """Optimized against the aggregate: knows the rule, its thresholds and f, and asks them what they would answer.
+
+    Starts with the best of the honest mean moved by 0.5 to 2 median norms in each `Way`, and of its own multiples
+    −0.5 to −2; then takes `_STEPS` projected steps: a random change of a fifth of the norm, projected to the cap and
+    kept if the answer's inner product with the honest mean falls. All send it, with noise of a fifth.
+    """
+    mean = view.honest.mean(axis=0)
+    usual = float(np.median(np.linalg.norm(view.honest, axis=1)))
+
+    def sent(vector: Floats) -> Floats:
+        norm = min(float(np.linalg.norm(vector)), view.cap)
+        noise = _at_norm(view.rng.standard_normal(view.own.shape, dtype=np.float32), 0.2 * norm)
+        return _at_norm(_all(view, vector) + noise, norm)
+
+    def gained(updates: Floats) -> float:
+        return float(view.answer(updates) @ mean)
+
+    ways = [-mean, *(mean + usual * _at_norm(way.of(view.honest)[None], 1.0)[0] for way in Way)]
+    starts = [-scale * mean for scale in _SCALES]
+    starts += [mean + scale * (way - mean) for way in ways[1:] for scale in _SCALES]
+    tried = [(gained(updates), index, updates) for index, updates in enumerate(sent(start) for start in starts)]
+    least, _, best = min(tried, key=lambda found: found[:2])
+    for _ in range(_STEPS):
+        vector = best.mean(axis=0)
+        change = _at_norm(
+            view.rng.standard_normal((1, len(vector)), dtype=np.float32), 0.2 * float(np.linalg.norm(vector))
+        )
+        updates = sent(vector + change[0])
+        if (found := gained(updates)) < least:
+            least, best = found, updates
+    return best
+
+
+_NOISE = ", with independent noise"
+_NDSS = "Shejwalkar and Houmansadr 2021"
 NONE = Attack("none", "", as_trained)
 ATTACKS = (
     NONE,
     Attack("label flip", "Tolpegin et al. 2020", as_trained, Poison.LABELS),
     Attack("sign flip", "Li et al. 2019", sign_flip),
     Attack("IPM ×0.5", "Xie et al. 2019", inner_product(0.5)),
+    *(
+        Attack(f"IPM ×{scale:g}, noise", f"Xie et al. 2019{_NOISE}", noisy(inner_product(scale)))
+        for scale in (0.5, 1, 2, 3)
+    ),
     Attack("IPM ×10", "Xie et al. 2019", inner_product(10)),
-    Attack("ALIE", "Baruch et al. 2019", alie()),
-    Attack("ALIE z=1.5", "Baruch et al. 2019", alie(1.5)),
-    Attack("Min-Max", "Shejwalkar and Houmansadr 2021", min_max),
-    Attack("Min-Max, noise", "the same, with independent noise", noisy(min_max)),
-    Attack("Min-Sum", "Shejwalkar and Houmansadr 2021", min_sum),
-    Attack("Mimic", "Karimireddy et al. 2022", mimic),
+    Attack("ALIE, noise", f"Baruch et al. 2019{_NOISE}", noisy(alie())),
+    Attack("ALIE z=1.5, noise", f"Baruch et al. 2019{_NOISE}", noisy(alie(1.5))),
+    Attack("Min-Max", _NDSS, min_max()),
+    *(Attack(f"Min-Max {way.value}, noise", f"{_NDSS}{_NOISE}", noisy(min_max(way))) for way in Way),
+    *(Attack(f"Min-Sum {way.value}, noise", f"{_NDSS}{_NOISE}", noisy(min_sum(way))) for way in Way),
+    Attack("Mimic, noise", f"Karimireddy et al. 2022{_NOISE}", noisy(mimic)),
     Attack("Gaussian", "Blanchard et al. 2017", gaussian),
     Attack("zero", "Fraboni et al. 2021", nothing),
     Attack("replay", "Fraboni et al. 2021", replay),
-    Attack("sybils", "Fung et al. 2020", sybil),
-    Attack("sybils, noise", "the same, with independent noise", noisy(sybil)),
+    Attack("sybils, noise", f"Fung et al. 2020{_NOISE}", noisy(sybil)),
+    Attack("drift", "`drift`", drift),
+    Attack("adaptive", "`adaptive`", adaptive),
     Attack("backdoor, matched", "Bagdasaryan et al. 2020", norm_matched, Poison.TRIGGER),
     Attack("backdoor, at cap", "Bagdasaryan et al. 2020", at_cap, Poison.TRIGGER),
     Attack("backdoor, ×10", "Bagdasaryan et al. 2020", scaled, Poison.TRIGGER),
+    Attack("backdoor, slow", "`slow_backdoor`", slow_backdoor, Poison.TRIGGER),
+    Attack("backdoor, pausing", "`pausing_backdoor`", pausing_backdoor, Poison.TRIGGER),
     Attack("backdoor, unlisted", "the same, a trigger the hub does not know", norm_matched, Poison.UNLISTED),
 )
 
@@ -215,12 +311,6 @@ def _all(view: View, vector: Floats) -> Floats:
 def _at_norm(rows: Floats, norm: float) -> Floats:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows * (norm / np.maximum(norms, np.finfo(np.float32).tiny)), dtype=np.float32)
-
-
-def _deviation(view: View) -> tuple[Floats, Floats, Floats]:
-    """Honest mean (P,), −standard deviation (P,), and the honest updates minus their mean (h, P)."""
-    mean = view.honest.mean(axis=0)
-    return mean, -view.honest.std(axis=0), view.honest - mean
 
 
 def _root(constant: float, half_linear: float, square: float) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class Found:
     found: Counter[tuple[str, bool]]
     asked: Counter[bool]
     unchanged: int
+    alerted: int
+    """Rounds in which an honest site raised an alert."""
     rounds: int
     quarantined: Counter[bool]
     """Sites, by whether hostile, at the end."""
@@ -56,6 +58,8 @@ class Result:
     alpha: float
     seed: int
     attack: str
+    declared: int
+    """Faulty sites that the defences were to withstand."""
     outcomes: dict[str, Outcome]
     screened: dict[str, Found]
     """Of the defences that screen, by name."""
@@ -72,6 +76,8 @@ class Setting:
     """Twice the median norm of the warm-up's updates: what the contract would say."""
     victim: int
     """Of Mimic: a row of the honest updates."""
+    course: Floats
+    """(P,): of norm 1, the way that training goes."""
 
 
 @lru_cache(maxsize=1)
@@ -85,30 +91,30 @@ def setting(alpha: float, seed: int) -> Setting:
         model += updates.mean(axis=0)
     rounds = np.stack(history)
     cap = 2 * float(np.median(np.linalg.norm(rounds, axis=2)))
-    return Setting(federation, cap, mimic_victim(rounds[:, HOSTILE:]))
+    return Setting(federation, cap, mimic_victim(rounds[:, HOSTILE:]), model[0] / float(np.linalg.norm(model[0])))
 
 
-def play(alpha: float, seed: int, attack_name: str) -> Result:
-    """All defences under one attack."""
+def play(alpha: float, seed: int, attack_name: str, declared: int = HOSTILE) -> Result:
+    """All defences under one attack; `declared` is the number of faulty sites that they are to withstand."""
     attack = next(attack for attack in ATTACKS if attack.name == attack_name)
     at = setting(alpha, seed)
     # ByzFL draws from numpy's global generator.
     np.random.seed(seed)
-    playing = defences()
+    playing = defences(declared)
     names = list(playing)
     outcomes: dict[str, Outcome] = {}
     for start in range(0, len(names), _TOGETHER):
         chosen = names[start : start + _TOGETHER]
         outcomes.update(zip(chosen, _play(at, seed, attack, [playing[name] for name in chosen]), strict=True))
     screened = {
-        name: Found(d.found, d.asked, d.unchanged, d.rounds, Counter(site < HOSTILE for site in d.quarantined))
+        name: Found(d.found, d.asked, d.unchanged, d.alerted, d.rounds, Counter(s < HOSTILE for s in d.out(ROUNDS)))
         for name, d in playing.items()
         if isinstance(d, Screened)
     }
     left_out = {
         name: LeftOut(d.left_out, d.weighed) for name, d in playing.items() if isinstance(d, Ruled) and d.weighed
     }
-    return Result(alpha, seed, attack_name, outcomes, screened, left_out)
+    return Result(alpha, seed, attack_name, declared, outcomes, screened, left_out)
 
 
 def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list[Outcome]:
@@ -117,18 +123,29 @@ def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list
     models = np.zeros((len(chosen), SIZE), np.float32)
     steps = np.zeros_like(models)
     accuracies, successes = [], []
+    reached = np.zeros(len(chosen))
     for number in range(ROUNDS):
         updates = federation.train(models, federation.batch(number, attack.poison))
         for i, defence in enumerate(chosen):
             rows = clipped(updates[i, :SITES], at.cap)
+            situation = Situation(rows, models[i], steps[i].copy(), at.cap, updates[i, SITES], number, federation)
             if attack is not NONE:
-                rng = np.random.default_rng([seed, number])
-                view = View(rows[HOSTILE:], rows[:HOSTILE], steps[i].copy(), at.cap, at.victim, rng)
-                rows = np.concatenate([attack.craft(view), rows[HOSTILE:]])
-            steps[i] = defence(
-                Situation(rows, models[i], steps[i].copy(), at.cap, updates[i, SITES], number, federation)
-            )
+                view = View(
+                    honest=rows[HOSTILE:],
+                    own=rows[:HOSTILE],
+                    previous=situation.previous,
+                    cap=at.cap,
+                    victim=at.victim,
+                    course=at.course,
+                    success=float(reached[i]),
+                    rng=np.random.default_rng([seed, number]),
+                    answer=partial(_answer, defence, situation),
+                )
+                situation = replace(situation, rows=np.concatenate([attack.craft(view), rows[HOSTILE:]]))
+            steps[i] = defence(situation)
         models += steps
+        if attack.backdoor:
+            reached = federation.success(models, trigger)
         if number >= ROUNDS - LAST:
             accuracies.append(federation.accuracy(models))
             successes.append(federation.success(models, trigger))
@@ -137,6 +154,13 @@ def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list
         Outcome(float(accuracy), float(success), gain.trigger_gain)
         for accuracy, success, gain in zip(np.mean(accuracies, 0), np.mean(successes, 0), gains, strict=True)
     ]
+
+
+def _answer(defence: Defence, situation: Situation, hostile: Floats) -> Floats:
+    """What the defence would make of these hostile updates; it does not remember."""
+    asked = defence.asked_by_an_attacker() if isinstance(defence, Screened) else defence
+    rows = np.concatenate([hostile, situation.rows[len(hostile) :]])
+    return asked(replace(situation, rows=rows))
 
 
 def clipped(rows: Floats, cap: float) -> Floats:

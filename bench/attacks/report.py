@@ -27,7 +27,7 @@ _REJECTIONS = (Reason.NORM_EXCEEDED.value, Reason.NEAR_DUPLICATE.value, Reason.F
 _STEPS = (
     *((what, RECOMMENDED) for what in _REJECTIONS),
     *((f"{alert.value} alert", CANARY if alert is Alert.FUNCTIONAL else RECOMMENDED) for alert in Alert),
-    (Reason.QUARANTINED.value, CANARY),
+    (Reason.POISONING_SUSPECTED.value, CANARY),
 )
 """What is counted, and in the runs of which defence."""
 _BEST = 5

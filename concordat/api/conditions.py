@@ -94,7 +94,7 @@ class Reason(StrEnum):
     DUPLICATE = "Duplicate"
     NEAR_DUPLICATE = "NearDuplicate"
     FREE_RIDING = "FreeRiding"
-    QUARANTINED = "Quarantined"
+    POISONING_SUSPECTED = "PoisoningSuspected"
     REPLAYED = "Replayed"
     # A release
     GENESIS = "Genesis"

@@ -98,8 +98,8 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "sites.",
     ),
     Reason.POISONING_ALERT: ReasonHelp(
-        "An update raised independent alerts and failed the functional check: its site is quarantined.",
-        "Look into it with the site. The condition's message says what ends the quarantine.",
+        "On a round: an update is suspected of poisoning. On a Site: two were within 30 days, and it is not asked.",
+        "Look into it with the site. The Site's condition says when the quarantine ends, and what ends it at once.",
     ),
     Reason.RELEASED: ReasonHelp("The candidate is approved and released."),
     Reason.NOT_APPROVED: ReasonHelp(
@@ -284,9 +284,10 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The update is next to nothing, or repeats the last aggregate: the site hardly trained.",
         "Look at the site's data and training log; leave it out of the next round until it is explained.",
     ),
-    Reason.QUARANTINED: ReasonHelp(
-        "Independent alerts and a failed functional check: the update is rejected and the site is not asked again.",
-        "Look into it with the site. The Site's Quarantined condition says what ends the quarantine.",
+    Reason.POISONING_SUSPECTED: ReasonHelp(
+        "Independent alerts and a failed functional check: the update is rejected; the second time within 30 days, the "
+        "site is quarantined.",
+        "Look into it with the site: honest data that is very unusual can look like this, once.",
     ),
     Reason.REPLAYED: ReasonHelp(
         "The update was submitted before, in this or another round.",

@@ -106,8 +106,8 @@ class AggregateStatus(Model):
     """Updates that passed verification."""
     rejected: Count = 0
     """Updates rejected for what is in them; each used up one of aggregation.maxFaultySites."""
-    quarantined: Annotated[list[Name], Field(max_length=20, json_schema_extra=SET)] = Field(default_factory=list)
-    """Sites quarantined because of this round."""
+    suspected: Annotated[list[Name], Field(max_length=20, json_schema_extra=SET)] = Field(default_factory=list)
+    """Sites whose updates are suspected of poisoning; the second time within 30 days, a site is quarantined."""
 
 
 class Attempt(Model):

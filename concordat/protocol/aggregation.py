@@ -77,7 +77,8 @@ class AggregationReport(Document):
     """Updates that screening charged to the fault budget."""
     remaining_faults: Count
     """How many faulty updates the rule was to withstand among those aggregated."""
-    quarantined: list[Name]
+    suspected: list[Name]
+    """Sites whose updates raised independent alerts and failed the functional check."""
     spectrum: list[Decimal6]
     """Shares of the accepted updates' energy around their mean, by principal component, largest first."""
     aggregated: list[Name]

@@ -74,7 +74,7 @@ class Findings:
 
     site: str
     reason: Reason
-    """Verified, or why it is rejected: NearDuplicate, FreeRiding, Quarantined."""
+    """Verified, or why it is rejected: NearDuplicate, FreeRiding, PoisoningSuspected."""
     message: str
     alerts: tuple[Alert, ...]
     numbers: dict[str, float]
@@ -95,7 +95,7 @@ class Screened:
     """What the aggregation rule must still withstand: max(f − rejected, 0)."""
     held: bool
     """More rejections than the budget, which was too small then: a person must approve what is made of the rest."""
-    quarantined: tuple[str, ...]
+    suspected: tuple[str, ...]
     """Sites with independent alerts and a failed functional check, by name."""
 
 
@@ -137,7 +137,7 @@ def screen(
         rejected=rejected,
         remaining_faults=max(max_faulty - rejected, 0),
         held=rejected > max_faulty,
-        quarantined=tuple(f.site for f in findings if f.reason is Reason.QUARANTINED),
+        suspected=tuple(f.site for f in findings if f.reason is Reason.POISONING_SUSPECTED),
     )
 
 
@@ -265,7 +265,7 @@ def _functional(cases: Sequence[_Case], check: FunctionalCheck) -> None:
         failures = list(_failures(result, check.limits))
         if failures:
             if alerts.families(case.alerts) >= _INDEPENDENT:
-                case.reason = Reason.QUARANTINED
+                case.reason = Reason.POISONING_SUSPECTED
             case.alerts[Alert.FUNCTIONAL] = "; ".join(failures)
 
 

@@ -9,7 +9,7 @@ VERDICTS = Counter(
     "concordat_update_verdicts", "Updates that were judged, by the Verified condition's reason.", ["reason"]
 )
 ALERTS = Counter("concordat_poisoning_alerts", "Updates that raised an alert, by detector.", ["alert"])
-QUARANTINES = Counter("concordat_quarantines", "Sites that were quarantined.")
+SUSPICIONS = Counter("concordat_poisoning_suspicions", "Updates suspected of poisoning; a second one quarantines.")
 ATTESTATIONS = Counter(
     "concordat_attestations", "Consents checked, by the AttestationValid condition's reason.", ["reason"]
 )

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from concordat.api import ConditionType, FederationRound, Release, Site, Update, find, is_true
+from concordat.api import Condition, ConditionType, FederationRound, Release, Site, Update, find, is_true
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
 from concordat.tensors import Tensors
+from concordat_operator.sites.quarantine import LASTS
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -145,43 +146,57 @@ async def test_more_rejections_than_the_budget_wait_for_approval(federation: Fed
     assert ended(federation, "r1") == ("True", "Released")
 
 
-async def test_a_poisoner_is_quarantined_until_a_hub_admin_lets_it_back(federation: Federation) -> None:
+async def test_a_poisoner_is_quarantined_the_second_time_for_a_while_or_until_a_hub_admin_ends_it(
+    federation: Federation,
+) -> None:
+    """Engine review, finding F4: one suspicion was for ever, and honest sites meet one, too."""
     for short in ("site-e", "site-f", "site-g", "site-h"):
         await federation.join(short)
     await federation.join("site-i", prepare=turned)
     await federation.settle()
     hostile, hub = federation.name("site-i"), federation.hub_space
     federation.canary_loss = {hostile: "9"}
-    canary = {"screening": {"clipNorm": "4", "canary": {"claim": "canary"}}}
-    await federation.round("r1", **canary)
-    await federation.settle()
-    assert ended(federation, "r1") == ("True", "Released")
+
+    async def round_(name: str) -> set[str]:
+        """Run a round; returns who was asked."""
+        await federation.round(name, screening={"clipNorm": "4", "canary": {"claim": "canary"}})
+        await federation.settle()
+        assert ended(federation, name) == ("True", "Released")
+        federation.clock.advance(10)
+        await federation.settle()
+        return {site.name for site in (await federation.contract(name)).sites}
+
+    def quarantine() -> Condition | None:
+        return find(federation.cache.get(Site, hostile, hostile).status.conditions, ConditionType.QUARANTINED)
+
+    assert hostile in await round_("r1")
     verdict = present(federation.updates("r1")["site-i"].status.verdict)
-    assert verdict.reason == "Quarantined"
+    assert verdict.reason == "PoisoningSuspected"
     assert "CentreCosine" in verdict.alerts
     assert verdict.measurements["lossChange"] == "9"
-    assert present(federation.found("r1").status.aggregate).quarantined == [hostile]
+    assert present(federation.found("r1").status.aggregate).suspected == [hostile]
     assert is_true(federation.found("r1").status.conditions, ConditionType.POISONING_ALERT)
-    federation.clock.advance(10)
-    await federation.settle()
-    site = federation.cache.get(Site, hostile, hostile)
-    shown = condition(site.status.conditions, "Quarantined")
+    assert quarantine() is None
+
+    assert hostile in await round_("r2")
+    shown = present(quarantine())
     assert shown.is_true
     assert f"kubectl -n {hub} patch configmap concordat-quarantine" in shown.message
-
-    await federation.round("r2", **canary)
-    await federation.settle()
-    assert hostile not in {site.name for site in (await federation.contract("r2")).sites}
+    assert hostile not in await round_("r3")
 
     # What the message says, without kubectl.
     found = await federation.admin.get(CONFIGMAP, hub, "concordat-quarantine")
-    del found["data"][hostile]
-    await federation.admin.replace(found)
+    kept = {key: value for key, value in found["data"].items() if f"/data/{key}" not in shown.message}
+    assert kept == {}
+    await federation.admin.replace({**found, "data": {key: found["data"][key] for key in list(found["data"])[:1]}})
     federation.clock.advance(10)
     await federation.settle()
-    await federation.round("r3", **canary)
+    assert quarantine() is None
+    assert hostile in await round_("r4")
+    assert present(quarantine()).is_true
+    federation.clock.advance(LASTS.total_seconds())
     await federation.settle()
-    assert hostile in {site.name for site in (await federation.contract("r3")).sites}
+    assert quarantine() is None
 
 
 async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federation: Federation) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, find
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
@@ -25,8 +24,7 @@ from concordat_operator.rounds.aggregation_result import confirm, result
 from concordat_operator.rounds.plan import ObservedRound, ancestor
 from concordat_operator.rounds.slots import Slot, arrivals
 from concordat_operator.signing import publish_verdicts, repository_of
-from concordat_operator.sites.quarantine import quarantine
-from concordat_operator.text import until
+from concordat_operator.sites.quarantine import strike
 from concordat_operator.updates.plan import show_ready
 
 log = logging.getLogger(__name__)
@@ -129,10 +127,9 @@ class AggregationStep:
             at=job_outcome.completed,
         )
         await self._show(observed, report, published.verdicts)
-        for site in report.quarantined:
-            await quarantine(
-                hub.cluster, hub.settings.namespace, site, _why(observed, report, site, job_outcome.completed)
-            )
+        for site in report.suspected:
+            why, round_uid = _why(observed, report, site), observed.round.metadata.uid
+            await strike(hub.cluster, hub.settings.namespace, site, round_uid, job_outcome.completed, why)
         return AggregateStatus(
             report=job_result.report,
             adapter=report.adapter,
@@ -141,7 +138,7 @@ class AggregationStep:
             message=report.message,
             verified=sum(judged.passed for judged in report.verdicts),
             rejected=report.rejected,
-            quarantined=sorted(report.quarantined)[:20],
+            suspected=sorted(report.suspected)[:20],
         )
 
     def _arrived(self, observed: ObservedRound) -> list[Slot]:
@@ -176,7 +173,7 @@ class AggregationStep:
             mine = [condition for condition in conditions.list() if condition.type in CONDITIONS]
             status = UpdateStatus(conditions=mine, verdict=verdict)
             if await write_status(self._hub.cluster, update, status, VERDICT_FIELD_MANAGER, CONDITIONS):
-                _count(judged, quarantined=judged.site in report.quarantined)
+                _count(judged, suspected=judged.site in report.suspected)
 
         there = [judged for judged in report.verdicts if judged.site in updates]
         for judged, error in await gather_bounded(there, show):
@@ -184,20 +181,17 @@ class AggregationStep:
             log.warning("verdict not shown", extra=fields(site=judged.site, error=str(error)))
 
 
-def _count(judged: ReportedUpdate, *, quarantined: bool) -> None:
+def _count(judged: ReportedUpdate, *, suspected: bool) -> None:
     metrics.VERDICTS.labels(judged.reason).inc()
     for alert in judged.alerts:
         metrics.ALERTS.labels(alert).inc()
-    if quarantined:
-        metrics.QUARANTINES.inc()
+    if suspected:
+        metrics.SUSPICIONS.inc()
 
 
-def _why(observed: ObservedRound, report: AggregationReport, site: str, at: datetime) -> str:
+def _why(observed: ObservedRound, report: AggregationReport, site: str) -> str:
     judged = next(judged for judged in report.verdicts if judged.site == site)
-    alerts = ", ".join(judged.alerts)
-    return (
-        f"Quarantined at {until(at)} in round {observed.round.metadata.name}, alerts {alerts}: {judged.message[:500]}."
-    )
+    return f"round {observed.round.metadata.name}, alerts {', '.join(judged.alerts)}: {judged.message[:250]}"
 
 
 def _aggregation(observed: ObservedRound) -> AggregationStatus:

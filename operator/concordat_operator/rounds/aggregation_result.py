@@ -66,7 +66,7 @@ async def confirm(
     accepted = sorted(v.site for v in report.verdicts if v.passed)
     _demand(all(v.statement_id for v in report.verdicts if v.passed), "an accepted update has no statement")
     judged = {v.site for v in report.verdicts}
-    _demand(set(report.quarantined) <= judged - set(accepted), "it quarantines a site whose update it accepted")
+    _demand(set(report.suspected) <= judged - set(accepted), "it suspects a site whose update it accepted")
     _demand(report.adapter == job_result.adapter, "its report names another adapter than its result")
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")

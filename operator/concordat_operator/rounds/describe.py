@@ -14,6 +14,7 @@ from concordat_operator.finding import Finding
 from concordat_operator.rounds.plan import ObservedRound, collected, held, over
 from concordat_operator.rounds.select import Selection
 from concordat_operator.rounds.slots import arrivals, counts, next_deadline
+from concordat_operator.sites.quarantine import LASTS
 from concordat_operator.text import count, names, until
 
 CONDITIONS = (
@@ -169,9 +170,10 @@ def waiting(observed: ObservedRound, contract: Contract, now: datetime) -> str:
 
 def _aggregated(conditions: ConditionSet, observed: ObservedRound) -> None:
     aggregate = observed.aggregate
-    if aggregate is not None and aggregate.quarantined:
+    if aggregate is not None and aggregate.suspected:
         alarm = (
-            f"Quarantined: {names(aggregate.quarantined)}. See the Updates' verdicts, and on the Sites what ends it."
+            f"Suspected of poisoning: {names(aggregate.suspected)}; the Updates' verdicts say why. The second time "
+            f"within {LASTS.days} days, a site is quarantined."
         )
         conditions.set(ConditionType.POISONING_ALERT, True, Reason.POISONING_ALERT, alarm)
     if aggregate is not None and (waits := held(observed)) is not None:

@@ -216,7 +216,7 @@ class RoundReconciler:
             channels=hub.cache.list(ReleaseChannel, namespace),
             rounds=hub.cache.list(FederationRound, namespace),
             default_image=hub.settings.learning_image,
-            quarantined=await quarantined(hub.cluster, namespace),
+            quarantined=await quarantined(hub.cluster, namespace, hub.clock.now()),
         )
 
     async def _contract(self, observed: ObservedRound) -> ContractStatus:

@@ -71,11 +71,11 @@ class SiteReconciler:
             self._published = (text, now)
 
     async def _why_quarantined(self, site: Site) -> str | None:
-        namespace, name = self._hub.settings.namespace, site.metadata.name
-        why = await self._quarantined.reason(name)
-        if why is None:
+        found = await self._quarantined.of(site.metadata.name)
+        if found is None:
             return None
-        return f"{why} The site is not asked until a hub admin runs: {remedy(namespace, name)}"[:1024]
+        end = f"A hub admin ends it: {remedy(self._hub.settings.namespace, found)}"
+        return f"{found.why[: 1000 - len(end)]} {end}"[:1024]
 
     def _presence(self, site: Site) -> plan.Presence | None:
         namespace = site.metadata.namespace

@@ -244,7 +244,7 @@ class World:
             max_faulty_sites=0,
             rejected=0,
             remaining_faults=0,
-            quarantined=[],
+            suspected=[],
             spectrum=[],
             aggregated=[site],
             adapter_sha256=adapter,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,10 +15,13 @@ from bench.attacks.hostile import (
     Attack,
     Floats,
     View,
+    Way,
+    adaptive,
     alie,
     alie_z,
     at_cap,
     distances2,
+    drift,
     gaussian,
     inner_product,
     mimic,
@@ -26,10 +31,14 @@ from bench.attacks.hostile import (
     noisy,
     norm_matched,
     nothing,
-    replay,
+    pausing_backdoor,
     scaled,
     sign_flip,
+    slow_backdoor,
     sybil,
+)
+from bench.attacks.hostile import (
+    replay as replayed,
 )
 
 CAP = 3.0
@@ -43,7 +52,18 @@ def view(seed: int = 0, honest: int = 13, hostile: int = 3, size: int = 40, spre
     def rows(count: int) -> Floats:
         return np.asarray(common + spread * rng.standard_normal((count, size)), dtype=np.float32)
 
-    return View(rows(honest), rows(hostile), rows(1)[0], CAP, 2, np.random.default_rng(seed + 1))
+    others = rows(honest)
+    return View(
+        honest=others,
+        own=rows(hostile),
+        previous=rows(1)[0],
+        cap=CAP,
+        victim=min(2, honest - 1),
+        course=np.asarray(common / np.linalg.norm(common), dtype=np.float32),
+        success=0.0,
+        rng=np.random.default_rng(seed + 1),
+        answer=lambda sent: np.asarray(np.concatenate([sent, others]).mean(axis=0), dtype=np.float32),
+    )
 
 
 views = st.builds(
@@ -80,29 +100,33 @@ def test_alie_is_that_many_deviations_below_the_mean() -> None:
     assert alie()(at)[0] == pytest.approx(at.honest.mean(0) - alie_z(13, 3) * at.honest.std(0), abs=1e-5)
 
 
-@given(views)
-def test_min_max_stays_as_near_as_the_honest_are_to_each_other(at: View) -> None:
-    sent = min_max(at)[0]
+@given(views, st.sampled_from(Way))
+def test_min_max_stays_as_near_as_the_honest_are_to_each_other(at: View, way: Way) -> None:
+    sent = min_max(way)(at)[0]
     furthest = np.sqrt(np.square(at.honest.astype(float) - sent).sum(1).max())
     assert furthest <= np.sqrt(distances2(at.honest).max()) * (1 + CLOSE) + CLOSE
 
 
-def test_min_max_reaches_its_bound() -> None:
+@pytest.mark.parametrize("way", Way)
+def test_min_max_reaches_its_bound(way: Way) -> None:
     at = view()
-    furthest = np.square(at.honest - min_max(at)[0]).sum(1).max()
+    furthest = np.square(at.honest - min_max(way)(at)[0]).sum(1).max()
     assert furthest == pytest.approx(distances2(at.honest).max(), rel=CLOSE)
 
 
-@given(views)
-def test_min_sum_stays_as_near_to_all_as_an_honest_one(at: View) -> None:
-    sent = min_sum(at)[0]
+@given(views, st.sampled_from(Way))
+def test_min_sum_stays_as_near_to_all_as_an_honest_one(at: View, way: Way) -> None:
+    sent = min_sum(way)(at)[0]
     total = np.sqrt(np.square(at.honest.astype(float) - sent).sum())
     assert total <= np.sqrt(distances2(at.honest).sum(1).max()) * (1 + CLOSE) + CLOSE
 
 
-def test_min_sum_reaches_its_bound() -> None:
+@pytest.mark.parametrize("way", Way)
+def test_min_sum_reaches_its_bound(way: Way) -> None:
     at = view()
-    assert np.square(at.honest - min_sum(at)[0]).sum() == pytest.approx(distances2(at.honest).sum(1).max(), rel=CLOSE)
+    assert np.square(at.honest - min_sum(way)(at)[0]).sum() == pytest.approx(
+        distances2(at.honest).sum(1).max(), rel=CLOSE
+    )
 
 
 def test_reversals() -> None:
@@ -125,7 +149,7 @@ def test_sizes_of_backdoors_and_noise() -> None:
 def test_free_riders_and_copies() -> None:
     at = view()
     assert not nothing(at).any()
-    assert np.array_equal(replay(at), np.tile(at.previous, (3, 1)))
+    assert np.array_equal(replayed(at), np.tile(at.previous, (3, 1)))
     assert np.array_equal(mimic(at), np.tile(at.honest[at.victim], (3, 1)))
 
 
@@ -137,17 +161,44 @@ def test_mimic_chooses_who_differs_all_the_time_in_one_direction() -> None:
 
 def test_noise_keeps_the_norm_and_ends_the_likeness() -> None:
     at = view()
-    plain, sent = sybil(at), noisy(sybil)(at)
+    plain, sent = sybil(at), noisy(sybil, 0.5)(at)
     assert np.linalg.norm(sent, axis=1) == pytest.approx(np.linalg.norm(plain, axis=1), rel=1e-5)
     cosine = float(sent[0] @ sent[1]) / CAP**2
     # Noise of half the norm: 1 / (1 + 1/4), give or take what 40 random values do.
     assert 0.6 < cosine < 0.95
 
 
+def test_drift_goes_back_where_training_goes() -> None:
+    at = view()
+    back = (drift(at) - at.own) @ at.course
+    assert back == pytest.approx(-0.7 * np.linalg.norm(at.own, axis=1), rel=1e-4)
+
+
+def test_a_pausing_backdoor_looks_honest_while_it_works() -> None:
+    at = view()
+    assert np.array_equal(pausing_backdoor(at), norm_matched(at))
+    resting = pausing_backdoor(replace(at, success=0.5))
+    assert (resting @ at.honest[at.victim]).min() > 0.5 * float(np.linalg.norm(at.honest[at.victim])) ** 2
+    assert np.linalg.norm(slow_backdoor(at), axis=1) == pytest.approx(np.linalg.norm(norm_matched(at), axis=1) / 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_adaptive_attack_lowers_what_it_optimizes_at_least_as_far_as_the_attacks_it_starts_from(seed: int) -> None:
+    at = view(seed)
+    mean = at.honest.mean(axis=0)
+    reached = float(at.answer(adaptive(at)) @ mean)
+    for craft in (inner_product(1.0), inner_product(2.0), min_max(Way.DEVIATION)):
+        sent = noisy(craft)(at)
+        norms = np.linalg.norm(sent, axis=1, keepdims=True)
+        capped = np.asarray(sent * np.minimum(1, at.cap / norms), dtype=np.float32)
+        # Both have noise: give or take what that does.
+        assert reached <= float(at.answer(capped) @ mean) + 0.1 * float(mean @ mean)
+    assert np.linalg.norm(adaptive(at), axis=1).max() <= CAP * (1 + 1e-5)
+
+
 @given(views, st.sampled_from(ATTACKS))
 def test_every_attack_sends_finite_float32_and_changes_nothing_it_is_shown(at: View, attack: Attack) -> None:
     shown = [at.honest.copy(), at.own.copy(), at.previous.copy()]
-    at = View(at.honest, at.own, at.previous, at.cap, 0, at.rng)
     sent = attack.craft(at)
     assert sent.shape == at.own.shape
     assert sent.dtype == np.float32

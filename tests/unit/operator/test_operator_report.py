@@ -46,7 +46,7 @@ def test_a_result_that_cannot_be_read_is_terminal(message: str) -> None:
 def test_a_report_needs_its_schema() -> None:
     methods = {"rule": "Mean", "preAggregation": "None", "lora": "FrozenA"}
     counts = {"maxFaultySites": 0, "rejected": 0, "remainingFaults": 0}
-    lists: dict[str, list[str]] = {"verdicts": [], "quarantined": [], "spectrum": [], "aggregated": []}
+    lists: dict[str, list[str]] = {"verdicts": [], "suspected": [], "spectrum": [], "aggregated": []}
     document = {"contractDigest": DIGEST, **methods, **counts, **lists, "reason": "Aggregated", "message": ""}
     with pytest.raises(ValueError, match="schema is missing"):
         AggregationReport.from_bytes(json.dumps(document).encode())

@@ -40,7 +40,7 @@ def report(*norms: str) -> AggregationReport:
         "maxFaultySites": 1,
         "rejected": 0,
         "remainingFaults": 1,
-        "quarantined": [],
+        "suspected": [],
         "spectrum": ["0.75", "0.25"],
         "reason": "Aggregated",
         "message": "4 updates",

@@ -132,11 +132,11 @@ def test_a_scaled_backdoor_is_quarantined_and_one_of_ordinary_size_raises_an_ale
     functional["site-00"] = functional["site-01"] = Functional(0.05, 0.8, "corner")
     screened = screen_rows(rows, BAD, functional=FunctionalCheck(functional, FunctionalLimits(1.0, 0.3)))
     large, ordinary, *others = screened.findings
-    assert (large.reason, ordinary.reason) == (Reason.QUARANTINED, Reason.VERIFIED)
+    assert (large.reason, ordinary.reason) == (Reason.POISONING_SUSPECTED, Reason.VERIFIED)
     assert ordinary.alerts == (Alert.FUNCTIONAL,)
     assert ordinary.message == (
         "Functional alert: with the trigger corner, 80 % more of the canary examples go to one class, at most 30 % "
         "(screening.canary.maxTriggerGainPpm)"
     )
     assert {f.reason for f in others} == {Reason.VERIFIED}
-    assert (screened.quarantined, screened.rejected, screened.remaining_faults) == (("site-00",), 1, 2)
+    assert (screened.suspected, screened.rejected, screened.remaining_faults) == (("site-00",), 1, 2)

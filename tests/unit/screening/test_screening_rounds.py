@@ -102,9 +102,9 @@ def test_the_last_aggregate_sent_back_is_free_riding(screen_rows: Screen, cosine
         (Functional(0.0, math.nan, "corner"), False, V),
         (GOOD, True, V),
         (Functional(1.0, 0.3, "corner"), True, V),
-        (Functional(1.01, 0.0, "corner"), True, Reason.QUARANTINED),
-        (Functional(math.nan, 0.0, "corner"), True, Reason.QUARANTINED),
-        (Functional(0.0, 0.31, "corner"), True, Reason.QUARANTINED),
+        (Functional(1.01, 0.0, "corner"), True, Reason.POISONING_SUSPECTED),
+        (Functional(math.nan, 0.0, "corner"), True, Reason.POISONING_SUSPECTED),
+        (Functional(0.0, 0.31, "corner"), True, Reason.POISONING_SUSPECTED),
     ],
 )
 def test_the_functional_check(screen_rows: Screen, result: Functional, odd: bool, wanted: Reason) -> None:
@@ -114,7 +114,7 @@ def test_the_functional_check(screen_rows: Screen, result: Functional, odd: bool
     screened = screen_rows(rows, functional=FunctionalCheck(functional, LIMITS))
     assert reasons(screened) == [V] * 4 + [wanted] + [V] * 4
     assert (screened.rejected, screened.remaining_faults) == ((0, 1) if wanted is V else (1, 0))
-    assert screened.quarantined == (("site-04",) if wanted is Reason.QUARANTINED else ())
+    assert screened.suspected == (("site-04",) if wanted is Reason.POISONING_SUSPECTED else ())
     found = screened.findings[4]
     fine = result.trigger_gain <= 0.3 and result.loss_change <= 1
     assert bool(set(found.alerts) - {Alert.FUNCTIONAL}) is odd

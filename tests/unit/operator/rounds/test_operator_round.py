@@ -203,11 +203,11 @@ def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(
     assert find(status.conditions, ConditionType.STALLED) is None
 
 
-def test_a_quarantine_is_shown_on_the_round(make: Make) -> None:
-    seen = observe(make, dict.fromkeys(SITES, DONE), aggregate=aggregate(make, quarantined=["site-d"], rejected=1))
+def test_a_suspicion_is_shown_on_the_round(make: Make) -> None:
+    seen = observe(make, dict.fromkeys(SITES, DONE), aggregate=aggregate(make, suspected=["site-d"], rejected=1))
     alarm = condition(describe(seen, contract_status(make), make.now).conditions, "PoisoningAlert")
     assert alarm.is_true
-    assert "Quarantined: site-d" in alarm.message
+    assert "Suspected of poisoning: site-d" in alarm.message
 
 
 def test_a_failed_aggregator_runs_again_and_says_why_and_its_last_failure_ends_the_round(make: Make) -> None:
