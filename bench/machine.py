@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +50,16 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
     ]
+
+
+def stored_bytes(folder: Path) -> int:
+    """Return the bytes of all files below; what disappears meanwhile counts nothing."""
+    found = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += (Path(parent) / name).lstat().st_size
+    return found
 
 
 def _commit() -> str:

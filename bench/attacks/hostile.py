@@ -208,6 +208,13 @@ def noisy(craft: Callable[[View], Floats], share: float = 0.2) -> Callable[[View
     return noised
 
 
+def decoy(view: View) -> Floats:
+    """One sends noise at the norm cap, to be thrown out in the others' stead; they send −2 · the honest mean, and noise:
+    against rules that look in one direction, or count how many they threw out."""
+    sent = noisy(inner_product(2))(view)
+    return np.concatenate([gaussian(view)[:1], sent[1:]])
+
+
 def drift(view: View) -> Floats:
     """Training, and a step of 0.7 of its norm back along the way that training goes: small, the same in each round."""
     norms = np.linalg.norm(view.own, axis=1, keepdims=True)
@@ -286,6 +293,7 @@ ATTACKS = (
     Attack("zero", "Fraboni et al. 2021", nothing),
     Attack("replay", "Fraboni et al. 2021", replay),
     Attack("sybils, noise", f"Fung et al. 2020{_NOISE}", noisy(sybil)),
+    Attack("decoy", "`decoy`", decoy),
     Attack("drift", "`drift`", drift),
     Attack("adaptive", "`adaptive`", adaptive),
     Attack("backdoor, matched", "Bagdasaryan et al. 2020", norm_matched, Poison.TRIGGER),

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from bench.machine import stored_bytes
 from concordat_devcluster.processes import answers, free_port, start, stop, wait_for
 from concordat_devcluster.tools import ensure_tools
 
@@ -54,7 +55,7 @@ class Registry:
 
     def bytes(self) -> int:
         """Return the bytes of all stored files."""
-        return sum(path.stat().st_size for path in (self._folder / "data").rglob("*") if path.is_file())
+        return stored_bytes(self._folder / "data")
 
     def requests(self, offset: int = 0) -> tuple[Counter[str], int]:
         """Return the requests logged since `offset`, as "hub GET" or "sites PUT", and the offset to go on from."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from bench.federation.operator import HUB
 from bench.federation.world import World
+from bench.machine import stored_bytes
 from concordat.api import FederationRound, Release, Site, Update
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
@@ -65,10 +65,6 @@ async def sample(world: World) -> dict[str, float]:
         "operator's open files": float(usage.descriptors),
         "etcd, compacted, KiB": await world.control_plane.compacted_bytes() / 1024,
         "registry, KiB": await asyncio.to_thread(world.registry.bytes) / 1024,
-        "workspaces, KiB": await asyncio.to_thread(_bytes, world.folder / "sites") / 1024,
+        "workspaces, KiB": await asyncio.to_thread(stored_bytes, world.folder / "sites") / 1024,
         **{name: float(len(await world.admin.list(kind))) for name, kind in kinds.items()},
     }
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

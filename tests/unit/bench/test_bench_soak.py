@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from bench.machine import stored_bytes
 from bench.soak.samples import slope
 
 
@@ -30,3 +36,21 @@ def test_growth_below_one_percent_of_the_mean_is_flat() -> None:
     assert little is not None
     assert little.per_hundred == pytest.approx(5)
     assert little.flat
+
+
+def test_bytes_are_counted_while_others_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A soak ended after 70 rounds: the hub deleted from the registry what was being counted."""
+    for name in ("a/b/c", "d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    assert stored_bytes(tmp_path) == 10
+
+    walk = os.walk
+
+    def deleting(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in walk(top):
+            shutil.rmtree(tmp_path / "a", ignore_errors=True)
+            yield found
+
+    monkeypatch.setattr(os, "walk", deleting)
+    assert stored_bytes(tmp_path) == 5
