@@ -15,19 +15,27 @@ from pathlib import Path
 from bench.machine import clean_environment
 
 ALPHAS = (float("inf"), 1.0, 0.1)
+HOSTILE = 3
+DECLARED = (1, 6)
+"""Faulty sites declared where there are three: half of them, and twice as many."""
+UNDER = ("none", "label flip", "IPM ×2, noise", "Min-Max unit, noise", "sybils, noise", "decoy", "adaptive")
+HONEST = 10
+"""Federations without attack at each degree of skew, for what screening does to honest sites."""
+Job = tuple[float, int, str, int, tuple[str, ...]]
 OUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "attacks.md"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="federations at each degree of skew")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5], help="federations; 0 to 2 were for tuning")
     parser.add_argument("--attack", action="append", help="only this attack, beside none; may be repeated")
     parser.add_argument("--out", type=Path, default=OUT, help="the Markdown file to write")
     flags = parser.parse_args()
     # Before numpy is imported, here and in the workers: one thread each, as the matrices are tiny.
     os.environ.clear()
     os.environ.update(clean_environment(threads=1))
+    from bench.attacks.defences import CANARY, COMPARED
     from bench.attacks.hostile import ATTACKS, NONE
     from bench.attacks.play import play
     from bench.attacks.report import report
@@ -36,14 +44,21 @@ def main() -> None:
     if unknown := sorted(set(flags.attack or ()) - set(known)):
         parser.error(f"--attack: {unknown} unknown; there are {', '.join(known)}")
     chosen = [name for name in known if not flags.attack or name in (NONE.name, *flags.attack)]
-    jobs = [(alpha, seed, name) for alpha in ALPHAS for seed in range(flags.seeds) for name in chosen]
+    jobs: list[Job] = [(alpha, seed, name, HOSTILE, ()) for alpha in ALPHAS for seed in flags.seeds for name in chosen]
+    if not flags.attack:
+        skewed = ALPHAS[-1]
+        jobs += [(skewed, s, name, f, COMPARED) for f in DECLARED for s in flags.seeds for name in UNDER]
+        more = range(max(flags.seeds) + 1, max(flags.seeds) + 1 + HONEST)
+        jobs += [(alpha, seed, NONE.name, HOSTILE, (CANARY,)) for alpha in (*ALPHAS, 0.05) for seed in more]
+    # The longest first.
+    jobs.sort(key=lambda job: job[2] != "adaptive")
     started = time.monotonic()
     results = []
     workers = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(play, *job) for job in jobs]):
             results.append(future.result())
-            if len(results) % len(chosen) == 0:
+            if len(results) % 20 == 0:
                 print(f"{len(results)} of {len(jobs)} runs, {time.monotonic() - started:.0f} s", flush=True)
     report(flags.out, results, time.monotonic() - started)
 

@@ -15,6 +15,7 @@ from bench.peers import BYZFL, FLOWER
 from concordat.aggregation import AggregationError, Parameters, Rows, aggregate, gram
 from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.screening import (
+    Alert,
     Candidate,
     Functional,
     FunctionalCheck,
@@ -32,7 +33,7 @@ LIMITS = FunctionalLimits(max_loss_increase=3.0, max_trigger_gain=0.3)
 """The defaults of screening.canary."""
 THRESHOLDS = (0.3, 0.4, 0.5)
 """Of the trigger gain, which are compared."""
-MAX_CANDIDATE_GAIN = 0.5
+MAX_CANDIDATE_GAIN = 0.4
 """Of the trigger gain of a candidate against the base."""
 LOSS = f"loss + {LIMITS.max_loss_increase:g}"
 REJECTED = "rejected"
@@ -120,7 +121,7 @@ class Screened:
     unchanged: int = 0
     """Rounds that change nothing: more rejections than the budget, too few updates, or a candidate that is refused."""
     alerted: int = 0
-    """Rounds in which an honest site raised an alert."""
+    """Rounds with an alert of step 7, which is on by itself; what Functional allows is the contract's to say."""
     rounds: int = 0
     strikes: dict[int, list[int]] = field(default_factory=dict)
     """Rounds in which a site's update was suspected of poisoning."""
@@ -172,7 +173,7 @@ class Screened:
                 self._count(REJECTED, site)
             for alert in finding.alerts:
                 self._count(f"{alert.value} alert", site)
-        self.alerted += any(f.alerts and NAMES.index(f.site) >= HOSTILE for f in decision.findings)
+        self.alerted += any(set(f.alerts) - {Alert.FUNCTIONAL} for f in decision.findings)
         for name in decision.suspected:
             self.strikes.setdefault(NAMES.index(name), []).append(at.number)
         faults = decision.remaining_faults
@@ -244,11 +245,13 @@ RULES: tuple[tuple[str, Rule, PreAggregation], ...] = (
     ("bucketing + CAF", Rule.CAF, PreAggregation.BUCKETING),
 )
 SCREENED = {
+    "screening, ARC + DnC": (Rule.DNC, PreAggregation.ARC),
     "screening, NNM + trimmed mean": (Rule.TRIMMED_MEAN, PreAggregation.NNM),
-    "screening, ARC + CAF": (Rule.CAF, PreAggregation.ARC),
 }
-RECOMMENDED = "screening, NNM + trimmed mean"
+RECOMMENDED = "screening, ARC + DnC"
 CANARY = f"{RECOMMENDED}, canary"
+COMPARED = ("trimmed mean", "NNM + trimmed mean", "DnC", "ARC + DnC", "CAF", "ARC + CAF", "Multi-Krum", "FLAME")
+"""With a wrong number of faulty sites."""
 _PEERS = (
     ("ByzFL", BYZFL, [name for name in BYZFL if name not in ("Average", "NNM + Median")]),
     ("Flower", FLOWER, [name for name in FLOWER if name not in ("FedAvg", "MultiKrum (serverapp)")]),
@@ -259,9 +262,8 @@ _PEERS = (
 def defences(declared: int = HOSTILE) -> dict[str, Defence]:
     """All of them, by name, with no memory of earlier runs; each is to withstand `declared` faulty sites."""
     out: dict[str, Defence] = {name: Ruled(rule, pre, declared) for name, rule, pre in RULES}
-    for name, (rule, pre) in SCREENED.items():
-        out[name] = Screened(rule, pre, canary=False, declared=declared)
-        out[f"{name}, canary"] = Screened(rule, pre, canary=True, declared=declared)
+    out.update({name: Screened(rule, pre, canary=False, declared=declared) for name, (rule, pre) in SCREENED.items()})
+    out[CANARY] = Screened(*SCREENED[RECOMMENDED], canary=True, declared=declared)
     for library, rules, names in _PEERS:
         out.update({f"{library} {name}": _peer(rules[name], declared) for name in names})
     return out

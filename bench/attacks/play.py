@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -37,7 +38,7 @@ class Found:
     asked: Counter[bool]
     unchanged: int
     alerted: int
-    """Rounds in which an honest site raised an alert."""
+    """Rounds with an alert of step 7."""
     rounds: int
     quarantined: Counter[bool]
     """Sites, by whether hostile, at the end."""
@@ -94,13 +95,13 @@ def setting(alpha: float, seed: int) -> Setting:
     return Setting(federation, cap, mimic_victim(rounds[:, HOSTILE:]), model[0] / float(np.linalg.norm(model[0])))
 
 
-def play(alpha: float, seed: int, attack_name: str, declared: int = HOSTILE) -> Result:
-    """All defences under one attack; `declared` is the number of faulty sites that they are to withstand."""
+def play(alpha: float, seed: int, attack_name: str, declared: int = HOSTILE, only: Collection[str] = ()) -> Result:
+    """All defences, or `only` these, under one attack; they are to withstand `declared` faulty sites."""
     attack = next(attack for attack in ATTACKS if attack.name == attack_name)
     at = setting(alpha, seed)
     # ByzFL draws from numpy's global generator.
     np.random.seed(seed)
-    playing = defences(declared)
+    playing = {name: defence for name, defence in defences(declared).items() if not only or name in only}
     names = list(playing)
     outcomes: dict[str, Outcome] = {}
     for start in range(0, len(names), _TOGETHER):

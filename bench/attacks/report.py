@@ -40,8 +40,11 @@ _BACKDOORS = {attack.name for attack in ATTACKS if attack.backdoor}
 class Runs:
     """The results, and the means over seeds that the tables show."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
-        self.results = results
+    def __init__(self, all_results: Sequence[Result]) -> None:
+        self.honest = [r for r in all_results if len(r.outcomes) == 1]
+        """More federations without attack, for what screening does to honest sites."""
+        self.declared = [r for r in all_results if r.declared != HOSTILE]
+        results = self.results = [r for r in all_results if r.declared == HOSTILE and len(r.outcomes) > 1]
         self.alphas = sorted({r.alpha for r in results}, reverse=True)
         self.attacks = [attack.name for attack in ATTACKS if any(r.attack == attack.name for r in results)]
         self.untargeted = [name for name in self.attacks if name not in _BACKDOORS]
@@ -100,7 +103,8 @@ def report(path: Path, results: Sequence[Result], seconds: float) -> None:
     ]
     for alpha in runs.alphas:
         lines += [f"## {_skew(alpha)}", "", *_outcomes(runs, alpha)]
-    lines += ["## What screening finds", "", *_false_positives(runs), *_true_positives(runs)]
+    lines += _declared(runs)
+    lines += ["## What screening finds", "", *_honest(runs), *_false_positives(runs), *_true_positives(runs)]
     lines += [*_functional(runs), *_unchanged(runs), *_left_out(runs)]
     write_report(path, lines)
 
@@ -110,8 +114,10 @@ def _setup() -> list[str]:
         f"{SITES} sites, {HOSTILE} of them hostile, adapt a frozen network to handwritten digits through the B factors "
         f"({SIZE} values) of a LoRA of rank 8: {ROUNDS} rounds of {STEPS} local steps with {BATCH} examples. Attackers "
         "know all honest updates, the frozen factor and the norm cap, and never miss a round. The cap is twice the "
-        "median norm of a run without attack; honest sites clip to it. Hostile sites come first by name, so that of "
-        "two near duplicates theirs is the one that is kept: the worst case. Label flips and backdoors are trained "
+        "median norm of a run without attack; honest sites clip to it. Hostile updates arrive first, so that of two "
+        "that are alike theirs is the one that is kept: the worst case. *Noise*: each coordinated update with independent "
+        "noise of a fifth of its norm, so that none is a copy. Thresholds and the default rule were chosen on seeds 0 to "
+        "2; these are others. Label flips and backdoors are trained "
         "like any update and clipped; the stamped half of a backdoor's batches comes from the data of all sites, and "
         "its trigger is the corner that the frozen factor sees best. All defences of a run get the same batches.",
         "",
@@ -157,10 +163,8 @@ def _reading(runs: Runs) -> list[str]:
         "defences whose worst attack leaves most accuracy, and some others.",
         "",
         *table(["place", "defence", "no attack", "worst", "by"], rows),
-        "Coordinated attackers send identical copies here, but for the attacks *with noise* (backdoors and label flips "
-        "differ by themselves). Screening rejects copies before a rule sees them, so *worst* of the defences with "
-        "screening holds only against attackers who send identical copies: with noise on their IPM and Min-Max updates "
-        "the same defence had about 72 at α = 0.1 in a trial outside this suite, as without screening.",
+        "A row says *worst* of the attacks with the number of faulty sites declared right; what a wrong number costs "
+        "is below. FLTrust trains on data of the hub's own, drawn as the sites' together are; no other has any.",
         "",
         "Backdoors (ASR, %), and the defence that lets least through among those that lose at most 10 points without "
         "attack:",
@@ -169,7 +173,7 @@ def _reading(runs: Runs) -> list[str]:
         "Nobody stops a backdoor of ordinary size under skew: rules, norms and angles tell where an update lies, and "
         "it lies where sites with unusual data lie. The functional check looks at what a model does, with the triggers "
         f"that the hub knows. An update that gains more than {LIMITS.max_trigger_gain} with one, or raises the loss by "
-        f"more than {LIMITS.max_loss_increase:g} nat, raises an alert, and with two others its site is quarantined; a "
+        f"more than {LIMITS.max_loss_increase:g} nat, raises an alert, and with two hints beside it it is rejected; a "
         f"candidate that gains more than {MAX_CANDIDATE_GAIN} against the base model is refused. What that finds, "
         "misses and wrongly refuses stands in the last tables; a trigger that the hub does not know is not found.",
         "",
@@ -184,6 +188,63 @@ def _outcomes(runs: Runs, alpha: float) -> list[str]:
         successes = [runs.success(alpha, defence, attack) for attack in runs.backdoors]
         rows.append([defence, *_rounded(accuracies), f"**{min(accuracies):.0f}**", *_rounded(successes)])
     return table(head, rows)
+
+
+def _declared(runs: Runs) -> list[str]:
+    """Accuracy where the number of faulty sites is declared wrong."""
+    if not runs.declared:
+        return []
+    alpha = runs.declared[0].alpha
+    names, attacks = list(runs.declared[0].outcomes), sorted({r.attack for r in runs.declared}, key=runs.attacks.index)
+    rows = []
+    for declared in sorted({r.declared for r in runs.declared} | {HOSTILE}):
+        mine = runs.declared if declared != HOSTILE else runs.results
+        for name in names:
+            found = [
+                100
+                * mean(
+                    r.outcomes[name].accuracy for r in mine if (r.alpha, r.declared, r.attack) == (alpha, declared, a)
+                )
+                for a in attacks
+            ]
+            rows.append([str(declared), name, *_rounded(found), f"**{min(found):.0f}**"])
+    return [
+        "## A wrong number of faulty sites",
+        "",
+        f"{HOSTILE} of {SITES} are hostile, and another number is declared; {_skew(alpha)}, accuracy in percent.",
+        "",
+        *table(["declared", "rule", *attacks, "*worst*"], rows),
+    ]
+
+
+def _honest(runs: Runs) -> list[str]:
+    """What screening does where every site is honest, in more federations."""
+    rows = []
+    for alpha in sorted({r.alpha for r in runs.honest}, reverse=True):
+        screened = [r.screened[CANARY] for r in runs.honest if r.alpha == alpha]
+        rounds, asked = sum(s.rounds for s in screened), sum(s.asked.total() for s in screened)
+        counts = (
+            (rounds - sum(s.alerted for s in screened), rounds),
+            (sum(s.found[REJECTED, hostile] for s in screened for hostile in (False, True)), asked),
+            (sum(s.quarantined.total() for s in screened), SITES * len(screened)),
+        )
+        rows.append([_skew(alpha), *(_interval(*count) for count in counts)])
+    federations = len({r.seed for r in runs.honest})
+    head = ["", "rounds without an alert of step 7", "updates rejected", "sites in quarantine at the end"]
+    return [
+        f"Without an attack, in {federations} more federations of {ROUNDS} rounds for each degree of skew, with a canary: "
+        "percent, with the 95 % interval (Wilson).",
+        "",
+        *table(head, rows),
+    ]
+
+
+def _interval(part: int, whole: int) -> str:
+    """Wilson's interval of 95 % (Wilson, JASA 1927), in percent."""
+    z, share = 1.96, part / whole
+    middle = (share + z * z / (2 * whole)) / (1 + z * z / whole)
+    half = z / (1 + z * z / whole) * ((share * (1 - share) + z * z / (4 * whole)) / whole) ** 0.5
+    return f"{100 * share:.2f} ({100 * max(middle - half, 0):.2f} to {100 * (middle + half):.2f})"
 
 
 def _false_positives(runs: Runs) -> list[str]:

@@ -123,7 +123,7 @@ class Canary(Model):
     """An update with which a known trigger turns this many more of the canary examples to one class than with the
     parent fails the check. A failed check is an alert; with two independent ones beside it the update is suspected of
     poisoning and rejected, and the second time within 30 days its site is quarantined."""
-    max_candidate_trigger_gain_ppm: Ppm = 500_000
+    max_candidate_trigger_gain_ppm: Ppm = 400_000
     """A candidate with which a known trigger turns this many more of the canary examples to one class than with the
     base model is refused: no release is proposed."""
 

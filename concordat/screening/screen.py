@@ -264,8 +264,10 @@ def _functional(cases: Sequence[_Case], check: FunctionalCheck) -> None:
         case.numbers["lossChange"], case.numbers["triggerGain"] = result.loss_change, result.trigger_gain
         failures = list(_failures(result, check.limits))
         if failures:
-            if alerts.families(case.alerts) >= _INDEPENDENT:
-                case.reason = Reason.POISONING_SUSPECTED
+            hints = alerts.raised(case.numbers, alerts.HINTS)
+            if alerts.independent(hints) >= _INDEPENDENT:
+                beside = "; ".join(f"{hint.value} {words}" for hint, words in hints.items())
+                case.reject(Reason.POISONING_SUSPECTED, f"beside a failed functional check: {beside}")
             case.alerts[Alert.FUNCTIONAL] = "; ".join(failures)
 
 
