@@ -19,7 +19,7 @@ HOSTILE = 3
 DECLARED = (1, 6)
 """Faulty sites declared where there are three: half of them, and twice as many."""
 UNDER = ("none", "label flip", "IPM ×2, noise", "Min-Max unit, noise", "sybils, noise", "decoy", "adaptive")
-HONEST = 10
+FIRST_HONEST, HONEST = 9, 10
 """Federations without attack at each degree of skew, for what screening does to honest sites."""
 Job = tuple[float, int, str, int, tuple[str, ...]]
 OUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "attacks.md"
@@ -48,7 +48,7 @@ def main() -> None:
     if not flags.attack:
         skewed = ALPHAS[-1]
         jobs += [(skewed, s, name, f, COMPARED) for f in DECLARED for s in flags.seeds for name in UNDER]
-        more = range(max(flags.seeds) + 1, max(flags.seeds) + 1 + HONEST)
+        more = range(FIRST_HONEST, FIRST_HONEST + HONEST)
         jobs += [(alpha, seed, NONE.name, HOSTILE, (CANARY,)) for alpha in (*ALPHAS, 0.05) for seed in more]
     # The longest first.
     jobs.sort(key=lambda job: job[2] != "adaptive")

@@ -26,7 +26,7 @@ from concordat.screening import (
     check_norms,
     screen,
 )
-from concordat_operator.sites.quarantine import LASTS, STRIKES
+from concordat.screening.strikes import LASTS, STRIKES
 
 NAMES = [f"site-{number:02}" for number in range(SITES)]
 LIMITS = FunctionalLimits(max_loss_increase=3.0, max_trigger_gain=0.3)

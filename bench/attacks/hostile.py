@@ -209,8 +209,8 @@ def noisy(craft: Callable[[View], Floats], share: float = 0.2) -> Callable[[View
 
 
 def decoy(view: View) -> Floats:
-    """One sends noise at the norm cap, to be thrown out for the others, who send −2 · the honest mean with noise: against
-    rules that look in one direction only."""
+    """One sends noise at the norm cap, to be thrown out for the others, who send −2 · the honest mean with noise:
+    against rules that look in one direction only."""
     sent = noisy(inner_product(2))(view)
     return np.concatenate([gaussian(view)[:1], sent[1:]])
 

@@ -115,10 +115,10 @@ def _setup() -> list[str]:
         f"({SIZE} values) of a LoRA of rank 8: {ROUNDS} rounds of {STEPS} local steps with {BATCH} examples. Attackers "
         "know all honest updates, the frozen factor and the norm cap, and never miss a round. The cap is twice the "
         "median norm of a run without attack; honest sites clip to it. Hostile updates arrive first, so that of two "
-        "that are alike theirs is the one that is kept: the worst case. *Noise*: each coordinated update with independent "
-        "noise of a fifth of its norm, so that none is a copy. Thresholds and the default rule were chosen on seeds 0 to "
-        "2; these are others. Label flips and backdoors are trained "
-        "like any update and clipped; the stamped half of a backdoor's batches comes from the data of all sites, and "
+        "that are alike theirs is the one that is kept: the worst case. *Noise*: each coordinated update has independent "
+        "noise of a fifth of its norm, so that none is a copy. Thresholds and the default rule were chosen on seeds 0 "
+        "to 2, alerts on 6 to 8 too; the attacks below ran on others. Label flips and backdoors are trained like any "
+        "update and clipped; the stamped half of a backdoor's batches comes from the data of all sites, and "
         "its trigger is the corner that the frozen factor sees best. All defences of a run get the same batches.",
         "",
         f"Accuracy and ASR (examples of other classes that the trigger turns to the target) are percentages of the "
@@ -232,8 +232,8 @@ def _honest(runs: Runs) -> list[str]:
     federations = len({r.seed for r in runs.honest})
     head = ["", "rounds without an alert of step 7", "updates rejected", "sites in quarantine at the end"]
     return [
-        f"Without an attack, in {federations} more federations of {ROUNDS} rounds for each degree of skew, with a canary: "
-        "percent, with the 95 % interval (Wilson).",
+        f"Without an attack, in {federations} more federations of {ROUNDS} rounds for each degree of skew, with a "
+        "canary: percent, with the 95 % interval (Wilson).",
         "",
         *table(head, rows),
     ]

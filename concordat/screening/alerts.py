@@ -51,8 +51,8 @@ class Limits:
 
 ALERTS = Limits(log_norm=4.4, krum=math.inf, centre=3.3, spectral=4.4, share=0.4)
 """What a person is told. Chosen for all together, over all sites of a round: at least nine of ten honest rounds of the
-attack suite are silent, which is what control of false discoveries at 10 % comes to where all are honest (2.5 % for each
-number, seeds 0 to 2 and 6 to 8). Krum's score has no such level: where sites are alike, honest ones reach 10."""
+attack suite are silent, which is what control of false discoveries at 10 % comes to where all are honest (2.5 % for
+each number, seeds 0 to 2 and 6 to 8). Krum's score has no such level: where sites are alike, honest ones reach 10."""
 HINTS = Limits(log_norm=3.6, krum=2.6, centre=-math.inf, spectral=3.6, share=0.3)
 """What counts beside a failed functional check, never alone: under skew every fourth honest update has one."""
 _LEAST_RATIO = 1.5

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from concordat.api import Condition, ConditionType, FederationRound, Release, Site, Update, find, is_true
 from concordat.controller import CONFIGMAP, JOB
 from concordat.lora import Ceiling
+from concordat.screening.strikes import LASTS
 from concordat.tensors import Tensors
-from concordat_operator.sites.quarantine import LASTS
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 

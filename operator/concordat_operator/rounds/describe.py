@@ -10,11 +10,11 @@ from concordat.api.aggregation_rules import PreAggregation
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.types import NameRef
 from concordat.protocol.contract import Contract
+from concordat.screening.strikes import LASTS
 from concordat_operator.finding import Finding
 from concordat_operator.rounds.plan import ObservedRound, collected, held, over
 from concordat_operator.rounds.select import Selection
 from concordat_operator.rounds.slots import arrivals, counts, next_deadline
-from concordat_operator.sites.quarantine import LASTS
 from concordat_operator.text import count, names, until
 
 CONDITIONS = (

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from concordat.controller import Clock, Cluster
+from concordat.screening.strikes import LASTS, STRIKES
 from concordat_operator.records import record, records
 from concordat_operator.text import until
 
 QUARANTINE_NAME = "concordat-quarantine"
-STRIKES = 2
-LASTS = timedelta(days=30)
 _READ_SECONDS = 10.0
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concordat_operator.sites.quarantine import LASTS, in_quarantine, remedy
+from concordat.screening.strikes import LASTS
+from concordat_operator.sites.quarantine import in_quarantine, remedy
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
