@@ -115,7 +115,7 @@ def _setup() -> list[str]:
         f"({SIZE} values) of a LoRA of rank 8: {ROUNDS} rounds of {STEPS} local steps with {BATCH} examples. Attackers "
         "know all honest updates, the frozen factor and the norm cap, and never miss a round. The cap is twice the "
         "median norm of a run without attack; honest sites clip to it. Hostile updates arrive first, so that of two "
-        "that are alike theirs is the one that is kept: the worst case. *Noise*: each coordinated update has independent "
+        "that are alike theirs is kept: the worst case. *Noise*: each coordinated update has independent "
         "noise of a fifth of its norm, so that none is a copy. Thresholds and the default rule were chosen on seeds 0 "
         "to 2, alerts on 6 to 8 too; the attacks below ran on others. Label flips and backdoors are trained like any "
         "update and clipped; the stamped half of a backdoor's batches comes from the data of all sites, and "
