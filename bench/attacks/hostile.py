@@ -232,15 +232,15 @@ def pausing_backdoor(view: View) -> Floats:
     return norm_matched(view) if view.success < 0.4 else noisy(mimic, 0.5)(view)
 
 
-_SCALES = (0.5, 1.0, 2.0)
-_STEPS = 4
+_SCALES = (1.0, 2.0)
+_STEPS = 3
 
 
 def adaptive(view: View) -> Floats:
     """Optimized against the aggregate: knows the rule, its thresholds and f, and asks them what they would answer.
 
-    Starts with the best of the honest mean moved by 0.5 to 2 median norms in each `Way`, and of its own multiples
-    −0.5 to −2; then takes `_STEPS` projected steps: a random change of a fifth of the norm, projected to the cap and
+    Starts with the best of the honest mean moved by one or two median norms in each `Way`, and of its own multiples
+    −1 and −2; then takes `_STEPS` projected steps: a random change of a fifth of the norm, projected to the cap and
     kept if the answer's inner product with the honest mean falls. All send it, with noise of a fifth.
     """
     mean = view.honest.mean(axis=0)

@@ -37,8 +37,8 @@ class UpdateFile:
 def aggregate(
     updates: Updates,
     output: Annotated[Path, typer.Option("--output", "-o", help="safetensors file for the aggregate, float32.")],
-    rule: Annotated[Rule, typer.Option(help="How the updates become one.")] = Rule.TRIMMED_MEAN,
-    pre: Annotated[PreAggregation | None, typer.Option(help="Before the rule; by default NNM where one fits.")] = None,
+    rule: Annotated[Rule, typer.Option(help="How the updates become one.")] = Rule.DNC,
+    pre: Annotated[PreAggregation | None, typer.Option(help="Before the rule; by default ARC where one fits.")] = None,
     max_faulty: Annotated[int, typer.Option(min=0, help="How many faulty updates to withstand.")] = 1,
     max_norm: Annotated[
         float | None,
@@ -57,7 +57,7 @@ def aggregate(
     from concordat.tensors import write_tensors
 
     found = _read(updates)
-    before = pre or (PreAggregation.NONE if rule in STANDALONE else PreAggregation.NNM)
+    before = pre or (PreAggregation.NONE if rule in STANDALONE else PreAggregation.ARC)
     try:
         rows = aggregation.Rows([update.tensors for update in found])
         products = aggregation.gram(rows)

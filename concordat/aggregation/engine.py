@@ -51,8 +51,8 @@ class Aggregate:
 
 def aggregate(
     updates: Rows | Sequence[Named],
-    rule: Rule = Rule.TRIMMED_MEAN,
-    max_faulty: int = 1,
+    rule: Rule,
+    max_faulty: int,
     *,
     parameters: Parameters = _DEFAULTS,
     gram: Gram | None = None,

@@ -151,11 +151,11 @@ class LoraMode(StrEnum):
 class Aggregation(Model):
     """How accepted updates become one. Every update counts the same; a site never chooses its weight."""
 
-    rule: Rule = Rule.TRIMMED_MEAN
-    """Aggregation rule. The default, TrimmedMean after NNM, is the one to start with: see docs/aggregation.md."""
-    pre_aggregation: PreAggregation = PreAggregation.NNM
-    """Before the rule: NNM replaces each update by the mean of its nearest, which keeps honest minority sites in; ARC
-    clips the largest norms; Bucketing averages random pairs."""
+    rule: Rule = Rule.DNC
+    """Aggregation rule. The default, DnC after ARC, is the one to start with: see docs/aggregation.md."""
+    pre_aggregation: PreAggregation = PreAggregation.ARC
+    """Before the rule: ARC clips the largest norms; NNM replaces each update by the mean of its nearest; Bucketing
+    averages random pairs."""
     max_faulty_sites: Annotated[int, Field(ge=0, le=500)] = 1
     """The fault budget: how many faulty sites the round must withstand. Each update that screening rejects for what is
     in it uses up one; the rule withstands what is left. More rejections than this hold the round for approval."""

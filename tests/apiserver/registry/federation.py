@@ -94,7 +94,7 @@ class Federation:
             ],
             "quorum": 3,
             "screening": {"clipNorm": "1"},
-            "aggregation": {"rule": "TrimmedMean", "maxFaultySites": 1},
+            "aggregation": {"rule": "TrimmedMean", "preAggregation": "NNM", "maxFaultySites": 1},
         }
         self.contract = contract(**{**fields, **changes})
         document = canonical(self.contract.wire())
@@ -192,7 +192,7 @@ class Federation:
         return report
 
     def expected(self, *sites: str, faults: int = 1) -> bytes:
-        """The adapter that these sites' honest updates make by the default rule."""
+        """The adapter that these sites' honest updates make by the contract's rule."""
         found = aggregate(
             [HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, parameters=Parameters(pre=PreAggregation.NNM)
         )

@@ -225,7 +225,7 @@ def test_the_mixing_matrix_makes_the_rows_that_the_rule_sees(pre: PreAggregation
 def test_what_a_rule_needs_is_asked_for(rule: Rule, more: dict[str, Any], says: str) -> None:
     x = [{"a": np.ones(2, np.float32)} for _ in range(5)]
     with pytest.raises(AggregationError, match=says):
-        aggregate(x, rule, parameters=Parameters(**more))
+        aggregate(x, rule, 1, parameters=Parameters(**more))
 
 
 def test_a_negative_number_of_faults_is_refused() -> None:

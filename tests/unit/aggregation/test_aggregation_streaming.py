@@ -83,13 +83,18 @@ def test_any_finite_values_give_the_result_of_float64(stack: Array, rule_and_f: 
         return
     middle = np.median(wide, axis=0)
     keep = {Rule.MEAN: wide, Rule.TRIMMED_MEAN: wide[f : n - f], Rule.COORDINATE_MEDIAN: middle[None]}.get(rule)
+    clear = np.ones(wide.shape[1], dtype=bool)
     if keep is None:
-        order = np.argsort(np.abs(wide - middle), axis=0, kind="stable")
+        apart = np.abs(wide - middle)
+        order = np.argsort(apart, axis=0, kind="stable")
         keep = np.take_along_axis(wide, order[: n - f], axis=0)
+        # The median is rounded to float32: which of two equally far from it is nearer, rounding decides.
+        ranked = np.sort(apart, axis=0)
+        clear = ranked[n - f] - ranked[n - f - 1] > 1e-6 * np.abs(wide).max(axis=0)
     found = aggregate(named(stack), rule, f).tensors["x"]
     slack = 1e-6 * np.abs(keep).max(axis=0) + 10 * float(np.finfo(np.float32).smallest_subnormal)
-    assert (np.abs(found.astype(np.float64) - keep.mean(axis=0)) <= slack).all()
-    assert (found >= keep.min(axis=0) - slack).all()
+    assert (np.abs(found.astype(np.float64) - keep.mean(axis=0)) <= slack)[clear].all()
+    assert (found >= keep.min(axis=0) - slack)[clear].all()
 
 
 @given(_stacks, st.sampled_from(BY_POSITION), st.randoms(use_true_random=False))

@@ -50,12 +50,12 @@ def test_the_default_rule_withstands_a_liar(run: Run, updates: list[Path], tmp_p
     code, said = run("aggregate", *updates, "-o", tmp_path / "out", "--report", tmp_path / "report.json")
     assert code == 0, said
     assert "6 of 6 updates" in said
-    assert "NNM and TrimmedMean" in said
+    assert "ARC and DnC" in said
     found = read_tensors(tmp_path / "out")["x"]
     honest = np.mean([read_tensors(path)["x"] for path in updates[:5]], axis=0)
     assert np.abs(found - honest).max() < 0.1
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["rule"], report["remainingFaults"]) == ("TrimmedMean", 1)
+    assert (report["rule"], report["remainingFaults"]) == ("DnC", 1)
     assert len(report["updates"]) == 6
 
 
