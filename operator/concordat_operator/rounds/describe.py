@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, find
-from concordat.api.aggregation_rules import PreAggregation
+from concordat.api.aggregation_rules import UNPROTECTED, PreAggregation
 from concordat.api.round_status import ContractStatus, FederationRoundStatus
 from concordat.api.types import NameRef
 from concordat.protocol.contract import Contract
@@ -102,18 +102,25 @@ def _as_it_was(round_: FederationRound, **changed: Any) -> FederationRoundStatus
 def _selected(conditions: ConditionSet, observed: ObservedRound) -> None:
     if observed.contract is not None:
         chosen = [site.name for site in observed.contract.sites]
-        conditions.set(
-            ConditionType.SITES_SELECTED,
-            True,
-            Reason.SELECTED,
-            f"{count(len(chosen), 'site')} selected: {names(chosen)}.",
-        )
+        said = f"{count(len(chosen), 'site')} selected: {names(chosen)}.{_weak(observed.contract, len(chosen))}"
+        conditions.set(ConditionType.SITES_SELECTED, True, Reason.SELECTED, said)
     elif isinstance(observed.selection, Finding):
         conditions.set(ConditionType.SITES_SELECTED, False, observed.selection.reason, observed.selection.message)
     else:
         conditions.set(
             ConditionType.SITES_SELECTED, None, Reason.WAITING, "The sites are chosen when the contract is aggregate."
         )
+
+
+def _weak(contract: Contract, sites: int) -> str:
+    """Return a warning where so many of the sites may be faulty that a rule can promise little."""
+    faulty, rule = contract.aggregation.max_faulty_sites, contract.aggregation.rule
+    if rule in UNPROTECTED or not 2 * faulty < sites < 4 * faulty:
+        return ""
+    return (
+        f" maxFaultySites {faulty} is more than a quarter of them: if all submit, faulty sites may move the result by "
+        f"about f/(n - 2f) = {faulty / (sites - 2 * faulty):.1f} times what honest ones differ by."
+    )
 
 
 def _signed(conditions: ConditionSet, observed: ObservedRound, contract: ContractStatus | None) -> None:

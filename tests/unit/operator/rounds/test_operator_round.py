@@ -203,6 +203,20 @@ def test_more_rejections_than_the_budget_hold_the_round_until_somebody_approves(
     assert find(status.conditions, ConditionType.STALLED) is None
 
 
+@pytest.mark.parametrize(
+    ("sites", "faulty", "says"),
+    [(4, 1, None), (3, 1, "f/(n - 2f) = 1.0"), (5, 2, "f/(n - 2f) = 2.0"), (8, 3, "f/(n - 2f) = 1.5")],
+)
+def test_a_round_that_can_promise_little_says_so(make: Make, sites: int, faulty: int, says: str | None) -> None:
+    """Engine review, finding F14: n = 2f + 1 was admitted without a word."""
+    contract = make.contract(*(f"site-{number}" for number in range(sites)))
+    policy = contract.aggregation.model_copy(update={"max_faulty_sites": faulty})
+    seen = ObservedRound(make.round(), contract=contract.model_copy(update={"aggregation": policy}))
+    found = condition(describe(seen, contract_status(make), make.now).conditions, "SitesSelected").message
+    assert found.startswith(f"{sites} sites selected: ")
+    assert (says in found) if says is not None else "maxFaultySites" not in found
+
+
 def test_a_suspicion_is_shown_on_the_round(make: Make) -> None:
     seen = observe(make, dict.fromkeys(SITES, DONE), aggregate=aggregate(make, suspected=["site-d"], rejected=1))
     alarm = condition(describe(seen, contract_status(make), make.now).conditions, "PoisoningAlert")
