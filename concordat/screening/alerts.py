@@ -24,6 +24,7 @@ class Alert(StrEnum):
 
     LOG_NORM = "LogNorm"
     CENTRE_COSINE = "CentreCosine"
+    MEAN_COSINE = "MeanCosine"
     SPECTRAL = "Spectral"
     KRUM = "Krum"
     FUNCTIONAL = "Functional"
@@ -44,16 +45,18 @@ class Limits:
     krum: float
     centre: float
     """Of the cosine to the centre, below the others' and below 0."""
+    mean: float
+    """Of the cosine to the round's mean, from which on it is out of the ordinary."""
     spectral: float
     share: float
     """Part of the variance between updates that the first component must hold before its scores mean anything."""
 
 
-ALERTS = Limits(log_norm=4.4, krum=math.inf, centre=3.3, spectral=4.4, share=0.4)
+ALERTS = Limits(log_norm=4.4, krum=math.inf, centre=3.3, mean=-0.5, spectral=4.4, share=0.4)
 """What a person is told. Chosen for all together, over all sites of a round: at least nine of ten honest rounds of the
 attack suite are silent, which is what control of false discoveries at 10 % comes to where all are honest (2.5 % for
 each number, seeds 0 to 2 and 6 to 8). Krum's score has no such level: where sites are alike, honest ones reach 10."""
-HINTS = Limits(log_norm=3.6, krum=2.6, centre=-math.inf, spectral=3.6, share=0.3)
+HINTS = Limits(log_norm=3.6, krum=2.6, centre=-math.inf, mean=-math.inf, spectral=3.6, share=0.3)
 """What counts beside a failed functional check, never alone: under skew every fourth honest update has one."""
 _LEAST_RATIO = 1.5
 """No size within this factor of the median is an alert, however alike the others are: where most sites were clipped to
@@ -71,7 +74,8 @@ def measure(norms: Floats, inner: Floats, distances2: Floats, faulty: int) -> li
     """Return the numbers of each of n updates among the others: norms (n,), all above zero; inner, distances2 (n, n).
 
     logNormScore: log-norm against the median, in robust standard deviations. centreCosine: cosine to `centre`, and
-    centreScore how far it is below the median of them, likewise.
+    centreScore how far it is below the median of them, likewise. meanCosine: cosine to the mean in which no update has
+    more than the median norm; small steps against the others drag the robust centre along, the mean they cannot turn.
     spectralScore: position along the first principal component against the median, and spectralShare of the variance
     in it (Shejwalkar and Houmansadr, NDSS 2021, rank by it). krumScore: log of the sum of squared distances to the
     n − f − 2 nearest (Blanchard et al., NeurIPS 2017) against the median. Each only with updates enough to mean
@@ -82,6 +86,7 @@ def measure(norms: Floats, inner: Floats, distances2: Floats, faulty: int) -> li
     if n >= LEAST_FOR_MAD:
         columns["logNormScore"] = _size_scores(norms, HINTS.log_norm)
         columns.update(_spectral(inner))
+        columns.update(_cosines(inner, np.minimum(1, np.median(norms) / norms) / n, "meanCosine"))
     if n >= max(LEAST_FOR_MAD, 2 * faulty + 3):
         nearest = np.sort(distances2, axis=1)[:, 1 : n - faulty - 1]
         columns["krumScore"] = _size_scores(np.sqrt(nearest.sum(axis=1)), HINTS.krum)
@@ -121,6 +126,8 @@ def raised(numbers: Mapping[str, float], limits: Limits = ALERTS) -> dict[Alert,
         found[Alert.CENTRE_COSINE] = (
             f"cosine {signed(cosine)}, score {signed(centre_)}, at most {signed(limits.centre)}"
         )
+    if (mean := numbers.get("meanCosine", 1.0)) < limits.mean:
+        found[Alert.MEAN_COSINE] = f"cosine {signed(mean)}, at least {signed(limits.mean)}"
     if spectral > limits.spectral and share > limits.share:
         found[Alert.SPECTRAL] = f"score {signed(spectral)}, at most {signed(limits.spectral)}"
     if krum > limits.krum:
@@ -163,10 +170,14 @@ def _spectral(inner: Floats) -> dict[str, Floats]:
 
 
 def _centre_cosines(inner: Floats, distances2: Floats, faulty: int) -> dict[str, Floats]:
-    weights = centre(inner, distances2, faulty)
+    found = _cosines(inner, centre(inner, distances2, faulty), "centreCosine")
+    return {**found, "centreScore": _scores(-found["centreCosine"], _LEAST_COSINE_SPREAD)} if found else {}
+
+
+def _cosines(inner: Floats, weights: Floats, name: str) -> dict[str, Floats]:
+    """Return the cosines of the updates to their sum by these weights, under that name; nothing where they cancel."""
     norm2 = float(weights @ inner @ weights)
     # Where the updates cancel, the direction of what is left is rounding.
     if norm2 <= 1e-12 * float(np.mean(np.diag(inner))):
         return {}
-    cosines = inner @ weights / np.sqrt(np.diag(inner) * norm2)
-    return {"centreCosine": cosines, "centreScore": _scores(-cosines, _LEAST_COSINE_SPREAD)}
+    return {name: inner @ weights / np.sqrt(np.diag(inner) * norm2)}

@@ -35,6 +35,8 @@ def gram(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         # Finding F13: below 0 alone is what every fourth honest update is under skew.
         ({"centreCosine": -0.001, "centreScore": 3.3}, [Alert.CENTRE_COSINE], []),
         ({"centreCosine": -0.001, "centreScore": 3.31}, [Alert.CENTRE_COSINE], [Alert.CENTRE_COSINE]),
+        ({"meanCosine": -0.5}, [], []),
+        ({"meanCosine": -0.501}, [], [Alert.MEAN_COSINE]),
         ({"spectralScore": 3.6, "spectralShare": 0.9}, [], []),
         ({"spectralScore": 3.61, "spectralShare": 0.3}, [], []),
         ({"spectralScore": 4.41, "spectralShare": 0.301}, [Alert.SPECTRAL], []),
@@ -109,9 +111,21 @@ def test_nearer_to_the_median_than_the_usual_update_to_the_mean_is_not_spectral(
         (3, 1, {"centreCosine", "centreScore"}),
         (4, 2, set()),
         (7, 0, {"centreCosine", "centreScore"}),
-        (8, 2, {"centreCosine", "centreScore", "logNormScore", "spectralScore", "spectralShare", "krumScore"}),
-        (8, 3, {"centreCosine", "centreScore", "logNormScore", "spectralScore", "spectralShare"}),
-        (8, 4, {"logNormScore", "spectralScore", "spectralShare"}),
+        (
+            8,
+            2,
+            {
+                "centreCosine",
+                "centreScore",
+                "logNormScore",
+                "meanCosine",
+                "spectralScore",
+                "spectralShare",
+                "krumScore",
+            },
+        ),
+        (8, 3, {"centreCosine", "centreScore", "logNormScore", "meanCosine", "spectralScore", "spectralShare"}),
+        (8, 4, {"logNormScore", "meanCosine", "spectralScore", "spectralShare"}),
     ],
 )
 def test_a_number_is_computed_only_where_it_means_something(n: int, faulty: int, names: set[str]) -> None:

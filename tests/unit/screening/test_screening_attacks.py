@@ -67,6 +67,8 @@ def noisy(rng: np.random.Generator, row: NDArray[Any]) -> NDArray[Any]:
 ALERTED: list[tuple[str, Attack, Alert]] = [
     ("own sign flipped", lambda rng, rows: -rows[:BAD], Alert.CENTRE_COSINE),
     ("mean, sign flipped", lambda rng, rows: noisy(rng, -rows[BAD:].mean(axis=0)), Alert.CENTRE_COSINE),
+    # Small steps against the others drag the robust centre along; the mean they do not turn.
+    ("mean, flipped and small", lambda rng, rows: noisy(rng, -0.5 * rows[BAD:].mean(axis=0)), Alert.MEAN_COSINE),
     ("mean, flipped and scaled", lambda rng, rows: noisy(rng, -10 * rows[BAD:].mean(axis=0)), Alert.CENTRE_COSINE),
     ("mean, scaled to turn a mean", lambda rng, rows: noisy(rng, -60 * rows[BAD:].mean(axis=0)), Alert.CENTRE_COSINE),
     ("mean, scaled: size", lambda rng, rows: noisy(rng, -60 * rows[BAD:].mean(axis=0)), Alert.LOG_NORM),
