@@ -25,7 +25,7 @@ import yaml
 
 from concordat.aggregation import Parameters, Rows, aggregate, apply_delta, gram
 from concordat.api import FederationRound, Reason
-from concordat.lora import Ceiling, Whitening, read_adapter
+from concordat.lora import Ceiling, Whitening, orthonormal, read_adapter
 from concordat.screening import NORM_TOLERANCE, Candidate, decimal, screen
 from concordat.tensors import Tensors, difference
 from concordat_learning.entry import prepare_environment
@@ -87,7 +87,8 @@ def measure(seed: int, rounds: int) -> Figures:
         made_one = aggregate(
             accepted, spec.aggregation.rule, faults, parameters=Parameters(pre=spec.aggregation.pre_aggregation)
         )
-        parent = apply_delta(parent, whitening.unwhiten(made_one.tensors))
+        moved = apply_delta(parent, whitening.unwhiten(made_one.tensors))
+        parent = orthonormal(read_adapter(moved, CONFIG), factor)
         qualities.append(made.quality(parent))
     return Figures(
         seed=seed,

@@ -16,7 +16,7 @@ from concordat.lora import LoraError, product_gram, product_norms, svd_mean, svd
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors
 from concordat_aggregator.inputs import Parent, RequestError
-from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdates, step_back, without_last
+from concordat_aggregator.method import Combined, Method, OneFactor, StoredUpdates, check_shapes, without_last
 
 
 def method_of(contract: Contract, parent: Parent, work: Path) -> Method:
@@ -49,7 +49,8 @@ class BothFactors:
         """See Method."""
         updates = self._stored.all(sites)
         # From the parent, the step back is an update of both factors like any other, and minus the last aggregate.
-        back = step_back(self._adapter.tensors(), ancestors[0]) if ancestors else {}
+        now = self._adapter.tensors()
+        back = {n: t - now[n] for n, t in check_shapes(ancestors[0], now).items()} if ancestors else {}
         if not updates or not any(np.any(tensor) for tensor in back.values()):
             return Gram(*product_gram(updates, self._adapter)) if updates else Gram.empty(), None
         products, cosines = without_last(Gram(*product_gram([*updates, back], self._adapter)))

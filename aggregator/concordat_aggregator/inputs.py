@@ -90,6 +90,12 @@ async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
         raise RequestError(f"parent {contract.parent.digest}: {error}") from error
 
 
+def check_finite(candidate: Tensors) -> None:
+    """Raises RequestError unless every value of the candidate is finite."""
+    if not all(np.isfinite(tensor).all() for tensor in candidate.values()):
+        raise RequestError("parent and aggregate add up to a value that is not finite: the parent is too large")
+
+
 async def load_ancestors(store: RegistryStore, request: AggregationRequest) -> list[Tensors]:
     """Return the adapters that the parent was made from, newest first. Raises RequestError, ArtifactError."""
     ancestors: list[Tensors] = []

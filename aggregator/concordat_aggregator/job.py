@@ -15,8 +15,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from concordat.aggregation import AggregationError
 from concordat.api.aggregation_rules import most_faulty
 from concordat.api.conditions import Reason
@@ -44,6 +42,7 @@ from concordat_aggregator import functional
 from concordat_aggregator.both_factors import method_of
 from concordat_aggregator.inputs import (
     RequestError,
+    check_finite,
     load_ancestors,
     load_contract,
     load_parent,
@@ -188,8 +187,7 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method, 
         return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
     except LoraError as error:
         return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
-    if not all(np.isfinite(tensor).all() for tensor in combined.candidate.values()):
-        raise RequestError("parent and aggregate add up to a value that is not finite: the parent is too large")
+    check_finite(combined.candidate)
     return combined
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation import Gram, Parameters, Rows, aggregate, apply_delta, gram
-from concordat.api.round import Factor
-from concordat.lora import Whitening
+from concordat.api.round import Factor, LoraMode
+from concordat.lora import Whitening, orthonormal, read_adapter
 from concordat.protocol.contract import Contract
 from concordat.tensors import Named, Tensors, map_tensors, write_tensors
-from concordat_aggregator.inputs import Parent, RequestError
+from concordat_aggregator.inputs import Parent, RequestError, check_finite
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class Method(Protocol):
         """Keep an update that passed its own checks, for comparison with the others."""
 
     def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
-        """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate of the same
-        factors, where there is one. `ancestors`: the adapters that the parent was made from, newest first.
+        """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate, the largest
+        where several count, None where there is none. `ancestors`: the adapters that the parent was made from, newest
+        first.
         """
 
     def combine(
@@ -97,11 +99,14 @@ class OneFactor:
 
     def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Method."""
-        last = self._last_aggregate(ancestors)
         updates = self._stored.all(sites)
-        if last is None or not updates:
+        if not ancestors or not updates:
             return gram(Rows(updates)) if updates else Gram.empty(), None
-        return without_last(gram(Rows([*updates, last])))
+        # Where the factors take turns, the last aggregate of this one is two steps back, and each adapter is in a gauge
+        # of its own: both steps count, as weight changes.
+        chain = [check_shapes(made, self._parent.tensors) for made in (self._parent.tensors, *ancestors)]
+        steps = [self._whitening.nearest(later, earlier) for later, earlier in pairwise(chain)]
+        return without_last(gram(Rows([*updates, *steps])), len(steps))
 
     def combine(
         self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
@@ -122,32 +127,28 @@ class OneFactor:
             ),
         )
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(aggregated.tensors))
+        if policy.lora is LoraMode.ALTERNATING:
+            # The next round holds fixed what this one trained.
+            check_finite(candidate)
+            candidate = orthonormal(read_adapter(candidate, self._parent.config), self._factor)
         return Combined(candidate, _norm(aggregated.tensors), aggregated.weights, 0.0)
 
-    def _last_aggregate(self, ancestors: Sequence[Tensors]) -> Tensors | None:
-        """Return what this factor was last changed by, as an update of this round's; None if no step changed it."""
-        later: Named = self._parent.tensors
-        mark = f".lora_{self._factor.value}."
-        for earlier in ancestors:
-            moved = {name: -tensor for name, tensor in step_back(later, earlier).items() if mark in name}
-            if any(np.any(tensor) for tensor in moved.values()):
-                return self._whitening.whiten(moved)
-            later = earlier
-        return None
 
-
-def step_back(later: Named, earlier: Named) -> Tensors:
-    """Return the step from an adapter to the one before it. Raises RequestError if that has another shape."""
-    if {n: t.shape for n, t in earlier.items()} != {n: t.shape for n, t in later.items()}:
+def check_shapes(ancestor: Tensors, parent: Named) -> Tensors:
+    """Return the ancestor. Raises RequestError unless it has the parent's tensors in their shapes."""
+    if {n: t.shape for n, t in ancestor.items()} != {n: t.shape for n, t in parent.items()}:
         raise RequestError("an ancestor is an adapter of another shape than the parent")
-    return {name: tensor - later[name] for name, tensor in earlier.items()}
+    return ancestor
 
 
-def without_last(whole: Gram) -> tuple[Gram, NDArray[np.float64]]:
-    """Return the Gram of all but the last, and the cosine of each of them to the last; 0 where one of the two is 0."""
-    norms, n = whole.norms, whole.n - 1
-    scale = norms[:-1] * norms[-1]
-    return whole.select(range(n)), np.divide(whole.inner[:-1, -1], scale, out=np.zeros(n), where=scale > 0)
+def without_last(whole: Gram, count: int = 1) -> tuple[Gram, NDArray[np.float64]]:
+    """Return the Gram of all but the last `count`, and the largest cosine of each of them to one of the last; 0 where
+    one of the two is 0.
+    """
+    norms, n = whole.norms, whole.n - count
+    scale = np.outer(norms[:n], norms[n:])
+    cosines = np.divide(whole.inner[:n, n:], scale, out=np.zeros_like(scale), where=scale > 0)
+    return whole.select(range(n)), cosines.max(axis=1)
 
 
 class _Progress:

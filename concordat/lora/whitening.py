@@ -60,6 +60,17 @@ class Whitening:
         check_delta(x, self.parent, self.factor)
         return self._mapped(x, 1)
 
+    def nearest(self, later: Named, earlier: Named) -> Tensors:
+        """x of the update that comes nearest the weight change from `earlier` to `later`: its projection on what this
+        round can make. Both are adapters in the parent's shapes, each in any gauge.
+        """
+        projected = {}
+        for module in self.parent.modules.values():
+            a, b = module.tensor_name(Factor.A), module.tensor_name(Factor.B)
+            now, before = (_onto_fixed(module, self.factor, made[a], made[b]) for made in (later, earlier))
+            projected[module.tensor_name(self.factor)] = module.scale**2 * (now - before)
+        return self._mapped(projected, 1)
+
     def norms(self, delta: Named) -> dict[str, float]:
         """‖ΔW‖_F by module name; not finite where a value is not. That of the adapter is math.hypot of them all.
 
@@ -104,6 +115,14 @@ def _maps(module: Module, fixed: Factor) -> tuple[Matrix, Matrix]:
     kept = values > _RANK_CUT * values[-1]
     inverses = np.divide(1.0, roots, out=np.zeros_like(roots), where=kept & (roots > 0))
     return (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T
+
+
+def _onto_fixed(module: Module, trained: Factor, a: NDArray[Any], b: NDArray[Any]) -> Matrix:
+    """Return b·a·Aᵀ or Bᵀ·b·a, in float64, with the module's fixed factor."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if trained is Factor.B:
+        return np.asarray(b @ (a @ module.a.T.astype(np.float64)))
+    return np.asarray((module.b.T.astype(np.float64) @ b) @ a)
 
 
 def _step(rank: int) -> int:
