@@ -15,8 +15,10 @@ import pytest
 
 from concordat.aggregation import Parameters, aggregate, apply_delta
 from concordat.api.aggregation_rules import PreAggregation, Rule
+from concordat.api.round import Factor
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
+from concordat.lora import orthonormal, read_adapter
 from concordat.protocol import artifact_types as types
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest
 from concordat.protocol.canonical import canonical, sha256_digest
@@ -196,7 +198,8 @@ class Federation:
         found = aggregate(
             [HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, parameters=Parameters(pre=PreAggregation.NNM)
         )
-        return write_tensors(apply_delta(PARENT, found.tensors))
+        moved = read_adapter(apply_delta(PARENT, found.tensors), CONFIG)
+        return write_tensors(orthonormal(moved, Factor.B))
 
 
 @pytest.fixture

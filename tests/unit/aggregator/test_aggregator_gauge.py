@@ -47,7 +47,7 @@ def scaled_to(delta: Named, norm: float, whitening: Whitening) -> Named:
 def weakest(parent: Adapter, factor: Factor, along: dict[str, NDArray[Any]]) -> Named:
     """An update along what the fixed factor passes least: a long change of the factor, a short one of the weights."""
     out: dict[str, NDArray[Any]] = {}
-    for name, module in parent.modules.items():
+    for module in parent.modules.values():
         fixed = module.a if factor is Factor.B else module.b.T
         direction = np.linalg.eigh(fixed.astype(np.float64) @ fixed.T)[1][:, 0]
         direction *= np.sign(direction[np.abs(direction).argmax()])
