@@ -39,8 +39,8 @@ class AggregationRequest(Document):
     submissions: Annotated[list[SubmittedUpdate], Field(max_length=1000)]
     """In the order in which the hub saw them arrive: of two that are alike, the first counts."""
     ancestors: Annotated[list[ArtifactRef], Field(max_length=2)] = Field(default_factory=list)
-    """The adapters that the parent was made from, newest first. They show by what the weights were changed last, so that
-    an update that only repeats it is recognized: when the factors take turns, its round was two ago."""
+    """The adapters that the parent was made from, newest first. They show how the weights changed last, so that an
+    update that only repeats it is recognized: when the factors take turns, its round was two ago."""
 
 
 class ReportedUpdate(SubmittedUpdate):

@@ -18,7 +18,7 @@ from concordat_aggregator.inputs import Parent, RequestError, check_finite
 from tests.support.contracts import IMAGE, contract
 from tests.unit.lora.adapters import build, changes, made, update, weights
 
-CONFIG = {"r": 3, "lora_alpha": 3}
+CONFIG: dict[str, Any] = {"r": 3, "lora_alpha": 3}
 PLAIN = {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0}
 SHAPES = {"q": (12, 10, 3), "v": (8, 12, 3)}
 

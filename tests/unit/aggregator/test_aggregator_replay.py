@@ -90,7 +90,8 @@ def test_a_replay_is_found_when_the_factors_take_turns(tmp_path: Path, factor: F
     """
     history = History.of(factor)
     honest = update(RNG, history.adapters[0], factor)
-    found = history.cosines(tmp_path, factor, {"site-a": honest, "site-b": history.sent_back(factor, step)})
+    sent: dict[str, Named] = {"site-a": honest, "site-b": history.sent_back(factor, step)}
+    found = history.cosines(tmp_path, factor, sent)
     assert found is not None
     assert found[1] > 0.999 > 0.9 > abs(found[0])
 
@@ -107,7 +108,7 @@ def test_another_gauge_alone_is_no_step(tmp_path: Path) -> None:
 def test_of_two_rounds_of_one_factor_both_count(tmp_path: Path) -> None:
     newest, older = update(RNG, ADAPTER, Factor.B, 0.1), update(RNG, ADAPTER, Factor.B, 0.1)
     newer = before(PARENT.tensors, newest)
-    sent = {"site-a": update(RNG, ADAPTER, Factor.B), "site-b": newest, "site-c": older}
+    sent: dict[str, Named] = {"site-a": update(RNG, ADAPTER, Factor.B), "site-b": newest, "site-c": older}
     found = cosines(tmp_path, Factor.B, sent, [newer, before(newer, older)])
     assert found is not None
     assert min(found[1:]) > 0.999 > 0.9 > abs(found[0])

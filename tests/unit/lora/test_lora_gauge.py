@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from concordat.api.round import Factor
 from concordat.lora import Adapter, Module, Whitening, orthonormal
+from concordat.tensors import Tensors
 from tests.unit.lora.adapters import Dense, build, made, parents, update, weights
 
 _one = st.sampled_from([Factor.A, Factor.B])
 Drawn = tuple[Adapter, np.random.Generator]
 
 
-def _rows(module: Module, factor: Factor, tensors: dict[str, Dense]) -> Dense:
+def _rows(module: Module, factor: Factor, tensors: Tensors) -> Dense:
     """The factor with its r components as rows."""
     tensor = tensors[module.tensor_name(factor)].astype(np.float64)
     return tensor if factor is Factor.A else tensor.T
