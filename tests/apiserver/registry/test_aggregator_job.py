@@ -268,8 +268,8 @@ def test_updates_of_nothing_ride_free_and_are_copies_also_with_negative_zeros(
     ]
     report = federation.aggregate(federation.request(contract, submissions), tmp_path)
     assert [(v["site"], v["reason"]) for v in report["verdicts"]] == [
-        ("site-b", "FreeRiding"),
-        ("site-c", "Duplicate"),
+        ("site-b", "Duplicate"),
+        ("site-c", "FreeRiding"),
     ]
     assert report["rejected"] == 2
     assert report["reason"] == "QuorumNotReached"
