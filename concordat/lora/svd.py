@@ -7,7 +7,7 @@ weight change is Q·C_i·Tᵀ, and its core C_i, at most (n + 1)r square, has th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +30,19 @@ _BLOCK = 1 << 20
 
 
 class DiscardedEnergy(LoraError):
-    """The projection would lose too much of the round. `share` of the energy, most of it in `module`."""
+    """The projection would lose too much of the round. `share` of the energy, most of it in `module`; `rank`: enough
+    for every module.
+    """
 
-    def __init__(self, share: float, module: str) -> None:
+    def __init__(self, share: float, module: str, rank: int) -> None:
         super().__init__(
             f"the projection to the adapter's rank would lose {share:.1%} of the energy of the aggregated weight "
             f"change, most of it in {module}; at most {DISCARDED_LIMIT:.0%} is accepted: use aggregation.lora "
-            "Alternating, or a parent of higher rank"
+            f"Alternating, or a parent of rank {rank}"
         )
         self.share = share
         self.module = module
+        self.rank = rank
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,26 @@ class SvdResult:
 
 
 def svd_mean(
-    updates: Sequence[Named], weights: Sequence[float], parent: Adapter, rank_out: int | None = None
+    updates: Sequence[Named], weights: Sequence[float], parent: Adapter, ranks: Mapping[str, int] | None = None
 ) -> SvdResult:
-    """Return the parent changed by Σ w_i·D_i, of rank `rank_out`; None: of each module's own.
+    """Return the parent changed by Σ w_i·D_i, of these `ranks` by module; None: the parent's.
 
     Updates are deltas of both factors in the parent's shapes. An update of weight 0 does not enter. Raises LoraError
     for other tensors, shapes or values that are not finite; DiscardedEnergy above DISCARDED_LIMIT.
     """
     w = np.asarray(weights, dtype=np.float64)
     used = [update for update, weight in zip(both_deltas(updates, parent), w, strict=True) if weight]
-    return _projected(used, parent, rank_out, lambda cores: cores.weighted(w[w != 0]))
+    return _projected(used, parent, ranks, lambda cores: cores.weighted(w[w != 0]))
 
 
 def svd_trimmed(
-    updates: Sequence[Named], mixing: Matrix | None, max_faulty: int, parent: Adapter, rank_out: int | None = None
+    updates: Sequence[Named],
+    mixing: Matrix | None,
+    max_faulty: int,
+    parent: Adapter,
+    ranks: Mapping[str, int] | None = None,
 ) -> SvdResult:
-    """Return the parent changed by the coordinate-wise trimmed mean of the cores of D_i, of rank `rank_out` (as in
-    svd_mean).
+    """Return the parent changed by the coordinate-wise trimmed mean of the cores of D_i, of `ranks` as in svd_mean.
 
     The cores are turned into the singular vectors of their mean, mixed by `mixing` (rows are mixed updates: NNM; None:
     as they are), and of every coordinate the `max_faulty` largest and smallest values are left out. A trimmed mean
@@ -85,7 +91,7 @@ def svd_trimmed(
         raise LoraError(f"mixing has shape {list(mixed.shape)}; it needs a column for each of {len(updates)} updates")
     if why := shortage(Rule.TRIMMED_MEAN, PreAggregation.NONE, max_faulty, len(mixed)):
         raise LoraError(why)
-    return _projected(updates, parent, rank_out, lambda cores: cores.trimmed(mixed, max_faulty))
+    return _projected(updates, parent, ranks, lambda cores: cores.trimmed(mixed, max_faulty))
 
 
 class _Cores:
@@ -130,27 +136,38 @@ class _Cores:
 
 
 def _projected(
-    updates: Sequence[Named], parent: Adapter, rank_out: int | None, rule: Callable[[_Cores], Matrix]
+    updates: Sequence[Named], parent: Adapter, ranks: Mapping[str, int] | None, rule: Callable[[_Cores], Matrix]
 ) -> SvdResult:
     tensors: Tensors = {}
-    lost, changed, shares = {}, 0.0, {}
+    lost, changed, shares, spectra = {}, 0.0, {}, []
     for name, module in parent.modules.items():
         cores = _Cores(updates, module)
         change = rule(cores)
-        a, b, tail = _factors(cores, cores.parent + change, module.rank if rank_out is None else rank_out)
+        a, b, energies, tail = _factors(cores, cores.parent + change, module.rank if ranks is None else ranks[name])
         tensors[module.tensor_name(Factor.A)], tensors[module.tensor_name(Factor.B)] = a, b
         energy = float(np.square(change).sum())
         shares[name] = share(tail, energy)
         lost[name] = module.scale**2 * tail
         changed += module.scale**2 * energy
+        spectra.append(module.scale**2 * energies)
     discarded = share(sum(lost.values()), changed)
     if discarded > DISCARDED_LIMIT:
-        raise DiscardedEnergy(discarded, max(lost, key=lost.__getitem__))
+        raise DiscardedEnergy(discarded, max(lost, key=lost.__getitem__), _enough(spectra, changed))
     return SvdResult(tensors, discarded, max(shares.values()))
 
 
-def _factors(cores: _Cores, core: Matrix, rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """Return A (rank, k) and B (d, rank) of the core's largest components, and the energy of the others."""
+def _enough(spectra: Sequence[Matrix], changed: float) -> int:
+    """Return the smallest rank of all modules that loses no more than is accepted, of energies by component."""
+    width = max(map(len, spectra))
+    total = sum((np.pad(one, (0, width - len(one))) for one in spectra), np.zeros(width))
+    tails = np.append(np.cumsum(total[::-1])[::-1], 0.0)
+    return max(1, int(np.argmax(tails <= DISCARDED_LIMIT * changed + _ROUNDING * tails[0])))
+
+
+def _factors(cores: _Cores, core: Matrix, rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Matrix, float]:
+    """Return A (rank, k) and B (d, rank) of the core's largest components, the energy of each component, and that of
+    those left out.
+    """
     u, values, vt = np.linalg.svd(core)
     energies = np.square(values)
     tail = float(energies[rank:].sum())
@@ -165,7 +182,7 @@ def _factors(cores: _Cores, core: Matrix, rank: int) -> tuple[NDArray[np.float32
     # A singular vector has no sign of its own: the largest value of a row of A is positive.
     signs = np.where(a[np.arange(rank), np.abs(a).argmax(axis=1)] < 0, -1.0, 1.0)
     a, b = a * signs[:, None], b * signs
-    return a.astype(np.float32), b.astype(np.float32), tail if tail > _ROUNDING * energies.sum() else 0.0
+    return a.astype(np.float32), b.astype(np.float32), energies, tail if tail > _ROUNDING * energies.sum() else 0.0
 
 
 def _joined(left: Matrix, right: Matrix) -> Matrix:

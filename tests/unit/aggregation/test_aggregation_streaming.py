@@ -195,6 +195,10 @@ def test_progress_grows_to_all_columns(rule: Rule) -> None:
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_importing_takes_no_torch() -> None:
-    code = "import sys, concordat.aggregation; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("package", ["aggregation", "lora", "screening", "tensors"])
+def test_importing_takes_no_torch_and_no_http_client(package: str) -> None:
+    """Engine review, finding F14: the engine once imported the registry's client."""
+    code = f"import sys, concordat.{package}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    clients = {"aiohttp", "http.client", "httpx", "kubernetes", "requests", "urllib3"}
+    assert not {"concordat.artifacts", "peft", "torch", *clients} & set(done.stdout.split())

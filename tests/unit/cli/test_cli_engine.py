@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from concordat.tensors import read_tensors, write_tensors
-from concordat_cli.main import main
+from tests.unit.cli.engine_run import Run, run
 
-Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Calls the entry point; the exit code and what was printed."""
-
-    def call(*args: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["concordat", *map(str, args)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else bool(ended.code)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return call
+__all__ = ["run"]
 
 
 @pytest.fixture
@@ -111,6 +92,20 @@ def test_an_aggregate_sent_back_is_free_riding(run: Run, updates: list[Path], tm
     assert json.loads((tmp_path / "r").read_text())["updates"][0]["reason"] == "FreeRiding"
 
 
+def test_the_table_fits_80_columns_and_says_why(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    long = tmp_path / ("a-site-with-quite-a-name-" * 3) / "update.safetensors"
+    long.parent.mkdir()
+    long.write_bytes(updates[0].read_bytes())
+    code, said = run("screen", *updates, long, "--max-norm", 1234567, "--report", tmp_path / "report.json")
+    assert code == 1
+    table, notes = said.split(f"{long}:".replace("\n", "")[:20], 1)[0], said.replace("\n", " ")
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in said
+    for number in json.loads((tmp_path / "report.json").read_text())["updates"][1]["numbers"].values():
+        assert f"{number:.3f}" in said or number == 0
+    assert "the update resembles that of" in notes
+
+
 @pytest.mark.parametrize(
     ("data", "says"), [(None, "cannot be read"), (b"PK\x03\x04", "pickled or zipped"), (b"\xff" * 9, "truncated?")]
 )
@@ -122,3 +117,33 @@ def test_a_file_that_is_no_safetensors_is_named(run: Run, tmp_path: Path, data: 
     assert code == 2
     assert str(path) in said.replace("\n", "")
     assert says in said.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", [("screen", "--max-norm", 1), ("aggregate", "-o", "out")])
+def test_a_plain_file_of_both_factors_is_refused_with_the_remedy(
+    run: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Issue 11: such files were averaged factor by factor, which is not the average of what the sites changed."""
+    rng = np.random.default_rng(0)
+    both = {
+        f"q.lora_{f}.weight": rng.normal(size=shape).astype(np.float32) for f, shape in (("A", (2, 5)), ("B", (4, 2)))
+    }
+    one = tmp_path / "adapter_model.safetensors"
+    one.write_bytes(write_tensors(both))
+    code, said = run(*command, one, one)
+    assert code == 2
+    said = said.replace("\n", " ")
+    assert f"{one} holds lora_A and lora_B" in said
+    assert "give the folder that peft wrote" in said
+    one.write_bytes(write_tensors({"q.lora_B.weight": both["q.lora_B.weight"]}))
+    assert "holds lora_A" not in run(*command, one, one)[1]
+
+
+def test_parent_and_rank_are_for_folders(run: Run, updates: list[Path], tmp_path: Path) -> None:
+    for option in (("--parent", tmp_path), ("--rank", 8)):
+        code, said = run("aggregate", *updates, "-o", tmp_path / "out", *option)
+        assert code == 2
+        assert "--parent and --rank are for adapter folders" in said.replace("\n", " ")
+    code, said = run("aggregate", *updates, tmp_path, "-o", tmp_path / "out")
+    assert code == 2
+    assert f"{tmp_path} is a folder and {updates[0]} is none" in said.replace("\n", " ")

@@ -22,8 +22,11 @@ from concordat.tensors import pad
 from tests.unit.lora.adapters import Dense, Named, build, by_module, changes, made, parents, update, weights
 
 Drawn = tuple[Adapter, np.random.Generator]
-FULL = 99
-"""A rank at which nothing is lost."""
+
+
+def _all(parent: Adapter, rank: int = 99) -> dict[str, int]:
+    """One rank for all modules; by default one at which nothing is lost."""
+    return dict.fromkeys(parent.modules, rank)
 
 
 def _close(got: Dense, wanted: Dense) -> None:
@@ -36,7 +39,7 @@ def test_at_full_rank_the_mean_is_exact(drawn: Drawn, n: int, whole: bool) -> No
     ranks = rng.integers(1, 7, n)
     updates = [pad(update(rng, parent, Factor.BOTH, rank=int(r)), parent.tensors(), Factor.BOTH) for r in ranks]
     w = rng.dirichlet(np.ones(n)) * (1 if whole else 0.6)
-    result = svd_mean(updates, list(w), parent, FULL)
+    result = svd_mean(updates, list(w), parent, _all(parent))
     _close(made(parent, result.tensors), weights(parent) + w @ changes(parent, updates))
     assert (result.discarded, result.discarded_max) == (0, 0)
 
@@ -55,11 +58,15 @@ def test_the_projection_is_the_dense_singular_value_decomposition(seed: int, ran
     share = sum(lost.values()) / sum(energy.values())
     if share > DISCARDED_LIMIT:
         with pytest.raises(DiscardedEnergy, match=f"would lose {100 * share:.1f}% of the energy") as refused:
-            svd_mean(updates, [1 / 3] * 3, parent, rank)
+            svd_mean(updates, [1 / 3] * 3, parent, _all(parent, rank))
         assert refused.value.share == pytest.approx(share, rel=1e-6)
         assert refused.value.module == max(lost, key=lambda name: lost[name])
+        assert svd_mean(updates, [1 / 3] * 3, parent, _all(parent, refused.value.rank)).discarded <= DISCARDED_LIMIT
+        if refused.value.rank > 1:
+            with pytest.raises(DiscardedEnergy):
+                svd_mean(updates, [1 / 3] * 3, parent, _all(parent, refused.value.rank - 1))
         return
-    result = svd_mean(updates, [1 / 3] * 3, parent, rank)
+    result = svd_mean(updates, [1 / 3] * 3, parent, _all(parent, rank))
     _close(made(parent, result.tensors), np.concatenate(nearest))
     assert result.discarded == pytest.approx(share, rel=1e-6, abs=1e-12)
     assert result.discarded_max == pytest.approx(max(lost[n] / energy[n] for n in lost), rel=1e-6, abs=1e-12)
@@ -107,7 +114,7 @@ def test_a_rank_below_the_parents_is_a_loss_however_small_the_change() -> None:
     still = {name: 0 * t for name, t in update(rng, parent, Factor.BOTH).items()}
     assert svd_mean([still], [1.0], parent).discarded == 0
     with pytest.raises(DiscardedEnergy, match=r"would lose inf% .* most of it in q; at most 5%"):
-        svd_mean([still], [1.0], parent, 2)
+        svd_mean([still], [1.0], parent, _all(parent, 2))
 
 
 def test_a_change_of_gauge_loses_nothing_but_rounding() -> None:
@@ -150,7 +157,7 @@ def test_the_trimmed_mean_is_that_of_the_weight_changes_in_the_basis_of_their_me
     updates = [update(rng, parent, Factor.BOTH) for _ in range(n)]
     f = data.draw(st.integers(0, (n - 1) // 2))
     mixing = rng.dirichlet(np.ones(n), size=n) if nnm else None
-    got = svd_trimmed(updates, mixing, f, parent, FULL)
+    got = svd_trimmed(updates, mixing, f, parent, _all(parent))
     wanted = _trimmed(parent, list(updates), mixing, f)
     assert np.linalg.norm(made(parent, got.tensors) - wanted) <= 1e-4 * np.linalg.norm(wanted)
 
@@ -177,7 +184,7 @@ def test_a_hostile_site_of_high_rank_owns_no_component(seed: int, size: float, n
     updates = [*honest, liar]
     all_changes, good = changes(parent, updates), changes(parent, honest)
     mixing = _nnm(all_changes, 1) if nnm else None
-    result = svd_trimmed(updates, mixing, 1, parent, FULL)
+    result = svd_trimmed(updates, mixing, 1, parent, _all(parent))
     got = made(parent, result.tensors) - weights(parent)
     # The bound of the trimmed mean, f = 1 of n = 5 (Allouah et al. 2023, proposition 2), with NNM: (lemma 1) below it.
     kappa = 6 * (1 / 3) * (1 + 1 / 3)
@@ -202,7 +209,7 @@ def test_many_cores_are_trimmed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(5)
     parent = build(rng, {"q": (50, 40, 4)})
     updates = [update(rng, parent, Factor.BOTH, 0.1) for _ in range(32)]
-    got = made(parent, svd_trimmed(updates, None, 3, parent, FULL).tensors)
+    got = made(parent, svd_trimmed(updates, None, 3, parent, _all(parent)).tensors)
     _close(got, _trimmed(parent, list(updates), None, 3))
 
 
@@ -213,8 +220,8 @@ def test_the_liars_must_be_few_enough() -> None:
     with pytest.raises(
         LoraError, match=r"TrimmedMean with maxFaultySites 2 needs 2 \* 2 \+ 1 = 5 updates; there are 4"
     ):
-        svd_trimmed(updates, None, 2, parent, FULL)
+        svd_trimmed(updates, None, 2, parent, _all(parent))
     with pytest.raises(LoraError, match=r"mixing has shape \[5, 5\]; it needs a column for each of 4 updates"):
-        svd_trimmed(updates, np.eye(5), 1, parent, FULL)
+        svd_trimmed(updates, np.eye(5), 1, parent, _all(parent))
     with pytest.raises(LoraError, match=r"update 0: .* pad the update"):
         svd_trimmed([update(rng, parent, Factor.BOTH, rank=2)], None, 0, parent)
