@@ -54,12 +54,12 @@ def aggregate(
     """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many, or more are rejected."""
     from concordat.aggregation import Parameters
     from concordat.api.aggregation_rules import STANDALONE, most_faulty
-    from concordat_cli.engine_updates import lora_errors_as_user_errors, open_updates
+    from concordat_cli.engine_updates import engine_errors_as_user_errors, open_updates
 
     opened = open_updates(updates, reference, parent, rank)
     n = len(updates)
     before = pre or (PreAggregation.NONE if rule in STANDALONE else PreAggregation.ARC)
-    with lora_errors_as_user_errors():
+    with engine_errors_as_user_errors():
         products = opened.gram()
         cap = np.inf if max_norm is None or rule is Rule.NORM_BOUNDED_MEAN else max_norm * (1 + _SLACK)
         kept = [i for i, norm in enumerate(products.norms[:n]) if norm <= cap]
@@ -127,11 +127,11 @@ def screen(
 ) -> None:
     """Show what screening finds in each update. Exits 1 if one is rejected."""
     from concordat import screening
-    from concordat_cli.engine_updates import lora_errors_as_user_errors, open_updates
+    from concordat_cli.engine_updates import engine_errors_as_user_errors, open_updates
 
     opened = open_updates(updates, previous, parent)
     n = len(updates)
-    with lora_errors_as_user_errors():
+    with engine_errors_as_user_errors():
         products = opened.gram()
     norms = products.norms
     long = [i for i in range(n) if norms[i] > max_norm * (1 + _SLACK)]

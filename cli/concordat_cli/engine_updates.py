@@ -68,12 +68,12 @@ def open_updates(
         raise UserError(
             f"{folders[0]} is a folder and {file} is none: give adapter folders, or plain files", Exit.USAGE
         )
-    with lora_errors_as_user_errors(Exit.USAGE):
+    with engine_errors_as_user_errors(Exit.USAGE):
         return AdapterFolders([lora.read_folder(path) for path in given], extra is not None, parent, rank)
 
 
 @contextmanager
-def lora_errors_as_user_errors(code: Exit = Exit.FAILED) -> Iterator[None]:
+def engine_errors_as_user_errors(code: Exit = Exit.FAILED) -> Iterator[None]:
     """Turn what the engine raises into one line for the user."""
     try:
         yield
@@ -95,7 +95,7 @@ class PlainFiles:
         self._paths = paths
         self._tensors = [_read(path) for path in paths]
         self._has_extra = has_extra
-        with lora_errors_as_user_errors():
+        with engine_errors_as_user_errors(Exit.USAGE):
             self._rows = aggregation.Rows(self._tensors)
 
     def digest(self, position: int) -> str:
