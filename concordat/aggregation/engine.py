@@ -115,17 +115,19 @@ def mixing(gram: Gram, pre: PreAggregation, max_faulty: int, *, seed: int = 0) -
 
 
 def apply_delta(parent: Named, delta: Named) -> Tensors:
-    """Return the parent with the delta added, in float32; tensors the delta does not name are the parent's.
+    """Return the parent with the delta added, in float32; tensors the delta does not name are the parent's. What is too
+    large for float32 is infinite.
 
     Raises AggregationError if the delta names a tensor the parent does not have in that shape.
     """
     for name, tensor in delta.items():
         if name not in parent or parent[name].shape != tensor.shape:
             raise AggregationError(f"the parent has no tensor {name} of shape {list(tensor.shape)}")
-    return {
-        name: np.asarray(tensor + delta[name] if name in delta else tensor, dtype=np.float32)
-        for name, tensor in parent.items()
-    }
+    with np.errstate(over="ignore"):
+        return {
+            name: np.asarray(tensor + delta[name] if name in delta else tensor, dtype=np.float32)
+            for name, tensor in parent.items()
+        }
 
 
 @dataclass(frozen=True)

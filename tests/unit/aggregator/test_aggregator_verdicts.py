@@ -30,7 +30,7 @@ def _verdict(folder: Path, site: str, arrived: int, values: list[float] | None) 
     return UpdateVerdict(submission, Reason.VERIFIED, "", arrived, 1.0, delta=path)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(["site-a", "site-b", "site-c", "site-d"]))
+@pytest.mark.parametrize("order", list(itertools.permutations(["site-a", "site-b", "site-c", "site-d"])))
 def test_of_equal_updates_the_first_to_arrive_passes(tmp_path: Path, order: tuple[str, ...]) -> None:
     """Finding F3: the first by name passed, so that a copy could evict its original."""
     values = {"site-a": None, "site-b": [1.0, 0.0], "site-c": [1.0, -0.0], "site-d": [1.0, 1e-45]}
