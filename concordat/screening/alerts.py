@@ -123,9 +123,8 @@ def raised(numbers: Mapping[str, float], limits: Limits = ALERTS) -> dict[Alert,
     if abs(log_norm) > limits.log_norm:
         found[Alert.LOG_NORM] = f"score {signed(log_norm)}, at most ±{signed(limits.log_norm)}"
     if cosine < 0 and centre_ > limits.centre:
-        found[Alert.CENTRE_COSINE] = (
-            f"cosine {signed(cosine)}, score {signed(centre_)}, at most {signed(limits.centre)}"
-        )
+        most = f", score {signed(centre_)}, at most {signed(limits.centre)}" if limits.centre > -math.inf else ""
+        found[Alert.CENTRE_COSINE] = f"cosine {signed(cosine)}, at least 0{most}"
     if (mean := numbers.get("meanCosine", 1.0)) < limits.mean:
         found[Alert.MEAN_COSINE] = f"cosine {signed(mean)}, at least {signed(limits.mean)}"
     if spectral > limits.spectral and share > limits.share:

@@ -37,6 +37,7 @@ class Node:
     """The Jobs of a federation and how they end."""
 
     hub_space: str
+    prefix: str
 
     def __init__(self, admin: Cluster, registry: Flickering, folder: Path) -> None:
         self.admin, self.registry, self.folder = admin, registry, folder
@@ -86,9 +87,10 @@ class Node:
             self.cache.ended[metadata["uid"]] = status if failure else {**status, "completionTime": at}
 
     def _train(self, key: Key) -> None:
-        # Different for every site, as honest training is: what points the same way counts as a copy.
-        # Beside something in common, which they all learn.
-        own = np.random.default_rng(list(key[0].encode())).normal(scale=0.2, size=(4, 2))
+        # Different for every site and round, as honest training is: what points the same way counts as a copy, and what
+        # goes where the last round went as a replay. Beside something in common, which they all learn.
+        who = f"{key[0].removeprefix(self.prefix)} {key[1].rpartition('-')[0]}"
+        own = np.random.default_rng(list(who.encode())).normal(scale=0.2, size=(4, 2))
         values = (own + 0.2).astype(np.float32)
         evidence = {
             "schema": "concordat.dev/training-evidence/v1",

@@ -172,7 +172,7 @@ async def test_a_poisoner_is_quarantined_the_second_time_for_a_while_or_until_a_
     assert hostile in await round_("r1")
     verdict = present(federation.updates("r1")["site-i"].status.verdict)
     assert verdict.reason == "PoisoningSuspected"
-    assert "CentreCosine" in verdict.alerts
+    assert "Spectral" in verdict.alerts
     assert verdict.measurements["lossChange"] == "9"
     assert present(federation.found("r1").status.aggregate).suspected == [hostile]
     assert is_true(federation.found("r1").status.conditions, ConditionType.POISONING_ALERT)

@@ -54,6 +54,12 @@ def test_what_is_beyond_its_limits_is_a_hint_or_an_alert(
     assert list(raised(numbers)) == alerts
 
 
+def test_a_cosine_below_nought_is_told_in_words() -> None:
+    numbers = {"centreCosine": -0.25, "centreScore": 4.0}
+    assert raised(numbers) == {Alert.CENTRE_COSINE: "cosine -0.25, at least 0, score 4, at most 3.3"}
+    assert raised(numbers, HINTS) == {Alert.CENTRE_COSINE: "cosine -0.25, at least 0"}
+
+
 @pytest.mark.parametrize(
     ("hints", "count"),
     [
