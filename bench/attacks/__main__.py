@@ -29,6 +29,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5], help="federations; 0 to 2 were for tuning")
+    parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS, help="degrees of skew, the mildest first")
     parser.add_argument("--attack", action="append", help="only this attack, beside none; may be repeated")
     parser.add_argument("--out", type=Path, default=OUT, help="the Markdown file to write")
     flags = parser.parse_args()
@@ -44,12 +45,14 @@ def main() -> None:
     if unknown := sorted(set(flags.attack or ()) - set(known)):
         parser.error(f"--attack: {unknown} unknown; there are {', '.join(known)}")
     chosen = [name for name in known if not flags.attack or name in (NONE.name, *flags.attack)]
-    jobs: list[Job] = [(alpha, seed, name, HOSTILE, ()) for alpha in ALPHAS for seed in flags.seeds for name in chosen]
+    jobs: list[Job] = [
+        (alpha, seed, name, HOSTILE, ()) for alpha in flags.alpha for seed in flags.seeds for name in chosen
+    ]
     if not flags.attack:
-        skewed = ALPHAS[-1]
+        skewed = flags.alpha[-1]
         jobs += [(skewed, s, name, f, COMPARED) for f in DECLARED for s in flags.seeds for name in UNDER]
         more = range(FIRST_HONEST, FIRST_HONEST + HONEST)
-        jobs += [(alpha, seed, NONE.name, HOSTILE, (CANARY,)) for alpha in (*ALPHAS, 0.05) for seed in more]
+        jobs += [(alpha, seed, NONE.name, HOSTILE, (CANARY,)) for alpha in (*flags.alpha, 0.05) for seed in more]
     # The longest first.
     jobs.sort(key=lambda job: job[2] != "adaptive")
     started = time.monotonic()
