@@ -125,7 +125,7 @@ soak: setup prerequisites ## Short rounds with random faults (ROUNDS=500)
 BENCH := PYTHONPATH=.:learning .venv-bench/bin/python -m
 
 .PHONY: bench-attacks bench-speed bench-agreement
-bench-attacks: .venv-bench/.ready ## Attacks on every rule (an hour; --alpha 0.1 alone: 25 minutes)
+bench-attacks: .venv-bench/.ready ## Attacks on every rule (an hour)
 	@$(BENCH) bench.attacks
 
 bench-speed: .venv-bench/.ready ## Speed and memory of the engine (30 minutes)
