@@ -72,8 +72,12 @@ def test_a_host_that_is_no_debian_gets_debians_public_archive_and_its_key(
     assert sources(host) == []
 
 
-def test_a_missing_keyring_is_named(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_and_a_missing_keyring_are_named(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release(monkeypatch, "ubuntu", "noble")
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(DevclusterError, match="apt-get install mmdebstrap"):
+        rootfs.make(host / "work/base.tar")
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
     (host / "keyring.gpg").unlink()
     with pytest.raises(DevclusterError, match=rf"{host}/keyring.gpg.*debian-archive-keyring"):
         rootfs.make(host / "work/base.tar")
