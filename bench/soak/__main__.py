@@ -42,7 +42,7 @@ def main() -> int:
             f"- {flags.rounds} rounds of {flags.sites} sites, seed {flags.seed}, in "
             f"{(time.monotonic() - started) / 60:.0f} minutes.",
             "",
-            "Set up as in [scale.md](scale.md), with Jobs of 0.2 to 2 s. In each round one thing goes wrong at a "
+            "Set up as in [scale.md](scale.md), with Jobs of 0.1 to 0.8 s. In each round one thing goes wrong at a "
             "random moment. After each round `tests/support/invariants.py` is asked about all objects and "
             "all files of the registry that they name. The operator is killed in the first fifth of the rounds only, "
             "and sampled every tenth round after that: its memory is that of one process.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ from bench.soak.look import Remembered, sample, wrong
 from concordat.api import FederationRound, Site
 from concordat.controller import ApiError, Conflict
 
-_TIMES = Times((0.2, 2.0), (0.2, 1.0))
-_DEADLINES = {"consentSeconds": 20, "submissionSeconds": 60, "evaluationSeconds": 60}
+_TIMES = Times((0.1, 0.8), (0.1, 0.3))
+_DEADLINES = {"consentSeconds": 10, "submissionSeconds": 45, "evaluationSeconds": 45}
 _ROUND_SECONDS = 240.0
 _STAGES = ("asked", "consented", "submitted", "copies")
 _SAMPLE_EVERY = 10
@@ -47,7 +48,9 @@ async def soak(
             name = f"soak-{number:04d}"
             allowed = [f for f in faults if f != "kill operator" or number < max(rounds // 5, len(faults))]
             fault = allowed[number] if number < len(allowed) else chance.choice(allowed)
+            started = time.monotonic()
             problem = await _round(world, name, fault, chance)
+            ran = time.monotonic() - started
             ended = world.progress.why(name)
             found.ended[ended.partition(":")[0]] += 1
             found.by_fault[fault] += 1
@@ -60,7 +63,11 @@ async def soak(
                 champions[site.metadata.name] = used.sequence if used is not None else 0
                 if champions[site.metadata.name] < before:
                     found.wrong.append(f"{name} ({fault}): {site.metadata.name} went back from sequence {before}")
-            say(f"{name}: {fault}: {ended[:100]}" + ("" if problem is None else f" ({problem})"))
+            looked = time.monotonic() - started - ran
+            say(
+                f"{name}: {fault}: {ran:.1f} s, looked at for {looked:.1f} s: {ended[:100]}"
+                + ("" if problem is None else f" ({problem})")
+            )
             world.nodes.ran.clear()
             if number % _SAMPLE_EVERY == _SAMPLE_EVERY - 1 and number >= rounds // 5:
                 for what, value in (await sample(world)).items():

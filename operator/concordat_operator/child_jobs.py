@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 """How often a Job that failed for want of memory, a node, an image or time is run in all."""
 RETRY_SECONDS = 30.0
-"""How soon a Job that could not be made is tried again."""
+"""How soon a Job that could not be made, or a status that could not be shown, is tried again."""
 
 
 def backoff_seconds(failed: int) -> int:
@@ -60,16 +60,18 @@ async def not_running(hub: Hub, job: Mapping[str, Any]) -> Finding | None:
     return Finding(*found) if found is not None else None
 
 
-async def show(hub: Hub, obj: Resource, status: Model, conditions: Collection[ConditionType]) -> None:
-    """Write the operator's part of a status in a site's namespace; a site that has withdrawn the right is only logged.
+async def show(hub: Hub, obj: Resource, status: Model, conditions: Collection[ConditionType]) -> bool:
+    """Write the operator's part of a status in a site's namespace. Returns whether the site let it in.
 
-    The site's right to do so must not keep the operator busy: the next resync tries again.
+    A site may withdraw the right for good, and must not keep the operator busy: the caller says how long it tries.
     """
     try:
         await write_status(hub.cluster, obj, status, FIELD_MANAGER, conditions)
     except Forbidden as error:
         namespace, name = obj.key
         log.warning("status not shown", extra=fields(namespace=namespace, name=name, error=str(error)))
+        return False
+    return True
 
 
 def requeue_seconds(job: Mapping[str, Any] | None, now: datetime) -> float | None:

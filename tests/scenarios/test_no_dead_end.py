@@ -172,6 +172,59 @@ async def test_a_site_that_is_gone_is_said_and_its_return_noticed(federation: Fe
     assert condition(federation.updates("r1")["site-b"].status.conditions, "Trained").reason == "Trained"
 
 
+def refusing(resource: str) -> Interference:
+    """The operator without the right to show anything on one kind of object in a namespace."""
+
+    def away(method: str, asked: str) -> Exception | None:
+        refused = method == "PATCH" and resource in asked and asked.endswith("/status")
+        return Forbidden(f"cannot patch {resource}", 403) if refused else None
+
+    return away
+
+
+async def look(federation: Federation, controller: str, key: tuple[str, str]) -> float | None:
+    """Let the operator look at one object; returns in how many seconds it will look again."""
+    (found,) = (one for one in federation.hub_controllers if one.name == controller)
+    return (await found.reconcile(key)).requeue_after
+
+
+async def test_rights_that_are_away_for_a_moment_do_not_cost_a_site_its_round(federation: Federation) -> None:
+    """A site's chart that is upgraded may take them away and give them again."""
+    await federation.round("r1")
+    while not (asked := federation.updates("r1")) or asked["site-a"].status.consent is None:
+        await federation.turn()
+    key = asked["site-a"].key
+    federation.cluster.before = refusing(f"/{key[0]}/updates/")
+    assert await look(federation, "update", key) == 30
+    federation.clock.jump(3590)
+    assert await look(federation, "update", key) == 10, "the deadline comes first"
+    federation.clock.jump(3600)
+    assert await look(federation, "update", key) is None, "the site may keep them for good"
+    federation.clock.jump(-7190)
+    federation.cluster.before = None
+    await federation.settle()
+    assert federation.found("r1").status.summary == "4/4 verified"
+
+
+async def test_an_evaluation_that_failed_while_the_rights_were_away_runs_again(federation: Federation) -> None:
+    """Before the deadline, not at the next resync."""
+    evaluator = federation.name("evaluator")
+    federation.held = {evaluator}
+    await federation.round("r1")
+    await federation.settle()
+    key = (evaluator, federation.released("r1"))
+    await fail(federation, *key, exitCode=137, reason="OOMKilled")
+    await federation.sync()
+    federation.cluster.before = refusing(f"/{evaluator}/releases/")
+    assert await look(federation, "release", key) == 30
+    federation.cluster.before = None
+    federation.held = set()
+    await federation.settle()
+    federation.clock.advance(31)
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+
+
 async def test_verdicts_that_one_site_does_not_let_in_are_shown_on_the_others(federation: Federation) -> None:
     """Finding 4: `helm uninstall concordat-site` withdraws the rights and leaves the Update."""
     federation.held = {federation.hub_space}
