@@ -11,6 +11,8 @@ from concordat.jobs.pod_status import condition, line, states
 
 PATIENCE = timedelta(seconds=30)
 """How long a pod may take to start before somebody wants to know why."""
+_BUSY = timedelta(minutes=3)
+"""How long Kubernetes may take to begin with a Job. It makes about twenty pods a second, a thousand sites want one."""
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _COMES_BY_ITSELF = frozenset({"ContainerCreating", "PodInitializing"})
@@ -22,7 +24,8 @@ def look_after(job: Mapping[str, Any], now: datetime) -> timedelta | None:
     since = status.get("startTime") or job["metadata"].get("creationTimestamp")
     if status.get("ready") or since is None:
         return None
-    return max(datetime.fromisoformat(since) + PATIENCE - now, timedelta(0))
+    patience = PATIENCE if status.get("startTime") or _is_suspended(job) else _BUSY
+    return max(datetime.fromisoformat(since) + patience - now, timedelta(0))
 
 
 def pending(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Reason, str] | None:
@@ -32,11 +35,17 @@ def pending(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[
     """
     metadata = job["metadata"]
     look = f"kubectl describe job/{metadata['name']} -n {metadata['namespace']}"
-    if (job.get("spec") or {}).get("suspend"):
+    if _is_suspended(job):
         return Reason.QUEUED, f"The Job is suspended until a queue admits it: {look}."
-    if not pods:
+    if pods:
+        return _pod_pending(pods[-1])
+    if (job.get("status") or {}).get("startTime"):
         return Reason.POD_PENDING, f"The Job has no pod: a quota, policy or webhook may refuse it; see {look}."
-    return _pod_pending(pods[-1])
+    return Reason.POD_PENDING, f"Kubernetes has not begun with the Job: does kube-controller-manager run? {look}."
+
+
+def _is_suspended(job: Mapping[str, Any]) -> bool:
+    return bool((job.get("spec") or {}).get("suspend"))
 
 
 def _pod_pending(pod: Mapping[str, Any]) -> tuple[Reason, str] | None:

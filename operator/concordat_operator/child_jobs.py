@@ -10,6 +10,7 @@ from typing import Any
 from concordat.api import ConditionType, Reason, Resource
 from concordat.api.types import Model
 from concordat.controller import Forbidden, Invalid, QuotaExceeded, fields, write_status
+from concordat.errors import Transient
 from concordat.jobs import PATIENCE, ended, look_after, own_pods, pending
 from concordat_operator.create import create_job
 from concordat_operator.finding import Finding
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 """How often a Job that failed for want of memory, a node, an image or time is run in all."""
 RETRY_SECONDS = 30.0
-"""How soon a Job that could not be made, or a status that could not be shown, is tried again."""
+"""How soon a Job that could not be made is tried again."""
 
 
 def backoff_seconds(failed: int) -> int:
@@ -60,18 +61,22 @@ async def not_running(hub: Hub, job: Mapping[str, Any]) -> Finding | None:
     return Finding(*found) if found is not None else None
 
 
-async def show(hub: Hub, obj: Resource, status: Model, conditions: Collection[ConditionType]) -> bool:
-    """Write the operator's part of a status in a site's namespace. Returns whether the site let it in.
+async def show(
+    hub: Hub, obj: Resource, status: Model, conditions: Collection[ConditionType], until: datetime | None
+) -> None:
+    """Write the operator's part of a status in a site's namespace.
 
-    A site may withdraw the right for good, and must not keep the operator busy: the caller says how long it tries.
+    Raises Transient where that is forbidden, before `until`: an API server that was just started knows nobody's
+    rights, and a chart that is upgraded may take them away for a moment. After it a site that has withdrawn them is
+    only logged: that is its right, and must not keep the operator busy.
     """
     try:
         await write_status(hub.cluster, obj, status, FIELD_MANAGER, conditions)
     except Forbidden as error:
+        if until is not None and hub.clock.now() < until:
+            raise Transient(str(error)) from error
         namespace, name = obj.key
         log.warning("status not shown", extra=fields(namespace=namespace, name=name, error=str(error)))
-        return False
-    return True
 
 
 def requeue_seconds(job: Mapping[str, Any] | None, now: datetime) -> float | None:

@@ -70,8 +70,9 @@ class CopyReconciler:
         if step is CopyStep.STOP:
             stopped = "No answer is wanted any more: the deadline has passed, or the release is decided."
             measured = Measurement(False, Finding(Reason.STOPPED, stopped))
-        shown = _unremarkable(copy, step, measured, job, now) or await self._write(copy, measured)
-        return Result(_requeue_after(copy, step, job, now) if shown else _retry_after(copy, now))
+        if not _unremarkable(copy, step, measured, job, now):
+            await self._write(copy, measured)
+        return Result(_requeue_after(copy, step, job, now))
 
     async def _launch(self, copy: Release) -> Finding | None:
         """Create the Job. Returns why there is none."""
@@ -89,8 +90,7 @@ class CopyReconciler:
             metrics.JOBS.labels("evaluate").inc()
         return finding
 
-    async def _write(self, copy: Release, measured: Measurement | None) -> bool:
-        """Show what was measured and what it means for the whole. Returns whether the site let it in."""
+    async def _write(self, copy: Release, measured: Measurement | None) -> None:
         hub, generation = self._hub, copy.metadata.generation
         conditions = ConditionSet(copy.status.conditions, generation, hub.clock.now())
         attempt = copy.status.attempt
@@ -100,7 +100,7 @@ class CopyReconciler:
         show_answer(conditions, answer(conditions.list()))
         mine = [condition for condition in conditions.list() if condition.type in COPY_CONDITIONS]
         status = ReleaseStatus(observed_generation=generation, conditions=mine, attempt=attempt)
-        return await show(hub, copy, status, COPY_CONDITIONS)
+        await show(hub, copy, status, COPY_CONDITIONS, until=copy.spec.deadline)
 
     async def _progress(self, copy: Release, job: Mapping[str, Any]) -> Measurement | None:
         """Return how far the Job is; None if nothing is new."""
@@ -149,12 +149,6 @@ def _unremarkable(
     if measured is None or measured.finding.reason == Reason.VALIDATING:
         return True
     return measured.holds is True and answers_soon(job, now) is not None
-
-
-def _retry_after(copy: Release, now: datetime) -> float | None:
-    """Return in how many seconds to try again what the site did not let in; None: the next resync is soon enough."""
-    left = (copy.spec.deadline - now).total_seconds() if copy.spec.deadline is not None else 0.0
-    return min(RETRY_SECONDS, left) if left > 0 else None
 
 
 def _requeue_after(copy: Release, step: CopyStep, job: Mapping[str, Any] | None, now: datetime) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update, find, is_pending
+from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Site, Update, find, is_pending, is_true
 from concordat.api.update import LEFT_CANDIDATE, UpdateSpec, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Forbidden, Key, NotFound, Result, fields
@@ -71,10 +71,7 @@ class UpdateReconciler:
             found = [(ConditionType.TRAINED, False, expired(update))]
         elif step is Step.REPORT and job is not None:
             found = [(ConditionType.TRAINED, *await self._progress(update, job))]
-        if not await self._write(update, round_, found):
-            # A chart that is upgraded may take the rights away for a moment. While the site can submit, try again.
-            left = (update.submission_deadline - hub.clock.now()).total_seconds()
-            return Result(min(RETRY_SECONDS, left) if left > 0 else None)
+        await self._write(update, round_, found)
         return Result(self._requeue_after(update, step, job))
 
     def _requeue_after(self, update: Update, step: Step, job: Mapping[str, Any] | None) -> float | None:
@@ -148,21 +145,19 @@ class UpdateReconciler:
         cause = failure(job, await own(self._hub, job), shown)
         return False, Finding(cause.reason, cause.message)
 
-    async def _write(self, update: Update, round_: FederationRound | None, found: Sequence[Found]) -> bool:
-        """Show what was found, and what it means for the whole; no request where nothing changed.
-
-        Returns whether the site let it in.
-        """
+    async def _write(self, update: Update, round_: FederationRound | None, found: Sequence[Found]) -> None:
+        """Show what was found, and what it means for the whole; no request where nothing changed."""
         generation, conditions = update.metadata.generation, update.status.conditions
         now = self._hub.clock.now()
         shown = _conditions(update, found, now)
         show_ready(shown, update, round_, now)
         fresh = not found and find(conditions, ConditionType.READY) is None
         if update.metadata.deletion_timestamp is not None or (fresh and not shown.is_true(ConditionType.STALLED)):
-            return True  # There is nothing to say of it yet.
+            return  # There is nothing to say of it yet.
         mine = [condition for condition in shown.list() if condition.type in CONDITIONS]
         status = UpdateStatus(observed_generation=generation, conditions=mine)
-        return await show(self._hub, update, status, CONDITIONS)
+        waited_for = round_ is not None and not round_.ended and not is_true(conditions, ConditionType.SUBMITTED)
+        await show(self._hub, update, status, CONDITIONS, until=update.submission_deadline if waited_for else None)
 
 
 def _runs(namespace: str, job: str) -> Finding:

@@ -11,6 +11,7 @@ from concordat.api import PENDING_REASONS, Reason
 from concordat.jobs import look_after, own_pods, pending
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BEGUN: dict[str, Any] = {"startTime": "2026-11-24T12:00:00Z"}
 NO_NODE = "0/3 nodes are available: 3 Insufficient memory."
 
 
@@ -53,11 +54,17 @@ def _pod(
 )
 def test_a_pod_that_cannot_start_says_why(pod: dict[str, Any] | None, reason: Reason, says: str) -> None:
     """Finding 14."""
-    found = pending(_job(), [pod] if pod is not None else [])
+    found = pending(_job(**BEGUN), [pod] if pod is not None else [])
     assert found is not None
     assert found[0] is reason
     assert reason in PENDING_REASONS
     assert says in found[1]
+
+
+def test_a_job_that_kubernetes_leaves_alone_says_so() -> None:
+    found = pending(_job(), [])
+    assert found is not None
+    assert "does kube-controller-manager run?" in found[1]
 
 
 def test_a_suspended_job_is_queued() -> None:
@@ -78,12 +85,21 @@ def test_a_pod_whose_first_container_runs_is_not_pending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "seconds", "expected"),
-    [({}, 0, 30), ({}, 12, 18), ({}, 31, 0), ({"ready": 1}, 31, None), ({"startTime": "2026-11-24T12:01:00Z"}, 61, 29)],
+    ("job", "seconds", "expected"),
+    [
+        (_job(**BEGUN), 0, 30),
+        (_job(**BEGUN), 12, 18),
+        (_job(**BEGUN), 31, 0),
+        (_job(ready=1, **BEGUN), 31, None),
+        (_job(startTime="2026-11-24T12:01:00Z"), 61, 29),
+        (_job(suspend=True), 31, 0),
+        (_job(), 31, 149),
+        (_job(), 181, 0),
+    ],
 )
-def test_a_job_is_looked_at_when_its_pod_takes_long(status: dict[str, Any], seconds: int, expected: int | None) -> None:
-    """Finding 14: without an event."""
-    after = look_after(_job(**status), START + timedelta(seconds=seconds))
+def test_a_job_is_looked_at_when_its_pod_takes_long(job: dict[str, Any], seconds: int, expected: int | None) -> None:
+    """Finding 14: without an event. While Kubernetes has not begun with it there is nothing to see."""
+    after = look_after(job, START + timedelta(seconds=seconds))
     assert after == (None if expected is None else timedelta(seconds=expected))
 
 
