@@ -33,6 +33,12 @@ def byzfl_rule(make: Callable[[int], Any], before: Callable[[int], Any] | None =
     return rule
 
 
+def _centered_clipping(rows: Rows, faulty: int) -> NDArray[Any]:
+    """With a radius that clips: its default, 100, is far above the norms of such updates."""
+    radius = float(np.median(np.linalg.norm(rows, axis=1)))
+    return byzfl_rule(lambda f: byzfl.CenteredClipping(tau=radius))(rows, faulty)
+
+
 BYZFL: dict[str, PeerRule] = {
     "Average": byzfl_rule(lambda f: byzfl.Average()),
     "Median": byzfl_rule(lambda f: byzfl.Median()),
@@ -41,6 +47,7 @@ BYZFL: dict[str, PeerRule] = {
     "MultiKrum": byzfl_rule(lambda f: byzfl.MultiKrum(f)),
     "GeometricMedian": byzfl_rule(lambda f: byzfl.GeometricMedian()),
     "CenteredClipping": byzfl_rule(lambda f: byzfl.CenteredClipping()),
+    "CenteredClipping, τ = median norm": _centered_clipping,
     "Meamed": byzfl_rule(lambda f: byzfl.Meamed(f)),
     "CAF": byzfl_rule(lambda f: byzfl.CAF(f)),
     "NNM + TrMean": byzfl_rule(lambda f: byzfl.TrMean(f), lambda f: byzfl.NNM(f)),
@@ -48,7 +55,7 @@ BYZFL: dict[str, PeerRule] = {
     "ARC + TrMean": byzfl_rule(lambda f: byzfl.TrMean(f), lambda f: byzfl.ARC(f)),
     "Bucketing + GeometricMedian": byzfl_rule(lambda f: byzfl.GeometricMedian(), lambda f: byzfl.Bucketing(2)),
 }
-"""At their defaults."""
+"""At their defaults, unless the name says otherwise."""
 
 
 def _results(rows: Rows) -> list[tuple[list[NDArray[Any]], int]]:

@@ -37,7 +37,7 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(clean_environment(threads=1))
     from bench.attacks.defences import CANARY, COMPARED
-    from bench.attacks.hostile import ATTACKS, NONE
+    from bench.attacks.hostile import ATTACKS, FRAMING, NONE
     from bench.attacks.play import play
     from bench.attacks.report import report
 
@@ -52,7 +52,8 @@ def main() -> None:
         skewed = flags.alpha[-1]
         jobs += [(skewed, s, name, f, COMPARED) for f in DECLARED for s in flags.seeds for name in UNDER]
         more = range(FIRST_HONEST, FIRST_HONEST + HONEST)
-        jobs += [(alpha, seed, NONE.name, HOSTILE, (CANARY,)) for alpha in (*flags.alpha, 0.05) for seed in more]
+        alone = [NONE.name, *(attack.name for attack in FRAMING)]
+        jobs += [(a, seed, name, HOSTILE, (CANARY,)) for a in (*flags.alpha, 0.05) for seed in more for name in alone]
     # The longest first.
     jobs.sort(key=lambda job: job[2] != "adaptive")
     started = time.monotonic()

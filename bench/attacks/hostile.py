@@ -38,6 +38,8 @@ class View:
     rng: np.random.Generator
     answer: Callable[[Floats], Floats]
     """The aggregate (P,) that the hub would make of these hostile updates (f, P); nothing remembers the question."""
+    weakest: Callable[[], int]
+    """Row of `honest` that comes nearest to the limits of the hub's functional check in this round, or passes them."""
 
 
 class Poison(Enum):
@@ -270,6 +272,20 @@ def adaptive(view: View) -> Floats:
     return best
 
 
+def framing(colluders: int) -> Callable[[View], Floats]:
+    """To have an honest site quarantined: the colluders send that one's update and its reverse, at the norm cap, with
+    noise, so that the others differ most along it. Aimed at whoever comes nearest to failing the functional check;
+    the other hostile sites train honestly."""
+
+    def frame(view: View) -> Floats:
+        signs = np.where(np.arange(min(colluders, len(view.own))) % 2, -1, 1).astype(np.float32)[:, None]
+        sent = _at_norm(signs * view.honest[view.weakest()], view.cap)
+        noise = _at_norm(view.rng.standard_normal(sent.shape, dtype=np.float32), 0.2 * view.cap)
+        return np.concatenate([_at_norm(sent + noise, view.cap), view.own[len(sent) :]])
+
+    return frame
+
+
 _NOISE = ", with independent noise"
 _NDSS = "Shejwalkar and Houmansadr 2021"
 NONE = Attack("none", "", as_trained)
@@ -326,3 +342,7 @@ def _root(constant: float, half_linear: float, square: float) -> float:
     if square == 0:
         return 0.0
     return (half_linear + float(np.sqrt(max(half_linear**2 - square * constant, 0)))) / square
+
+
+FRAMING = tuple(Attack(f"framing by {count}", "`framing`", framing(count)) for count in (2, 3))
+"""Against honest sites, not the model."""

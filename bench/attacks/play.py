@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.attacks.defences import Defence, Ruled, Screened, Situation, defences
-from bench.attacks.hostile import ATTACKS, NONE, Attack, Floats, Poison, View, mimic_victim
+from bench.attacks.defences import LIMITS, Defence, Ruled, Screened, Situation, defences
+from bench.attacks.hostile import ATTACKS, FRAMING, NONE, Attack, Floats, Poison, View, mimic_victim
 from bench.attacks.toy import HOSTILE, ROUNDS, SITES, SIZE, Federation, make
 
 LAST = 5
@@ -97,7 +97,7 @@ def setting(alpha: float, seed: int) -> Setting:
 
 def play(alpha: float, seed: int, attack_name: str, declared: int = HOSTILE, only: Collection[str] = ()) -> Result:
     """All defences, or `only` these, under one attack; they are to withstand `declared` faulty sites."""
-    attack = next(attack for attack in ATTACKS if attack.name == attack_name)
+    attack = next(attack for attack in (*ATTACKS, *FRAMING) if attack.name == attack_name)
     at = setting(alpha, seed)
     # ByzFL draws from numpy's global generator.
     np.random.seed(seed)
@@ -141,6 +141,7 @@ def _play(at: Setting, seed: int, attack: Attack, chosen: list[Defence]) -> list
                     success=float(reached[i]),
                     rng=np.random.default_rng([seed, number]),
                     answer=partial(_answer, defence, situation),
+                    weakest=partial(_weakest, federation, models[i], rows[HOSTILE:]),
                 )
                 situation = replace(situation, rows=np.concatenate([attack.craft(view), rows[HOSTILE:]]))
             steps[i] = defence(situation)
@@ -162,6 +163,13 @@ def _answer(defence: Defence, situation: Situation, hostile: Floats) -> Floats:
     asked = defence.asked_by_an_attacker() if isinstance(defence, Screened) else defence
     rows = np.concatenate([hostile, situation.rows[len(hostile) :]])
     return asked(replace(situation, rows=rows))
+
+
+def _weakest(federation: Federation, parent: Floats, honest: Floats) -> int:
+    """The row of honest updates (h, P) that comes nearest to a limit of the functional check."""
+    found = federation.functional(parent, honest)
+    shares = [max(f.loss_change / LIMITS.max_loss_increase, f.trigger_gain / LIMITS.max_trigger_gain) for f in found]
+    return int(np.argmax(shares))
 
 
 def clipped(rows: Floats, cap: float) -> Floats:

@@ -17,7 +17,7 @@ from bench.attacks.defences import (
     RULES,
     THRESHOLDS,
 )
-from bench.attacks.hostile import ATTACKS, NONE
+from bench.attacks.hostile import ATTACKS, FRAMING, NONE
 from bench.attacks.play import LAST, Result
 from bench.attacks.toy import BATCH, HOSTILE, ROUNDS, SITES, SIZE, STEPS
 from bench.machine import about, table, write_report
@@ -42,7 +42,7 @@ class Runs:
 
     def __init__(self, all_results: Sequence[Result]) -> None:
         self.honest = [r for r in all_results if len(r.outcomes) == 1]
-        """More federations without attack, for what screening does to honest sites."""
+        """More federations, for what screening does to honest sites: without attack, and under `FRAMING`."""
         self.declared = [r for r in all_results if r.declared != HOSTILE]
         results = self.results = [r for r in all_results if r.declared == HOSTILE and len(r.outcomes) > 1]
         self.alphas = sorted({r.alpha for r in results}, reverse=True)
@@ -221,7 +221,7 @@ def _honest(runs: Runs) -> list[str]:
     """What screening does where every site is honest, in more federations."""
     rows = []
     for alpha in sorted({r.alpha for r in runs.honest}, reverse=True):
-        screened = [r.screened[CANARY] for r in runs.honest if r.alpha == alpha]
+        screened = [r.screened[CANARY] for r in runs.honest if (r.alpha, r.attack) == (alpha, NONE.name)]
         rounds, asked = sum(s.rounds for s in screened), sum(s.asked.total() for s in screened)
         counts = (
             (rounds - sum(s.alerted for s in screened), rounds),
@@ -236,6 +236,30 @@ def _honest(runs: Runs) -> list[str]:
         "canary: percent, with the 95 % interval (Wilson).",
         "",
         *table(head, rows),
+        *_framed(runs),
+    ]
+
+
+def _framed(runs: Runs) -> list[str]:
+    """What hostile sites can do to honest ones by what they send."""
+    rows = []
+    for alpha in sorted({r.alpha for r in runs.honest}, reverse=True):
+        row = [_skew(alpha)]
+        for attack in FRAMING:
+            screened = [r.screened[CANARY] for r in runs.honest if (r.alpha, r.attack) == (alpha, attack.name)]
+            row.append(
+                _interval(sum(s.found[REJECTED, False] for s in screened), sum(s.asked[False] for s in screened))
+            )
+            out = sum(s.quarantined[False] for s in screened)
+            row.append(_interval(out, (SITES - HOSTILE) * len(screened)))
+        rows.append(row)
+    head = [
+        f"{attack.name}: honest {what}" for attack in FRAMING for what in ("updates rejected", "sites in quarantine")
+    ]
+    return [
+        "The same federations while hostile sites try to have honest ones thrown out, of the honest updates and sites:",
+        "",
+        *table(["", *head], rows),
     ]
 
 

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from concordat.api.round import Factor
 from concordat.controller import JOB, POD, Cache, Cluster, Conflict, NotFound, Unavailable
 from concordat.controller.client import MERGE
 from concordat.controller.kinds import KindLike
 from concordat.protocol import artifact_types as types
+from concordat.protocol.contract import Contract
 from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.workspace import Workspace
 
@@ -117,11 +119,12 @@ class Nodes:
 
     def _train(self, key: tuple[str, str]) -> None:
         # Different for every site, as honest training is, beside something in common.
-        own = np.random.default_rng(zlib.crc32("/".join(key).encode())).normal(scale=0.02, size=PARENT[B].shape)
-        values = (own + 0.02).astype(np.float32)
         folder = self.workspaces[key[0]].inputs(key[1])
         parent = read_tensors((folder / "parent" / types.ADAPTER_FILE).read_bytes())
-        candidate = write_tensors({A: parent[A], B: parent[B] + values})
+        contract = Contract.from_bytes((folder / Contract.FILE).read_bytes())
+        trained = A if contract.recipe.train_factor is Factor.A else B
+        own = np.random.default_rng(zlib.crc32("/".join(key).encode())).normal(scale=0.02, size=parent[trained].shape)
+        candidate = write_tensors({**parent, trained: parent[trained] + (own + 0.02).astype(np.float32)})
         if key[0] in self.garbage:
             candidate = b"garbage" * 9
         evidence = {

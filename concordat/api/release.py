@@ -11,6 +11,7 @@ from pydantic import Field
 
 from concordat.api.conditions import Condition, Conditions, ConditionSet, ConditionType, Reason, find
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
+from concordat.api.round import Factor
 from concordat.api.round_status import Attempt, EvaluationStatus
 from concordat.api.types import (
     LABEL_SITE,
@@ -53,6 +54,8 @@ class ReleaseSpec(Model):
     """The round that made it; absent at the start of a federation."""
     contract_digest: Sha256 | None = None
     """Digest of that round's contract.json."""
+    trained_factor: Factor | None = None
+    """The LoRA factor that round trained: in aggregation.lora Alternating the next one trains the other."""
     lineage: ArtifactRef | None = None
     """Bundle of signed statements; a site's copy names the one that ends in the signed release."""
     image: ImageRef | None = None

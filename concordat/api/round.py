@@ -92,9 +92,9 @@ class Factor(StrEnum):
 class Recipe(Model):
     """How a site trains."""
 
-    train_factor: Factor = Factor.B
-    """The LoRA factor trained in this round. Alternate B, A, B, … over rounds (RoLoRA); Both only with
-    aggregation.lora Svd."""
+    train_factor: Factor | None = None
+    """The LoRA factor trained in this round. Absent: aggregation.lora decides. Svd trains Both and FrozenA B;
+    Alternating trains the one that the parent's round did not, and B where the parent is the federation's first."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Examples in one optimizer step."""
     learning_rate: Decimal6 = "0.003"
@@ -277,7 +277,8 @@ _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
         "fieldPath": ".aggregation.referenceSite",
     },
     {
-        "rule": "(self.recipe.trainFactor == 'Both') == (self.aggregation.lora == 'Svd')",
+        "rule": "!has(self.recipe.trainFactor) || "
+        "(self.recipe.trainFactor == 'Both') == (self.aggregation.lora == 'Svd')",
         "message": "recipe.trainFactor is Both exactly where aggregation.lora is Svd",
         "fieldPath": ".recipe.trainFactor",
     },
@@ -290,7 +291,7 @@ _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
         "fieldPath": ".aggregation.rule",
     },
     {
-        "rule": "self.aggregation.lora != 'FrozenA' || self.recipe.trainFactor == 'B'",
+        "rule": "!has(self.recipe.trainFactor) || self.aggregation.lora != 'FrozenA' || self.recipe.trainFactor == 'B'",
         "message": "aggregation.lora FrozenA trains factor B only; set recipe.trainFactor to B",
         "fieldPath": ".recipe.trainFactor",
     },

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from concordat.api.round import Aggregation, Budget, Evaluation, Gates, Recipe, Screening
-from concordat.api.types import ArtifactRef, KeyThumbprint, Model, Name, PublicKeyPem, ShortName, Time, Uid
+from concordat.api.round import Aggregation, Budget, Evaluation, Factor, Gates, Recipe, Screening
+from concordat.api.types import ArtifactRef, ImageRef, KeyThumbprint, Model, Name, PublicKeyPem, ShortName, Time, Uid
 from concordat.protocol.document import Document
 
 SCHEMA: Literal["concordat.dev/round-contract/v1"] = "concordat.dev/round-contract/v1"
@@ -37,6 +37,14 @@ class ContractSite(Model):
     public_key: PublicKeyPem
 
 
+class ContractRecipe(Recipe):
+    """How a site trains, with nothing left open."""
+
+    train_factor: Factor
+    image: ImageRef
+    """Image of the training Job, by digest."""
+
+
 class Contract(Document):
     """The frozen spec of a round with the selected sites, the resolved parent and the deadlines."""
 
@@ -55,8 +63,7 @@ class Contract(Document):
     """Sorted by name."""
     quorum: Annotated[int, Field(ge=1, le=1000)]
     budget: Budget
-    recipe: Recipe
-    """With the image set."""
+    recipe: ContractRecipe
     gates: Gates
     screening: Screening
     aggregation: Aggregation
@@ -74,6 +81,4 @@ class Contract(Document):
     @property
     def image(self) -> str:
         """The image of the training Job, by digest."""
-        if self.recipe.image is None:
-            raise ValueError("recipe.image is missing in the contract; a contract always names it")
         return self.recipe.image

@@ -64,7 +64,6 @@ def open_contract(
     _demand(stated == found, f"the statement is about {stated}, the contract in it has digest {found}")
     _demand(found == digest, f"its digest is {found}, contractDigest is {digest}")
     _demand(document is None or document == written, f"{Contract.FILE} is not the document that was signed")
-    _demand(contract.recipe.image is not None, "recipe.image is missing in the contract")
     keys = {site.name: PublicKey.from_pem(site.public_key) for site in contract.sites}
     _demand(len(keys) == len(contract.sites), "the contract names a site twice")
     _demand(len(set(keys.values())) == len(keys), "the contract gives two sites one key")

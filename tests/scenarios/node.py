@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from concordat.api import Update
+from concordat.api.round import Factor
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, RegistryUnavailable
 from concordat.controller import JOB, Cluster, Controller, FixedClock
 from concordat.protocol import artifact_types as types
+from concordat.protocol.contract import Contract
 from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.workspace import Workspace
 from concordat_aggregator.job import Until
@@ -90,8 +92,7 @@ class Node:
         # Different for every site and round, as honest training is: what points the same way counts as a copy, and what
         # goes where the last round went as a replay. Beside something in common, which they all learn.
         who = f"{key[0].removeprefix(self.prefix)} {key[1].rpartition('-')[0]}"
-        own = np.random.default_rng(list(who.encode())).normal(scale=0.2, size=(4, 2))
-        values = (own + 0.2).astype(np.float32)
+        own = np.random.default_rng(list(who.encode())).normal(scale=0.2, size=8) + 0.2
         evidence = {
             "schema": "concordat.dev/training-evidence/v1",
             "steps": 100,
@@ -101,8 +102,12 @@ class Node:
             "candidatePpm": 850_000,
             "isolation": "verified",
         }
-        parent = read_tensors((self.workspaces[key[0]].inputs(key[1]) / "parent" / types.ADAPTER_FILE).read_bytes())
-        candidate = write_tensors({A: parent[A], B: parent[B] + values})
+        folder = self.workspaces[key[0]].inputs(key[1])
+        parent = read_tensors((folder / "parent" / types.ADAPTER_FILE).read_bytes())
+        contract = Contract.from_bytes((folder / Contract.FILE).read_bytes())
+        trained = A if contract.recipe.train_factor is Factor.A else B
+        change = own.astype(np.float32).reshape(parent[trained].shape)
+        candidate = write_tensors({**parent, trained: parent[trained] + change})
         self._leave(key, {types.ADAPTER_FILE: candidate, "evidence.json": json.dumps(evidence).encode()})
 
     def _evaluate(self, key: Key) -> None:

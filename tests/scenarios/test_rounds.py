@@ -88,6 +88,18 @@ async def test_the_next_round_starts_from_what_the_channel_points_to(federation:
     assert await federation.champion("site-a") == second.metadata.name
 
 
+async def test_the_factors_take_turns_and_a_round_without_a_release_takes_none(federation: Federation) -> None:
+    """Who set neither recipe.trainFactor nor aggregation.lora trained B for ever."""
+    factors = []
+    for name, quality in (("r1", 900_000), ("r2", 700_000), ("r3", 950_000), ("r4", 960_000)):
+        federation.quality[federation.name("evaluator")] = quality
+        await federation.round(name)
+        await federation.settle()
+        factors.append((await federation.contract(name)).recipe.train_factor.value)
+        assert ended(federation, name)[0] == str(name != "r2")
+    assert factors == ["B", "A", "A", "B"]
+
+
 async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federation: Federation) -> None:
     await federation.join("site-e", adoption={"minQualityPpm": 990_000})
     await federation.settle()

@@ -26,7 +26,7 @@ def contract(**changes: Any) -> Contract:
         "sites": [{"name": "site-a", "keyThumbprint": "SHA256:" + "A" * 43, "publicKey": "pem"}],
         "quorum": 1,
         "budget": {},
-        "recipe": {"image": IMAGE},
+        "recipe": {"image": IMAGE, "trainFactor": "B"},
         "gates": {},
         "screening": {},
         "aggregation": {},

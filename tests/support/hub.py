@@ -121,7 +121,14 @@ class Make:
         """A contract with those sites; by default all five."""
         entry = {"keyThumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()}
         sites = [{"name": name, **entry} for name in names or SITES]
-        fields = {"base": REF, "parent": REF, "sites": sites, "quorum": 3, "recipe": {"image": IMAGE}, "opens": NOW}
+        fields = {
+            "base": REF,
+            "parent": REF,
+            "sites": sites,
+            "quorum": 3,
+            "recipe": {"image": IMAGE, "trainFactor": "B"},
+            "opens": NOW,
+        }
         return contract(**{**fields, **changes})
 
     def update(self, site: str, conditions: Mapping[str, str] | None = None, *, deleted: bool = False) -> Update:

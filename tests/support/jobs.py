@@ -42,7 +42,7 @@ class Make:
     def contract(self, **changes: Any) -> Contract:
         """A contract with site-a."""
         sites = [{"name": "site-a", "keyThumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()}]
-        fields = {"base": REF, "parent": REF, "sites": sites, "recipe": {"image": IMAGE}}
+        fields = {"base": REF, "parent": REF, "sites": sites, "recipe": {"image": IMAGE, "trainFactor": "B"}}
         return contract(**{**fields, **changes})
 
     def update(self) -> Update:

@@ -19,10 +19,10 @@ from concordat_cli.round_commands import read
 
 
 def manifest(number: int, seed: int) -> dict[str, Any]:
-    """Return examples/demo/round.yaml with the number and the LoRA factor of this round."""
+    """Return examples/demo/round.yaml with the number and the seed of this round."""
     (round_,) = documents(EXAMPLES / "round.yaml")
     round_["metadata"]["name"] = f"round-{number}"
-    round_["spec"]["recipe"] |= {"trainFactor": "B" if number % 2 else "A", "seed": seed}
+    round_["spec"]["recipe"] |= {"seed": seed}
     return round_
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from concordat.api import FederationRound, Site
+from concordat.api import FederationRound, Release, Site
+from concordat.api.round import Factor, LoraMode
 from concordat.api.round_status import ExtensionStatus
-from concordat.protocol.contract import Contract, ContractRound, ContractSite, ParentRelease
+from concordat.protocol.contract import Contract, ContractRecipe, ContractRound, ContractSite, ParentRelease
 from concordat_operator.rounds.select import Selection
 
 
@@ -27,7 +28,13 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         sites=[_site(site) for site in selection.sites],
         quorum=spec.quorum,
         budget=spec.budget,
-        recipe=spec.recipe.model_copy(update={"image": selection.image}),
+        recipe=ContractRecipe(
+            train_factor=spec.recipe.train_factor or _factor(spec.aggregation.lora, selection.parent),
+            batch_size=spec.recipe.batch_size,
+            learning_rate=spec.recipe.learning_rate,
+            seed=spec.recipe.seed,
+            image=selection.image,
+        ),
         gates=spec.gates,
         screening=spec.screening,
         aggregation=spec.aggregation,
@@ -37,6 +44,14 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         consent_deadline=opens + timedelta(seconds=spec.deadlines.consent_seconds),
         submission_deadline=opens + timedelta(seconds=spec.deadlines.submission_seconds),
     )
+
+
+def _factor(mode: LoraMode, parent: Release) -> Factor:
+    """Return the factor to train where the round leaves it open."""
+    if mode is LoraMode.SVD:
+        return Factor.BOTH
+    trained_before = parent.spec.trained_factor
+    return Factor.A if mode is LoraMode.ALTERNATING and trained_before is Factor.B else Factor.B
 
 
 def extended(contract: Contract, extension: ExtensionStatus | None) -> Contract:

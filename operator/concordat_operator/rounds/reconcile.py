@@ -256,6 +256,7 @@ class RoundReconciler:
                 parent=contract.parent,
                 round_ref=round_ref(observed.round),
                 contract_digest=signed.sha256,
+                trained_factor=contract.recipe.train_factor,
                 lineage=aggregate.lineage,
                 image=contract.image,
                 runtime_class_name=contract.runtime_class_name,

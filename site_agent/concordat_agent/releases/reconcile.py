@@ -271,6 +271,7 @@ def _compare(release: Release, contract: Contract) -> None:
         ("base", spec.base.digest, contract.base.digest),
         ("parent", spec.parent.digest if spec.parent else None, contract.parent.digest),
         ("roundRef.uid", spec.round_ref.uid if spec.round_ref else None, contract.round.uid),
+        ("trainedFactor", spec.trained_factor, contract.recipe.train_factor),
         ("image", spec.image, contract.image),
         ("runtimeClassName", spec.runtime_class_name, contract.runtime_class_name),
     ):

@@ -88,7 +88,7 @@ class Place:
             sites=[entry],
             # Written in a form that the API server rewrites.
             budget={"cpu": "1500m", "memory": "2048Mi"},
-            recipe={"image": IMAGE},
+            recipe={"image": IMAGE, "trainFactor": "B"},
             runtimeClassName=RUNTIME_CLASS,
         )
         meant = {"federation": "digits", "roundRef": ref}

@@ -121,7 +121,7 @@ class World:
             "base": base,
             "parent": parent,
             "sites": [self.entry(self.key)],
-            "recipe": {"image": IMAGE},
+            "recipe": {"image": IMAGE, "trainFactor": "B"},
             "screening": {"clipNorm": "2"},
             "aggregation": {"rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
             "opens": self.clock.now(),

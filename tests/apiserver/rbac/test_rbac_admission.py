@@ -32,7 +32,7 @@ def _contract(**changes: Any) -> Contract:
     key = SigningKey.generate().public
     sites = [{"name": SITE, "keyThumbprint": key.thumbprint, "publicKey": key.to_pem()}]
     where = {"round": {**ROUND, "generation": 1}, "base": REF, "parent": REF, "sites": sites}
-    how = {"recipe": {"image": IMAGE}, "runtimeClassName": RUNTIME_CLASS, "opens": NOW}
+    how = {"recipe": {"image": IMAGE, "trainFactor": "B"}, "runtimeClassName": RUNTIME_CLASS, "opens": NOW}
     return contract(**{**where, **how, **changes})
 
 

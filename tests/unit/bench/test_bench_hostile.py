@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.attacks.hostile import (
     ATTACKS,
+    FRAMING,
     NONE,
     Attack,
     Floats,
@@ -62,6 +63,7 @@ def view(seed: int = 0, honest: int = 13, hostile: int = 3, size: int = 40, spre
         course=np.asarray(common / np.linalg.norm(common), dtype=np.float32),
         success=0.0,
         rng=np.random.default_rng(seed + 1),
+        weakest=lambda: honest - 1,
         answer=lambda sent: np.asarray(np.concatenate([sent, others]).mean(axis=0), dtype=np.float32),
     )
 
@@ -182,6 +184,16 @@ def test_a_pausing_backdoor_looks_honest_while_it_works() -> None:
     assert np.linalg.norm(slow_backdoor(at), axis=1) == pytest.approx(np.linalg.norm(norm_matched(at), axis=1) / 2)
 
 
+def test_framers_differ_most_along_the_update_they_aim_at() -> None:
+    at = view()
+    victim = at.honest[at.weakest()] / np.linalg.norm(at.honest[at.weakest()])
+    two, three = (attack.craft(at) for attack in FRAMING)
+    assert list(np.sign(two[:2] @ victim)) == [1, -1]
+    assert np.array_equal(two[2], at.own[2])
+    assert np.abs(three @ victim).min() > 0.9 * CAP
+    assert np.linalg.norm(three, axis=1) == pytest.approx([CAP] * 3, rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_adaptive_attack_lowers_what_it_optimizes_at_least_as_far_as_the_attacks_it_starts_from(seed: int) -> None:
     at = view(seed)
@@ -196,7 +208,7 @@ def test_the_adaptive_attack_lowers_what_it_optimizes_at_least_as_far_as_the_att
     assert np.linalg.norm(adaptive(at), axis=1).max() <= CAP * (1 + 1e-5)
 
 
-@given(views, st.sampled_from(ATTACKS))
+@given(views, st.sampled_from((*ATTACKS, *FRAMING)))
 def test_every_attack_sends_finite_float32_and_changes_nothing_it_is_shown(at: View, attack: Attack) -> None:
     shown = [at.honest.copy(), at.own.copy(), at.previous.copy()]
     sent = attack.craft(at)
@@ -208,4 +220,5 @@ def test_every_attack_sends_finite_float32_and_changes_nothing_it_is_shown(at: V
 
 def test_names_are_unique_and_none_is_first() -> None:
     assert ATTACKS[0] is NONE
-    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+    names = [attack.name for attack in (*ATTACKS, *FRAMING)]
+    assert len(set(names)) == len(names)

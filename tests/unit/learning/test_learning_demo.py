@@ -130,4 +130,5 @@ def test_the_reference_trains_as_the_round_does() -> None:
     assert spec["budget"]["maxSteps"] == demo_reference.STEPS
     assert spec["recipe"]["batchSize"] == demo_reference.BATCH
     assert float(spec["recipe"]["learningRate"]) == demo_reference.RATE
-    assert demo_reference.factor_of(1) == spec["recipe"]["trainFactor"]
+    assert spec["aggregation"]["lora"] == "Alternating"
+    assert [demo_reference.factor_of(number) for number in (1, 2, 3)] == ["B", "A", "B"]

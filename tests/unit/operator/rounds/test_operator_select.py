@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from concordat.api.round import Factor
 from concordat_operator.finding import Finding
 from concordat_operator.rounds.contract import contract
 from concordat_operator.rounds.select import Selection, select
@@ -129,3 +130,27 @@ def test_the_contract_freezes_the_spec_the_keys_and_the_deadlines(make: Make) ->
     assert made.sites[0].key_thumbprint == make.key.thumbprint
     assert made.runtime_class_name == "isolated"
     assert contract(round_, found, "isolated", make.now).wire() == made.wire()
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "trained_before", "expected"),
+    [
+        ("Alternating", None, None, "B"),
+        ("Alternating", None, "A", "B"),
+        ("Alternating", None, "B", "A"),
+        ("Alternating", None, "Both", "B"),
+        ("Alternating", "B", "B", "B"),
+        ("FrozenA", None, "B", "B"),
+        ("Svd", None, "B", "Both"),
+    ],
+)
+def test_the_factor_that_the_parents_round_did_not_train_has_its_turn(
+    make: Make, mode: str, asked: str | None, trained_before: str | None, expected: str
+) -> None:
+    parent = make.release()
+    parent.spec.trained_factor = Factor(trained_before) if trained_before else None
+    recipe = {"trainFactor": asked} if asked else {}
+    round_ = make.round(recipe=recipe, aggregation={"lora": mode})
+    found = choose(make, round_, releases=[parent])
+    assert isinstance(found, Selection)
+    assert contract(round_, found, "isolated", make.now).recipe.train_factor == expected
