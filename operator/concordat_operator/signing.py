@@ -51,10 +51,15 @@ def repository_of(contract: Contract) -> str:
 
 async def publish_contract(registry: RegistryStore, keys: Keys, contract: Contract) -> ContractStatus:
     """Sign and push a contract."""
-    document = contract.to_bytes()
-    digest = sha256_digest(document)
-    statement = contract_statement(contract.wire(), digest)
-    files = {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, keys.contract)}
+
+    def signed() -> tuple[str, dict[str, bytes]]:
+        document = contract.to_bytes()
+        digest = sha256_digest(document)
+        statement = contract_statement(contract.wire(), digest)
+        return digest, {Contract.FILE: document, Contract.STATEMENT_FILE: sign(statement, keys.contract)}
+
+    # For a thousand sites it takes longer than the event loop may be held up.
+    digest, files = await asyncio.to_thread(signed)
     ref = await registry.push(repository_of(contract), CONTRACT, files)
     return ContractStatus(artifact=ref, sha256=digest, contracted_time=contract.opens)
 

@@ -1,6 +1,5 @@
-"""A whole federation in one process, on one API server and one registry: the operator's and every agent's own
-reconcilers. The test plays the scheduler of reconciles, and the node.
-"""
+"""A whole federation in one process, on one API server and registry: the operator's and each agent's own reconcilers.
+The test plays their scheduler, and the node."""
 
 from __future__ import annotations
 

@@ -190,6 +190,7 @@ class World:
             "roundRef": {name: terms["round"][name] for name in ("name", "namespace", "uid")},
             "contractDigest": sha256_digest(canonical(terms)),
             "lineage": ref.wire(),
+            "trainedFactor": terms["recipe"]["trainFactor"],
             "image": IMAGE,
             **changes,
         }
