@@ -39,7 +39,7 @@ def main() -> int:
             "Written by `make soak`; do not edit.",
             "",
             *(f"- {line}" for line in about("kopf", "kubernetes")),
-            f"- {flags.rounds} rounds of {flags.sites} sites, seed {flags.seed}, in "
+            f"- {found.ended.total()} rounds of {flags.sites} sites, seed {flags.seed}, in "
             f"{(time.monotonic() - started) / 60:.0f} minutes.",
             "",
             "Set up as in [scale.md](scale.md), with Jobs of 0.1 to 0.8 s. In each round one thing goes wrong at a "
