@@ -57,7 +57,11 @@ REFUSED = [
     ),
     (FederationRound, ROUND | {"aggregation": {"referenceSite": "hub"}}, "referenceSite is set for FLTrust"),
     (FederationRound, ROUND | {"recipe": {"trainFactor": "Both"}}, "trainFactor is Both exactly where"),
-    (FederationRound, ROUND | {"aggregation": {"lora": "Svd"}}, "trainFactor is Both exactly where"),
+    (
+        FederationRound,
+        ROUND | {"recipe": {"trainFactor": "B"}, "aggregation": {"lora": "Svd"}},
+        "trainFactor is Both exactly where",
+    ),
     (
         FederationRound,
         ROUND | {"recipe": {"trainFactor": "A"}, "aggregation": {"lora": "FrozenA"}},
@@ -82,6 +86,8 @@ ACCEPTED = [
     (FederationRound, ROUND | {"quorum": 7, "aggregation": {"rule": "Bulyan", "preAggregation": "None"}}),
     (FederationRound, ROUND | {"quorum": 5, "aggregation": {"preAggregation": "Bucketing"}}),
     (FederationRound, ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd"}}),
+    (FederationRound, ROUND | {"aggregation": {"lora": "Svd"}}),
+    (FederationRound, ROUND | {"aggregation": {"lora": "FrozenA"}}),
     (FederationRound, ROUND | {"quorum": 1, "aggregation": {"maxFaultySites": 0}}),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"concordat.dev/tier": "", "zone": "a"}}}),
     (Site, SITE | {"role": "Evaluator"}),
