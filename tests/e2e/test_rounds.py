@@ -152,8 +152,8 @@ def test_a_training_pod_out_of_memory_is_told_apart(federation: Federation) -> N
 def test_the_whole_cluster_goes_down_and_up_in_the_middle_of_a_suspended_and_resumed_round(
     federation: Federation,
 ) -> None:
-    # The third round with the same factor learns little: whether it learns is not what this is about.
-    federation.apply("rebooted", suspend=True, evaluation={"minImprovementPpm": -50_000})
+    # A short training: whether it learns is not what this is about.
+    federation.apply("rebooted", suspend=True, budget={"maxSteps": 50}, evaluation={"minImprovementPpm": -50_000})
 
     def suspended() -> bool:
         return is_true(federation.round("rebooted").status.conditions, ConditionType.SUSPENDED)
