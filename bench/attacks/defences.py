@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.attacks.compared import NOT_OFFERED, Weigh
 from bench.attacks.hostile import Floats
 from bench.attacks.toy import HOSTILE, SITES, Federation
 from bench.peers import BYZFL, FLOWER
@@ -65,16 +67,43 @@ Defence = Callable[[Situation], Floats]
 
 
 @dataclass
-class Ruled:
-    """One of our rules alone. Where it is a weighted sum, counts the updates that it leaves out, by whether hostile."""
+class Weighed(ABC):
+    """A rule alone. Where it is a weighted sum, counts the updates that it leaves out, by whether hostile."""
+
+    left_out: Counter[bool] = field(default_factory=Counter, init=False)
+    weighed: int = field(default=0, init=False)
+    """Rounds in which the rule gave weights."""
+
+    @abstractmethod
+    def __call__(self, at: Situation) -> Floats: ...
+
+    def count(self, weights: NDArray[np.float64]) -> None:
+        """Take the weights of a round."""
+        self.weighed += 1
+        for site, weight in enumerate(weights):
+            self.left_out[site < HOSTILE] += bool(weight < LEAST_SHARE / SITES)
+
+
+@dataclass
+class Compared(Weighed):
+    """A rule that Concordat does not offer."""
+
+    weigh: Weigh
+
+    def __call__(self, at: Situation) -> Floats:
+        weights = self.weigh(at.rows)
+        self.count(weights)
+        return np.asarray(weights @ at.rows, dtype=np.float32)
+
+
+@dataclass
+class Ruled(Weighed):
+    """One of our rules."""
 
     rule: Rule
     pre: PreAggregation
     declared: int = HOSTILE
     """Faulty sites to withstand."""
-    left_out: Counter[bool] = field(default_factory=Counter)
-    weighed: int = 0
-    """Rounds in which the rule gave weights."""
 
     def __call__(self, at: Situation) -> Floats:
         try:
@@ -90,12 +119,10 @@ class Ruled:
                 ),
             )
         except AggregationError:
-            # FoolsGold, where all updates point the same way.
+            # FLTrust, where no update points the reference's way.
             return np.zeros_like(at.parent)
         if made.weights is not None:
-            self.weighed += 1
-            for site, weight in enumerate(made.weights):
-                self.left_out[site < HOSTILE] += bool(weight < LEAST_SHARE / SITES)
+            self.count(made.weights)
         return flat(made.tensors)
 
 
@@ -227,8 +254,6 @@ RULES: tuple[tuple[str, Rule, PreAggregation], ...] = (
     ("DnC", Rule.DNC, PreAggregation.NONE),
     ("CAF", Rule.CAF, PreAggregation.NONE),
     ("FLTrust", Rule.FLTRUST, PreAggregation.NONE),
-    ("FoolsGold", Rule.FOOLSGOLD, PreAggregation.NONE),
-    ("FLAME", Rule.FLAME, PreAggregation.NONE),
     ("NNM + trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.NNM),
     ("NNM + median", Rule.COORDINATE_MEDIAN, PreAggregation.NNM),
     ("NNM + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.NNM),
@@ -262,6 +287,7 @@ _PEERS = (
 def defences(declared: int = HOSTILE) -> dict[str, Defence]:
     """All of them, by name, with no memory of earlier runs; each is to withstand `declared` faulty sites."""
     out: dict[str, Defence] = {name: Ruled(rule, pre, declared) for name, rule, pre in RULES}
+    out.update({name: Compared(weigh) for name, weigh in NOT_OFFERED.items()})
     out.update({name: Screened(rule, pre, canary=False, declared=declared) for name, (rule, pre) in SCREENED.items()})
     out[CANARY] = Screened(*SCREENED[RECOMMENDED], canary=True, declared=declared)
     for library, rules, names in _PEERS:

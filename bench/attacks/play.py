@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.attacks.defences import LIMITS, Defence, Ruled, Screened, Situation, defences
+from bench.attacks.defences import LIMITS, Defence, Screened, Situation, Weighed, defences
 from bench.attacks.hostile import ATTACKS, FRAMING, NONE, Attack, Floats, Poison, View, mimic_victim
 from bench.attacks.toy import HOSTILE, ROUNDS, SITES, SIZE, Federation, make
 
@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a rule left out in one run, as `Ruled` counts it."""
+    """What a rule left out in one run, as `Weighed` counts it."""
 
     updates: Counter[bool]
     rounds: int
@@ -113,7 +113,7 @@ def play(alpha: float, seed: int, attack_name: str, declared: int = HOSTILE, onl
         if isinstance(d, Screened)
     }
     left_out = {
-        name: LeftOut(d.left_out, d.weighed) for name, d in playing.items() if isinstance(d, Ruled) and d.weighed
+        name: LeftOut(d.left_out, d.weighed) for name, d in playing.items() if isinstance(d, Weighed) and d.weighed
     }
     return Result(alpha, seed, attack_name, declared, outcomes, screened, left_out)
 

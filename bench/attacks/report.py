@@ -14,7 +14,6 @@ from bench.attacks.defences import (
     MAX_CANDIDATE_GAIN,
     RECOMMENDED,
     REJECTED,
-    RULES,
     THRESHOLDS,
 )
 from bench.attacks.hostile import ATTACKS, FRAMING, NONE
@@ -355,7 +354,7 @@ def _unchanged(runs: Runs) -> list[str]:
 
 def _left_out(runs: Runs) -> list[str]:
     attacked = [name for name in runs.attacks if name != NONE.name]
-    weighing = [name for name, _, _ in RULES if any(name in r.left_out for r in runs.results)]
+    weighing = [name for name in runs.defences if any(name in r.left_out for r in runs.results)]
     rows = []
     for name in weighing:
         row = [name]

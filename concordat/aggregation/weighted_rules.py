@@ -145,41 +145,6 @@ def caf(gram: Gram, max_faulty: int) -> Weights:
             return best
 
 
-@gives(Rule.FOOLSGOLD)
-def fools_gold(gram: Gram, max_faulty: int) -> Weights:
-    """Less for updates that point the same way as another (FoolsGold; Fung et al., RAID 2020); shares add up to 1.
-
-    The paper compares sums over all rounds so far: whoever keeps those may pass their Gram. Raises AggregationError
-    if all are so alike that none has a share left.
-    """
-    cosines = _cosines(gram)
-    np.fill_diagonal(cosines, 0)
-    closest = np.maximum(cosines.max(axis=1), 0)
-    # Pardoning: who has a closer twin elsewhere is not held against an update.
-    pardon = np.divide(closest[:, None], closest, out=np.ones_like(cosines), where=closest > closest[:, None])
-    trust = np.clip(1 - np.maximum((cosines * pardon).max(axis=1), 0), 0, 1)
-    if trust.max() == 0:
-        raise AggregationError(
-            "FoolsGold leaves no update a share: each points the same way as another; choose a rule that does not "
-            "take agreement for an attack"
-        )
-    trust = np.clip(trust / trust.max(), 1e-300, 0.99)
-    shares = np.clip(np.log(trust / (1 - trust)) + 0.5, 0, 1)
-    return np.asarray(shares / shares.sum())
-
-
-@gives(Rule.FLAME)
-def flame(gram: Gram, max_faulty: int) -> Weights:
-    """Mean of the largest cluster by cosine, clipped to the median norm of all (Nguyen et al., USENIX Security 2022).
-
-    HDBSCAN with min_cluster_size n // 2 + 1, min_samples 1 and allow_single_cluster keeps the first cluster that
-    reaches that size as updates are joined in order of cosine distance. The paper's noise is left out: with standard
-    deviation 0.001 of the median norm in each coordinate, its norm at 10 million parameters is three times the update.
-    """
-    kept = _first_majority(1 - _cosines(gram))
-    return np.asarray(kept * clip_factors(gram.norms, float(np.median(gram.norms))) / kept.sum())
-
-
 def norm_bounded(norms: Weights, max_norm: float) -> Weights:
     """Mean of updates clipped to a norm (Sun et al., 2019)."""
     return clip_factors(norms, max_norm) / len(norms)
@@ -232,24 +197,3 @@ def _about_mean(centred: Matrix, weights: Weights) -> Matrix:
     """Inner products of differences from the weighted mean."""
     along = centred @ weights
     return centred - along[:, None] - along + weights @ along
-
-
-def _cosines(gram: Gram) -> Matrix:
-    """(n, n) in [-1, 1]; 0 where an update is 0."""
-    lengths = gram.norms[:, None] * gram.norms
-    return np.clip(np.divide(gram.inner, lengths, out=np.zeros_like(lengths), where=lengths > 0), -1, 1)
-
-
-def _first_majority(distances: Matrix) -> NDArray[np.bool_]:
-    """Which belong to the first cluster of more than half, joining by distance; all that join at its last distance."""
-    n = len(distances)
-    cluster, member, reached = np.arange(n), 0, np.inf
-    first, second = np.triu_indices(n, 1)
-    for pair in np.argsort(distances[first, second], kind="stable"):
-        one, other = first[pair], second[pair]
-        if distances[one, other] > reached:
-            break
-        cluster[cluster == cluster[other]] = cluster[one]
-        if reached == np.inf and np.count_nonzero(cluster == cluster[one]) > n // 2:
-            member, reached = one, distances[one, other]
-    return np.asarray(cluster == cluster[member])

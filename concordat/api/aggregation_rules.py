@@ -21,8 +21,6 @@ class Rule(StrEnum):
     DNC = "DnC"
     CAF = "CAF"
     FLTRUST = "FLTrust"
-    FOOLSGOLD = "FoolsGold"
-    FLAME = "FLAME"
 
 
 class PreAggregation(StrEnum):
@@ -38,7 +36,7 @@ BUCKET = 2
 """Updates in one bucket (Karimireddy et al., ICLR 2022, section 5)."""
 UNPROTECTED = frozenset({Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST})
 """Rules that need no majority: two withstand nothing, one trusts a reference instead."""
-STANDALONE = frozenset({Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST, Rule.FOOLSGOLD, Rule.FLAME})
+STANDALONE = frozenset({Rule.MEAN, Rule.NORM_BOUNDED_MEAN, Rule.FLTRUST})
 """Rules that take no pre-aggregation: mixed with it they are what neither paper describes, and NNM before a mean is
 not robust (a liar keeps 1/(n - f) of its weight)."""
 COORDINATE = frozenset({Rule.COORDINATE_MEDIAN, Rule.TRIMMED_MEAN, Rule.BULYAN, Rule.MEAMED})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
 
 from concordat.api.aggregation_rules import PreAggregation, Rule
 
@@ -129,31 +128,6 @@ def fltrust(x: Array, f: int) -> Array:
     return np.asarray(sum(brought) / sum(trust))
 
 
-def fools_gold(x: Array, f: int) -> Array:
-    n = len(x)
-    cosines = [[0.0 if i == j else cosine(x[i], x[j]) for j in range(n)] for i in range(n)]
-    closest = [max(row) for row in cosines]
-    for i in range(n):
-        for j in range(n):
-            if closest[i] < closest[j]:
-                cosines[i][j] *= closest[i] / closest[j]
-    alpha = np.array([min(max(1 - max(row), 0), 1) for row in cosines])
-    alpha /= alpha.max()
-    alpha[alpha == 1] = 0.99
-    weights = np.array([min(max(math.log(a / (1 - a)) + 0.5, 0), 1) if a > 0 else 0 for a in alpha])
-    return np.asarray(weights @ x / weights.sum())
-
-
-def flame(x: Array, f: int) -> Array:
-    n = len(x)
-    distances = np.array([[0 if i == j else 1 - cosine(x[i], x[j]) for j in range(n)] for i in range(n)])
-    found = HDBSCAN(
-        min_cluster_size=n // 2 + 1, min_samples=1, allow_single_cluster=True, metric="precomputed", copy=True
-    ).fit(np.maximum(distances, 0))
-    bound = np.median(np.linalg.norm(x, axis=1))
-    return mean(np.array([row * min(1, bound / np.linalg.norm(row)) for row in x[found.labels_ == 0]]), f)
-
-
 RULES: dict[Rule, Callable[[Array, int], Array]] = {
     Rule.MEAN: mean,
     Rule.NORM_BOUNDED_MEAN: norm_bounded_mean,
@@ -168,8 +142,6 @@ RULES: dict[Rule, Callable[[Array, int], Array]] = {
     Rule.DNC: dnc,
     Rule.CAF: caf,
     Rule.FLTRUST: fltrust,
-    Rule.FOOLSGOLD: fools_gold,
-    Rule.FLAME: flame,
 }
 
 
