@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
 
 from bench.attacks.hostile import Floats
 
@@ -42,6 +41,9 @@ def flame(rows: Floats) -> Weights:
     The paper's noise is left out: with standard deviation 0.001 of the median norm in each coordinate, its norm at 10
     million parameters is three times the update. All 0 if there is no cluster of more than half.
     """
+    # Here, as it takes seconds: whoever collects the tests waits for it otherwise.
+    from sklearn.cluster import HDBSCAN
+
     clusters = HDBSCAN(
         min_cluster_size=len(rows) // 2 + 1, min_samples=1, allow_single_cluster=True, metric="precomputed", copy=True
     )

@@ -15,7 +15,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from bench.attacks.hostile import Floats, Poison
 from concordat.screening import Functional
@@ -164,6 +163,9 @@ class Federation:
 
 def make(alpha: float, seed: int) -> Federation:
     """A federation whose sites hold classes by Dirichlet(alpha) shares; infinite: all the same (Hsu et al., 2019)."""
+    # Here, as it takes seconds: whoever collects the tests waits for it otherwise.
+    from sklearn.datasets import load_digits
+
     rng = np.random.default_rng(seed)
     images, labels = load_digits(return_X_y=True)
     order = rng.permutation(len(images))
