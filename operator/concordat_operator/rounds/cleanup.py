@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from concordat.api import FederationRound, Reason, Release, Update
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two looks at a round that cannot go yet."""
+_RIGHTS_MAY_RETURN = timedelta(minutes=1)
+"""How long a round waits for a site that does not let the hub delete what is there: its chart may be under upgrade, or
+the API server just started. What was left behind without a round would go at the next resync only."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,11 @@ async def _delete_dependents(
     """Delete what is there, each object once; return what has to go before the round can."""
     owners: set[str] = set()
     left: list[Dependent | None] = []
+    deleted = round_.metadata.deletion_timestamp
+    patient = deleted is not None and hub.clock.now() - deleted < _RIGHTS_MAY_RETURN
     for raw in await hub.cluster.list(Update, labels=_mine(round_)):
         owners.add(raw["metadata"]["uid"])
-        left.append(await _delete(hub, Update, raw["metadata"]))
+        left.append(await _delete(hub, Update, raw["metadata"], patient=patient))
     for release in releases:
         owners.add(release.metadata.uid)
         if release.metadata.name in staying:
@@ -97,16 +102,21 @@ async def _delete_dependents(
             await remember(hub.cluster, release.metadata.namespace, release.spec.federation, release.spec.sequence)
         else:
             await delete_decision(hub, release)
-        left.append(await _delete(hub, Release, release.wire()["metadata"]))
+        left.append(await _delete(hub, Release, release.wire()["metadata"], patient=patient))
     for job in await hub.cluster.list(JOB, labels=_mine(round_)):
         owned = owners & {owner["uid"] for owner in job["metadata"].get("ownerReferences") or []}
         # The garbage collector deletes a Job with its owner; what it leaves behind is deleted at the next look.
-        left.append(None if owned else await _delete(hub, JOB, job["metadata"]))
+        left.append(None if owned else await _delete(hub, JOB, job["metadata"], patient=patient))
     return [dependent for dependent in left if dependent is not None]
 
 
-async def _delete(hub: Hub, kind: KindLike | type[Resource], metadata: dict[str, Any]) -> Dependent | None:
-    """Delete an object unless that was done before; return None if there is nothing to wait for."""
+async def _delete(
+    hub: Hub, kind: KindLike | type[Resource], metadata: dict[str, Any], *, patient: bool
+) -> Dependent | None:
+    """Delete an object unless that was done before; return None if there is nothing to wait for.
+
+    `patient`: wait where the site does not let the hub do it.
+    """
     key, going = (metadata["namespace"], metadata["name"]), bool(metadata.get("deletionTimestamp"))
     word = "job" if kind is JOB else ("update" if kind is Update else "release")
     dependent = Dependent(word, key, going, tuple(metadata.get("finalizers") or ()))
@@ -117,6 +127,8 @@ async def _delete(hub: Hub, kind: KindLike | type[Resource], metadata: dict[str,
     except Conflict:
         return None  # Another object of that name: not ours.
     except Forbidden as error:
+        if patient:
+            return dependent
         # The site has withdrawn the hub's rights; what the round left there is the site's to remove.
         log.warning("not removed", extra=fields(namespace=key[0], name=key[1], error=str(error)))
         return None
