@@ -273,7 +273,7 @@ def adaptive(view: View) -> Floats:
 
 
 def framing(colluders: int) -> Callable[[View], Floats]:
-    """To have an honest site quarantined: the colluders send that one's update and its reverse, at the norm cap, with
+    """Have an honest site quarantined: the colluders send that one's update and its reverse, at the norm cap, with
     noise, so that the others differ most along it. Aimed at whoever comes nearest to failing the functional check;
     the other hostile sites train honestly."""
 

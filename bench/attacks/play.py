@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a rule left out in one run, as `Weighed` counts it."""
+    """Updates that a rule left out in one run, as `Weighed` counts them."""
 
     updates: Counter[bool]
     rounds: int

@@ -17,7 +17,7 @@ from bench.attacks.defences import (
     THRESHOLDS,
 )
 from bench.attacks.hostile import ATTACKS, FRAMING, NONE
-from bench.attacks.play import LAST, Result
+from bench.attacks.play import LAST, Found, Result
 from bench.attacks.toy import BATCH, HOSTILE, ROUNDS, SITES, SIZE, STEPS
 from bench.machine import about, table, write_report
 from concordat.screening import Alert, Reason
@@ -50,6 +50,10 @@ class Runs:
         self.backdoors = [name for name in self.attacks if name in _BACKDOORS]
         self.defences = list(results[0].outcomes)
         self.seeds = len({r.seed for r in results})
+
+    def alone(self, alpha: float, attack: str) -> list[Found]:
+        """Return what screening with a canary found in the further federations under one attack, or none."""
+        return [r.screened[CANARY] for r in self.honest if (r.alpha, r.attack) == (alpha, attack)]
 
     def of(self, alpha: float, attacks: Iterable[str]) -> list[Result]:
         wanted = set(attacks)
@@ -220,7 +224,7 @@ def _honest(runs: Runs) -> list[str]:
     """What screening does where every site is honest, in more federations."""
     rows = []
     for alpha in sorted({r.alpha for r in runs.honest}, reverse=True):
-        screened = [r.screened[CANARY] for r in runs.honest if (r.alpha, r.attack) == (alpha, NONE.name)]
+        screened = runs.alone(alpha, NONE.name)
         rounds, asked = sum(s.rounds for s in screened), sum(s.asked.total() for s in screened)
         counts = (
             (rounds - sum(s.alerted for s in screened), rounds),
@@ -240,17 +244,16 @@ def _honest(runs: Runs) -> list[str]:
 
 
 def _framed(runs: Runs) -> list[str]:
-    """What hostile sites can do to honest ones by what they send."""
+    """Return the table of honest updates rejected and honest sites in quarantine while hostile ones frame them."""
     rows = []
     for alpha in sorted({r.alpha for r in runs.honest}, reverse=True):
         row = [_skew(alpha)]
         for attack in FRAMING:
-            screened = [r.screened[CANARY] for r in runs.honest if (r.alpha, r.attack) == (alpha, attack.name)]
-            row.append(
-                _interval(sum(s.found[REJECTED, False] for s in screened), sum(s.asked[False] for s in screened))
-            )
+            screened = runs.alone(alpha, attack.name)
+            rejected = sum(s.found[REJECTED, False] for s in screened)
+            asked = sum(s.asked[False] for s in screened)
             out = sum(s.quarantined[False] for s in screened)
-            row.append(_interval(out, (SITES - HOSTILE) * len(screened)))
+            row += [_interval(rejected, asked), _interval(out, (SITES - HOSTILE) * len(screened))]
         rows.append(row)
     head = [
         f"{attack.name}: honest {what}" for attack in FRAMING for what in ("updates rejected", "sites in quarantine")

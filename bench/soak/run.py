@@ -34,6 +34,8 @@ class Soaked:
     """Invariants that did not hold, and when."""
     samples: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """What may grow: round and value, of every tenth round after the last kill of the operator."""
+    champions: dict[str, int] = field(default_factory=dict)
+    """By site, the sequence that it used after the last round."""
 
 
 async def soak(
@@ -44,41 +46,44 @@ async def soak(
     The operator is killed in the first fifth only: memory is measured in one process.
     """
     found, chance = Soaked(), random.Random(seed)  # noqa: S311 - which fault comes next
-    champions: dict[str, int] = {}
     async with World(sites, _TIMES, seed) as world, Remembered(world.registry.url) as registry:
         await world.progress.until(lambda: len(world.progress.ready) > sites, _ROUND_SECONDS)
         try:
             for number in range(rounds):
-                name = f"soak-{number:04d}"
                 allowed = [f for f in faults if f != "kill operator" or number < max(rounds // 5, len(faults))]
                 fault = allowed[number] if number < len(allowed) else chance.choice(allowed)
-                started = time.monotonic()
-                problem = await _round(world, name, fault, chance)
-                ran = time.monotonic() - started
-                ended = world.progress.why(name)
-                found.ended[ended.partition(":")[0]] += 1
-                found.by_fault[fault] += 1
-                if problem is not None:
-                    found.wrong.append(f"{name} ({fault}): {problem}: {ended}")
-                    await world.admin.delete(FederationRound, "concordat", name)
-                found.wrong += [f"{name} ({fault}): {sentence}" for sentence in await wrong(world, registry)]
-                for site in world.cache.list(Site):
-                    used, before = site.status.champion, champions.get(site.metadata.name, 0)
-                    champions[site.metadata.name] = used.sequence if used is not None else 0
-                    if champions[site.metadata.name] < before:
-                        found.wrong.append(f"{name} ({fault}): {site.metadata.name} went back from sequence {before}")
-                looked = time.monotonic() - started - ran
-                say(
-                    f"{name}: {fault}: {ran:.1f} s, looked at for {looked:.1f} s: {ended[:100]}"
-                    + ("" if problem is None else f" ({problem})")
-                )
-                world.nodes.ran.clear()
+                say(await _watched(world, registry, found, f"soak-{number:04d}", fault, chance))
                 if number % _SAMPLE_EVERY == _SAMPLE_EVERY - 1 and number >= rounds // 5:
                     for what, value in (await sample(world)).items():
                         found.samples.setdefault(what, []).append((number + 1, value))
         except asyncio.CancelledError:
             say("stopped; what follows is of the rounds before")
     return found
+
+
+async def _watched(
+    world: World, registry: Remembered, found: Soaked, name: str, fault: str, chance: random.Random
+) -> str:
+    """Run one round, look at what must hold, and return both in a line."""
+    started = time.monotonic()
+    problem = await _round(world, name, fault, chance)
+    ran = time.monotonic() - started
+    ended = world.progress.why(name)
+    found.ended[ended.partition(":")[0]] += 1
+    found.by_fault[fault] += 1
+    if problem is not None:
+        found.wrong.append(f"{name} ({fault}): {problem}: {ended}")
+        await world.admin.delete(FederationRound, "concordat", name)
+    found.wrong += [f"{name} ({fault}): {sentence}" for sentence in await wrong(world, registry)]
+    for site in world.cache.list(Site):
+        used, before = site.status.champion, found.champions.get(site.metadata.name, 0)
+        found.champions[site.metadata.name] = used.sequence if used is not None else 0
+        if found.champions[site.metadata.name] < before:
+            found.wrong.append(f"{name} ({fault}): {site.metadata.name} went back from sequence {before}")
+    world.nodes.ran.clear()
+    looked = time.monotonic() - started - ran
+    times = f"{ran:.1f} s, looked at for {looked:.1f} s"
+    return f"{name}: {fault}: {times}: {ended[:100]}" + ("" if problem is None else f" ({problem})")
 
 
 async def _round(world: World, name: str, fault: str, chance: random.Random) -> str | None:

@@ -12,7 +12,7 @@ from concordat.jobs.pod_status import condition, line, states
 PATIENCE = timedelta(seconds=30)
 """How long a pod may take to start before somebody wants to know why."""
 _BUSY = timedelta(minutes=3)
-"""How long Kubernetes may take to begin with a Job. It makes about twenty pods a second, a thousand sites want one."""
+"""The same for Kubernetes to begin with a Job: it makes about twenty pods a second, and a thousand sites want one."""
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _COMES_BY_ITSELF = frozenset({"ContainerCreating", "PodInitializing"})

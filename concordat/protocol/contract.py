@@ -38,7 +38,7 @@ class ContractSite(Model):
 
 
 class ContractRecipe(Recipe):
-    """How a site trains, with nothing left open."""
+    """The recipe with nothing left open."""
 
     train_factor: Factor
     image: ImageRef

@@ -10,7 +10,7 @@ from typing import Any, Self
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, RegistryUnavailable
 from concordat.artifacts.manifest import File
-from concordat.controller import JOB, Cache, Cluster
+from concordat.controller import JOB, Cache, Cluster, Forbidden
 from tests.fakes.api_server import FakeApiServer, FakeCluster
 from tests.fakes.registry import MemoryRegistry
 
@@ -21,6 +21,16 @@ class Killed(BaseException):
 
 Interference = Callable[[str, str], Exception | Awaitable[Exception | None] | None]
 """From method and path to the error that the caller gets; None lets the request through."""
+
+
+def forbids(method: str, namespace: str, resource: str = "") -> Interference:
+    """Refuse what a site has withdrawn the rights for: one kind of object, or all."""
+
+    def denial(asked: str, path: str) -> Exception | None:
+        refused = asked == method and f"/namespaces/{namespace}/{resource}" in path
+        return Forbidden(f"cannot {method} {resource or 'anything'} in {namespace}", 403) if refused else None
+
+    return denial
 
 
 class Mortal(Cluster):

@@ -10,10 +10,10 @@ import pytest
 from concordat.api import FederationRound, Release, Update
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryUnavailable
-from concordat.controller import JOB, Forbidden
+from concordat.controller import JOB
 from concordat.protocol import artifact_types as types
 from concordat_operator.history.sequences import highest_deleted
-from tests.scenarios.faults import Interference
+from tests.scenarios.faults import forbids
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -34,16 +34,6 @@ async def run(federation: Federation, name: str, *, approved: bool = True) -> st
     await federation.round(name)
     await federation.settle()
     return federation.released(name)
-
-
-def keeps(site: str) -> Interference:
-    """A site that lets the hub delete nothing."""
-
-    def refusal(method: str, at: str) -> Exception | None:
-        refused = method == "DELETE" and f"/namespaces/{site}/" in at
-        return Forbidden("cannot delete", 403) if refused else None
-
-    return refusal
 
 
 def rounds(federation: Federation) -> list[str]:
@@ -208,7 +198,7 @@ async def test_a_dependent_that_does_not_go_is_named_and_asked_once(federation: 
 async def test_a_site_whose_rights_are_away_for_a_moment_keeps_nothing_of_the_round(federation: Federation) -> None:
     """Found by the soak: its Update stayed until the next resync, of a round that was gone."""
     await run(federation, "r1", approved=False)
-    federation.cluster.before = keeps(federation.name("site-b"))
+    federation.cluster.before = forbids("DELETE", federation.name("site-b"))
     await federation.admin.delete(FederationRound, federation.hub_space, "r1")
     await federation.settle()
     assert rounds(federation) == ["r1"]
@@ -220,7 +210,7 @@ async def test_a_site_whose_rights_are_away_for_a_moment_keeps_nothing_of_the_ro
 
 async def test_a_site_that_lets_the_hub_delete_nothing_holds_the_round_for_a_minute(federation: Federation) -> None:
     await run(federation, "r1", approved=False)
-    federation.cluster.before = keeps(federation.name("site-b"))
+    federation.cluster.before = forbids("DELETE", federation.name("site-b"))
     await federation.admin.delete(FederationRound, federation.hub_space, "r1")
     await federation.settle()
     federation.clock.advance(120)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from concordat.api import ConditionType, Site, is_true
-from concordat.controller import JOB, Forbidden
+from concordat.controller import JOB
 from concordat.controller.errors import from_response
 from concordat.errors import Transient
 from concordat.jobs import aggregation_job_name
-from tests.scenarios.faults import Interference
+from tests.scenarios.faults import Interference, forbids
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -173,16 +173,6 @@ async def test_a_site_that_is_gone_is_said_and_its_return_noticed(federation: Fe
     assert condition(federation.updates("r1")["site-b"].status.conditions, "Trained").reason == "Trained"
 
 
-def refusing(resource: str) -> Interference:
-    """The operator without the right to show anything on one kind of object in a namespace."""
-
-    def away(method: str, asked: str) -> Exception | None:
-        refused = method == "PATCH" and resource in asked and asked.endswith("/status")
-        return Forbidden(f"cannot patch {resource}", 403) if refused else None
-
-    return away
-
-
 async def look(federation: Federation, controller: str, key: tuple[str, str]) -> None:
     """Let the operator look at one object."""
     (found,) = (one for one in federation.hub_controllers if one.name == controller)
@@ -195,8 +185,8 @@ async def test_rights_that_are_away_for_a_moment_do_not_cost_a_site_its_round(fe
     while not (asked := federation.updates("r1")) or asked["site-a"].status.consent is None:
         await federation.turn()
     key = asked["site-a"].key
-    federation.cluster.before = refusing(f"/{key[0]}/updates/")
-    with pytest.raises(Transient, match="cannot patch"):
+    federation.cluster.before = forbids("PATCH", key[0], "updates")
+    with pytest.raises(Transient, match="cannot PATCH"):
         await look(federation, "update", key)
     federation.clock.jump(7200)
     await look(federation, "update", key)  # After the deadline the site may keep them for good.
@@ -215,8 +205,8 @@ async def test_an_evaluation_that_failed_while_the_rights_were_away_runs_again(f
     key = (evaluator, federation.released("r1"))
     await fail(federation, *key, exitCode=137, reason="OOMKilled")
     await federation.sync()
-    federation.cluster.before = refusing(f"/{evaluator}/releases/")
-    with pytest.raises(Transient, match="cannot patch"):
+    federation.cluster.before = forbids("PATCH", evaluator, "releases")
+    with pytest.raises(Transient, match="cannot PATCH"):
         await look(federation, "release", key)
     federation.cluster.before = None
     federation.held = set()
@@ -231,13 +221,7 @@ async def test_verdicts_that_one_site_does_not_let_in_are_shown_on_the_others(fe
     federation.held = {federation.hub_space}
     await federation.round("r1")
     await federation.settle()
-    path = f"/namespaces/{federation.name('site-a')}/updates/"
-
-    def withdrawn(method: str, asked: str) -> Exception | None:
-        refused = method == "PATCH" and path in asked
-        return Forbidden("cannot patch updates/status", 403) if refused else None
-
-    federation.cluster.before = withdrawn
+    federation.cluster.before = forbids("PATCH", federation.name("site-a"), "updates")
     federation.agents.pop(federation.name("site-a"))
     federation.held = set()
     await federation.settle()

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from concordat.api import ConditionType, FederationRound, Site, Update, is_true
-from concordat.controller import SECRET, Forbidden
+from concordat.controller import SECRET
 from concordat.statements import SigningKey, StatementError
 from concordat_operator.keys import SECRET_NAME, Keys
-from tests.scenarios.faults import Interference
+from tests.scenarios.faults import forbids
 from tests.scenarios.federation import Federation
 from tests.support.presence import condition, present
 
@@ -19,16 +19,6 @@ def ended(federation: Federation, name: str) -> tuple[str, str]:
     """Status and reason of Succeeded."""
     found = condition(federation.found(name).status.conditions, "Succeeded")
     return (found.status.value, found.reason)
-
-
-def forbids(method: str, namespace: str, resource: str) -> Interference:
-    """The rights that a site has withdrawn."""
-
-    def denial(asked: str, path: str) -> Exception | None:
-        refused = asked == method and f"/namespaces/{namespace}/{resource}" in path
-        return Forbidden(f"cannot {method} {resource} in {namespace}", 403) if refused else None
-
-    return denial
 
 
 async def test_a_site_that_cannot_be_asked_is_named_and_the_others_go_on(federation: Federation) -> None:

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two looks at a round that cannot go yet."""
 _RIGHTS_MAY_RETURN = timedelta(minutes=1)
-"""How long a round waits for a site that does not let the hub delete what is there: its chart may be under upgrade, or
-the API server just started. What was left behind without a round would go at the next resync only."""
+"""The wait for a site that does not let the hub delete what is there: its chart may be under upgrade, or the API server
+just started. What was left behind without a round would go at the next resync only."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from concordat_operator.rounds.select import Selection
 def contract(round_: FederationRound, selection: Selection, runtime_class: str | None, now: datetime) -> Contract:
     """Return the contract; deadlines count from `now`, to the second."""
     spec, opens = round_.spec, now.replace(microsecond=0)
+    factor = spec.recipe.train_factor or _factor(spec.aggregation.lora, selection.parent)
     return Contract(
         federation=spec.federation,
         round=ContractRound(
@@ -28,13 +29,7 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         sites=[_site(site) for site in selection.sites],
         quorum=spec.quorum,
         budget=spec.budget,
-        recipe=ContractRecipe(
-            train_factor=spec.recipe.train_factor or _factor(spec.aggregation.lora, selection.parent),
-            batch_size=spec.recipe.batch_size,
-            learning_rate=spec.recipe.learning_rate,
-            seed=spec.recipe.seed,
-            image=selection.image,
-        ),
+        recipe=ContractRecipe(**dict(spec.recipe) | {"train_factor": factor, "image": selection.image}),
         gates=spec.gates,
         screening=spec.screening,
         aggregation=spec.aggregation,

@@ -37,7 +37,7 @@ class Slot:
     unasked: str = ""
     """Why the site could not be asked so far."""
     conditions: Mapping[str, Condition] = field(default_factory=dict)
-    """Of the Update, by type: looked through once, though asked for ten times in each pass over a thousand sites."""
+    """The Update's, by type: looked through once, though asked for ten times in each pass over a thousand sites."""
 
     @property
     def submitted(self) -> bool:
@@ -56,8 +56,7 @@ class Slot:
 
     def has(self, condition: ConditionType) -> bool:
         """Return whether that step is done."""
-        found = self.conditions.get(condition)
-        return found is not None and found.is_true
+        return _holds(self.conditions, condition)
 
 
 def slots(

@@ -17,7 +17,7 @@ from tests.support.presence import present
 
 
 def measured(parent: int = 500_000, candidate: int = 900_000, champion: int | None = None) -> dict[str, bytes]:
-    """What the evaluation Job leaves; accuracies in parts per million."""
+    """Return the files that the evaluation Job leaves; accuracies in parts per million."""
     figures = {"parent": parent, "candidate": candidate, **({"champion": champion} if champion is not None else {})}
     models = {
         name: {"ppm": ppm, "lowPpm": max(ppm - 30_000, 0), "highPpm": min(ppm + 30_000, 1_000_000)}
@@ -58,7 +58,7 @@ async def judged(world: World, agent: Agent, name: str, **figures: Any) -> Relea
 
 
 async def decision(world: World, release: Release) -> Summary:
-    """What the agent signed, as somebody else reads it."""
+    """Read the statement that the agent signed, as somebody else does."""
     assert release.status.decision is not None
     data = await world.registry.read(present(release.status.decision).statement, types.STATEMENT_FILE)
     return read_summary(open_bundle(data, [world.key.public]))
