@@ -140,6 +140,10 @@ class Cache:
         ]
         return [table.entries[key].obj for key in sorted(found)]
 
+    def count(self, kind: KindLike) -> int:
+        """Return how many objects of a kind there are."""
+        return len(self._table(kind).entries)
+
     # ---- writes
 
     def watch(self, kinds: Iterable[KindLike]) -> None:

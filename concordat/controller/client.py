@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio import config as kube_config
@@ -72,6 +73,8 @@ class Cluster:
             await self._load(configuration)
         except ConfigException as error:
             raise Unavailable(f"no usable cluster credentials: {error}; set KUBECONFIG or run in a pod") from error
+        # With proxies from the environment aiohttp reads ~/.netrc too, at each request: a tenth of the operator's time.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._client = ApiClient(configuration)
         self._client.user_agent = "concordat"
         return self

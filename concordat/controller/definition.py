@@ -32,9 +32,9 @@ class Watch:
     keys: Keys
     relevant: Callable[[Obj], object] | None = None
     """The part of an object that matters to these keys; a change of the rest leads to nothing. None: everything."""
-    interval: float = 0.0
-    """Seconds between two passes of a key over such changes, so that a stream of them does not lead to a pass for
-    each. The first after a pause waits only for the debounce."""
+    interval: Callable[[], float] | None = None
+    """Returns the seconds between two passes of a key over such changes, so that a stream of them does not lead to a
+    pass for each. The first after a pause waits only for the debounce."""
 
 
 Watches = Mapping[KindLike, Keys | tuple[Watch, ...]]

@@ -35,7 +35,7 @@ class Runner:
         self._ended: dict[Key, float] = {}
         """When the last pass of a key ended, as long as an interval of a watch may depend on it."""
         watches = [watch for kind in controller.watches for watch in controller.watches_of(kind)]
-        self._longest_interval = max((watch.interval for watch in watches), default=0.0)
+        self._intervals = {watch.interval for watch in watches if watch.interval is not None}
         self._now = asyncio.get_running_loop().time
         metrics.QUEUE_DEPTH.labels(controller.name).set_function(lambda: self.queue.depth)
         metrics.LONGEST_RUNNING.labels(controller.name).set_function(self._longest)
@@ -48,7 +48,7 @@ class Runner:
         for watch in self.controller.watches_of(kind):
             objects = [obj for obj in (old, new) if obj is not None]
             for key in self._concerned(watch, objects):
-                self.queue.add(key, self._delay(key, watch.interval) if delay is None else delay)
+                self.queue.add(key, self._delay(key, watch) if delay is None else delay)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
         """Return the workers' coroutines; they never end."""
@@ -145,18 +145,19 @@ class Runner:
         log.exception("bug: no keys for an object", extra=fields(controller=self.controller.name))
         metrics.RECONCILE_TOTAL.labels(self.controller.name, "bug").inc()
 
-    def _delay(self, key: Key, interval: float) -> float:
+    def _delay(self, key: Key, watch: Watch) -> float:
         """Return the seconds from now to the next pass over a change."""
-        now = self._now()
+        now, interval = self._now(), watch.interval() if watch.interval is not None else 0.0
         last = now if key in self._busy else self._ended.get(key, now - interval)
         return max(self.controller.debounce, last + interval - now)
 
     def _note_end(self, key: Key) -> None:
-        if not self._longest_interval:
+        if not self._intervals:
             return
         now = self._now()
         if len(self._ended) >= _ENDS_REMEMBERED:
-            self._ended = {k: at for k, at in self._ended.items() if now - at < self._longest_interval}
+            longest = max(interval() for interval in self._intervals)
+            self._ended = {k: at for k, at in self._ended.items() if now - at < longest}
         self._ended[key] = now
 
     def _longest(self) -> float:

@@ -222,11 +222,30 @@ async def test_verdicts_that_one_site_does_not_let_in_are_shown_on_the_others(fe
     await federation.round("r1")
     await federation.settle()
     federation.cluster.before = forbids("PATCH", federation.name("site-a"), "updates")
+    federation.tolerated += (Transient,)
     federation.agents.pop(federation.name("site-a"))
     federation.held = set()
+    await federation.settle()
+    federation.clock.advance(16)
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")
     for short in ("site-b", "site-c", "site-d"):
         conditions = federation.updates("r1")[short].status.conditions
         assert is_true(conditions, ConditionType.VERIFIED)
         assert is_true(conditions, ConditionType.READY)
+
+
+async def test_a_verdict_that_a_site_does_not_let_in_for_a_moment_is_shown_on_it(federation: Federation) -> None:
+    """The round waits a moment for the rights, not for long: the signed verdict is in the registry anyway."""
+    federation.held = {federation.hub_space}
+    await federation.round("r1")
+    await federation.settle()
+    federation.cluster.before = forbids("PATCH", federation.name("site-a"), "updates")
+    federation.tolerated += (Transient,)
+    federation.held = set()
+    await federation.settle()
+    assert federation.found("r1").status.aggregate is None
+    federation.cluster.before = None
+    await federation.settle()
+    assert ended(federation, "r1") == ("True", "Released")
+    assert is_true(federation.updates("r1")["site-a"].status.conditions, ConditionType.VERIFIED)

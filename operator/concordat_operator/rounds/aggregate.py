@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime, timedelta
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, find
 from concordat.api.round_status import AggregateStatus, AggregationStatus, ContractStatus
 from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
-from concordat.controller import fields, gather_bounded, write_status
-from concordat.errors import Terminal
+from concordat.controller import Forbidden, fields, gather_bounded, write_status
+from concordat.errors import Terminal, Transient
 from concordat.jobs import Failure, aggregation_job, failure, outcome
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, ReportedUpdate, SubmittedUpdate
 from concordat.protocol.artifact_types import AGGREGATION_REQUEST
@@ -30,6 +31,9 @@ from concordat_operator.updates.plan import show_ready
 log = logging.getLogger(__name__)
 
 CONDITIONS = (ConditionType.VERIFIED, ConditionType.READY, ConditionType.STALLED)
+_RIGHTS_MAY_RETURN = timedelta(seconds=15)
+"""The round's wait, from the aggregator's end, for a site that does not let its verdict in: as long as an API server
+takes to know everyone's rights again, or an upgrade of the site's chart."""
 
 
 class AggregationStep:
@@ -106,7 +110,8 @@ class AggregationStep:
     async def confirm(self, observed: ObservedRound, signed: ContractStatus) -> AggregateStatus | None:
         """Confirm the report, sign it, show the verdicts. None: its result is gone, the Job has to run again.
 
-        Raises Terminal if the report is not what was asked for, RegistryUnavailable.
+        Raises Terminal if the report is not what was asked for, RegistryUnavailable, Transient if a site does not let
+        its verdict in and may do so in a moment.
         """
         hub, contract, job = self._hub, observed.agreed, observed.job
         job_outcome = outcome(job)
@@ -126,7 +131,7 @@ class AggregationStep:
             site_lines=confirmed.site_lines,
             at=job_outcome.completed,
         )
-        await self._show(observed, report, published.verdicts)
+        await self._show(observed, report, published.verdicts, job_outcome.completed + _RIGHTS_MAY_RETURN)
         for site in report.suspected:
             why, round_uid = _why(observed, report, site), observed.round.metadata.uid
             await strike(hub.cluster, hub.settings.namespace, site, round_uid, job_outcome.completed, why)
@@ -155,7 +160,9 @@ class AggregationStep:
         steps = [parent.spec.parent, None if before is None else before.spec.parent]
         return [adapter for adapter in steps if adapter is not None]
 
-    async def _show(self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef]) -> None:
+    async def _show(
+        self, observed: ObservedRound, report: AggregationReport, verdicts: dict[str, ArtifactRef], until: datetime
+    ) -> None:
         updates = {slot.site: slot.update for slot in observed.slots if slot.update is not None}
 
         async def show(judged: ReportedUpdate) -> None:
@@ -177,6 +184,8 @@ class AggregationStep:
 
         there = [judged for judged in report.verdicts if judged.site in updates]
         for judged, error in await gather_bounded(there, show):
+            if isinstance(error, Forbidden) and self._hub.clock.now() < until:
+                raise Transient(str(error)) from error
             # The site has withdrawn the hub's rights, or is gone. The signed verdict is in the registry.
             log.warning("verdict not shown", extra=fields(site=judged.site, error=str(error)))
 

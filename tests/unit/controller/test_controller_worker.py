@@ -165,7 +165,7 @@ async def test_a_change_wakes_only_if_it_matters(old: Any, new: Any, woken: bool
 
 
 async def test_many_changes_lead_to_one_pass_per_interval_and_the_first_does_not_wait() -> None:
-    run, now = watching(interval=1.0), NOW
+    run, now = watching(interval=lambda: 1.0), NOW
     run._now = run.queue._now = lambda: now
     passes = 0
     for _ in range(100):
