@@ -91,7 +91,7 @@ def _site_lines(statements: bytes, report: AggregationReport) -> tuple[bytes, ..
 
 
 async def _read(registry: RegistryStore, ref: ArtifactRef, document: type[D]) -> D:
-    return document.from_bytes(await registry.read(ref, document.FILE, document.LIMIT))
+    return await asyncio.to_thread(document.from_bytes, await registry.read(ref, document.FILE, document.LIMIT))
 
 
 def _by_site(submissions: Sequence[SubmittedUpdate]) -> list[SubmittedUpdate]:
