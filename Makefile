@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled modules are kept, whatever the shell says: without them every process compiles torch and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := concordat operator aggregator site_agent learning cli devcluster tests bench docs
 
 .PHONY: help
