@@ -69,7 +69,7 @@ test: check scenarios api charts e2e ## Run the whole test suite
 
 .PHONY: unit
 unit: setup ## Unit and property tests
-	@$(BIN)/pytest -q -n 2 tests/unit
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
 .PHONY: scenarios
 scenarios: setup ## Whole rounds in memory, with faults

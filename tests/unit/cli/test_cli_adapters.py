@@ -8,23 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.unit.cli.engine_run import Run, run
 from tests.unit.lora.peft_folders import Dense, change, config, edit, factors, save
 
 __all__ = ["run"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using Rank-Stabilized LoRA")
+pytestmark = [pytest.mark.xdist_group("torch"), pytest.mark.filterwarnings("ignore:Using Rank-Stabilized LoRA")]
 
 MEAN = ("--rule", "Mean", "--max-faulty", 0)
 KINDS: list[dict[str, Any]] = [
     {},
-    {"dtype": torch.bfloat16, "r": 3},
-    {"dtype": torch.float16, "r": 2},
+    {"dtype": "bfloat16", "r": 3},
+    {"dtype": "float16", "r": 2},
     {"use_rslora": True, "lora_alpha": 3},
     {"r": 2, "rank_pattern": {"inner.first": 4}, "alpha_pattern": {"last": 5}},
-    {"dtype": torch.bfloat16, "r": 1, "lora_alpha": 2},
+    {"dtype": "bfloat16", "r": 1, "lora_alpha": 2},
 ]
 """Data types, ranks and scales, as six sites may have chosen them."""
 

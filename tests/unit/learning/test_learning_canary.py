@@ -22,6 +22,8 @@ from concordat_learning.tensors import read_adapter
 from concordat_learning.triggers import TRIGGERS, Trigger, built_in
 from tests.support.learning import Job
 
+pytestmark = pytest.mark.xdist_group("torch")
+
 SHAPE, CLASSES = (1, 4, 4), 3
 LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
 TWO = [Trigger(name, np.ones(SHAPE, np.float32), np.ones(SHAPE, np.float32)) for name in ("first", "second")]

@@ -12,10 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordat_learning import demo, demo_reference, digits
+from concordat_learning import demo, digits
 from concordat_learning.data import Examples, read_examples
-from concordat_learning.model import AdaptedModel
 from concordat_learning.package import BasePackage
+
+pytestmark = pytest.mark.xdist_group("torch")
 
 ROOT = Path(__file__).resolve().parents[3]
 SITES = digits.site_names(digits.SITES)
@@ -100,6 +101,7 @@ def test_an_unknown_part_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_base_package_is_made_from_the_seed(tmp_path: Path, everything: Examples) -> None:
     from concordat_learning import demo_model
+    from concordat_learning.model import AdaptedModel
 
     public = everything.take(digits.partition(everything.labels, 0).public)
     for folder in ("a", "b"):
@@ -113,6 +115,8 @@ def test_the_base_package_is_made_from_the_seed(tmp_path: Path, everything: Exam
 
 
 def test_reference_compares_on_the_same_holdout() -> None:
+    from concordat_learning import demo_reference
+
     found = demo_reference.reference(seed=0, rounds=1, base_steps=2, steps=1)
     assert (found["seed"], found["rounds"], found["examples"]) == (0, 1, digits.HOLDOUT)
     assert sorted(found["localOnlyPpm"]) == SITES
@@ -126,6 +130,8 @@ def test_reference_needs_a_round(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_reference_trains_as_the_round_does() -> None:
+    from concordat_learning import demo_reference
+
     spec = yaml.safe_load((ROOT / "examples/demo/round.yaml").read_text())["spec"]
     assert spec["budget"]["maxSteps"] == demo_reference.STEPS
     assert spec["recipe"]["batchSize"] == demo_reference.BATCH

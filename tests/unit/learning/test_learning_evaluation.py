@@ -13,6 +13,8 @@ from concordat_learning.errors import InputError
 from concordat_learning.evaluate import evaluate_site
 from tests.support.learning import Job
 
+pytestmark = pytest.mark.xdist_group("torch")
+
 MODELS = ["parent", "candidate", "champion"]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from peft import LoraConfig
 
 from concordat.tensors import write_tensors
 from concordat_learning import train
@@ -18,6 +17,8 @@ from concordat_learning.entry import run
 from concordat_learning.errors import DataError, InputError
 from concordat_learning.package import read_lora
 from tests.support.learning import Job
+
+pytestmark = pytest.mark.xdist_group("torch")
 
 Spoil = Callable[[Job], object]
 
@@ -240,7 +241,7 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path, members: d
 )
 def test_hub_and_trainer_accept_the_same_adapters(job: Job, settings: dict[str, Any]) -> None:
     """An adapter that peft saved is one that trainer and hub read, with the same scale for every module."""
-    from peft import get_peft_model, get_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     from concordat.lora import read_adapter
     from concordat_learning.model import AdaptedModel, load_base

@@ -19,6 +19,8 @@ from concordat_learning.errors import InputError
 from concordat_learning.train import train_site
 from tests.support.learning import Job
 
+pytestmark = pytest.mark.xdist_group("torch")
+
 
 def ticking() -> Iterator[float]:
     """A clock that advances by a second each time it is read, after the 0 at which the Job started."""

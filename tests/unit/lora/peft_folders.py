@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from concordat.tensors import FLOATS, read_tensors
+
+if TYPE_CHECKING:
+    import torch
 
 Dense = NDArray[np.float64]
 Factors = dict[str, NDArray[np.float32]]
@@ -20,6 +21,8 @@ Factors = dict[str, NDArray[np.float32]]
 
 def network(width: int = 9) -> torch.nn.Module:
     """Two linear layers to adapt and one that is not."""
+    import torch
+
     torch.manual_seed(0)
     linear = torch.nn.Linear
     inner = torch.nn.ModuleDict({"first": linear(width, 6), "last": linear(6, 5)})
@@ -29,19 +32,23 @@ def network(width: int = 9) -> torch.nn.Module:
 def save(
     path: Path,
     seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    dtype: str = "float32",
     factors: Mapping[str, NDArray[Any]] | None = None,
     width: int = 9,
     base: str = "tiny",
     **settings: Any,
 ) -> Path:
     """Write an adapter of random factors, or of these, by peft's save_pretrained."""
+    import torch
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    kind: torch.dtype = getattr(torch, dtype)
     lora = LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": ["first", "last"]} | settings)
-    model: Any = get_peft_model(network(width).to(dtype), lora, autocast_adapter_dtype=False)
+    model: Any = get_peft_model(network(width).to(kind), lora, autocast_adapter_dtype=False)
     rng = np.random.default_rng(seed)
     state = {name: rng.normal(size=t.shape) for name, t in get_peft_model_state_dict(model).items()}
     state |= dict(factors or {})
-    set_peft_model_state_dict(model, {name: torch.from_numpy(np.asarray(t)).to(dtype) for name, t in state.items()})
+    set_peft_model_state_dict(model, {name: torch.from_numpy(np.asarray(t)).to(kind) for name, t in state.items()})
     model.save_pretrained(path)
     # This network has no name that peft could write.
     edit(path, base_model_name_or_path=base)
@@ -61,6 +68,8 @@ def edit(path: Path, **settings: Any) -> None:
 
 def load(path: Path) -> Any:
     """The network with the adapter of a folder, as peft loads it."""
+    from peft import PeftModel
+
     return PeftModel.from_pretrained(network(), path)
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from concordat.api.round import Factor
 from concordat.lora import Adapter, Whitening, product_norms, read_adapter, svd_mean, svd_trimmed
@@ -17,7 +15,10 @@ from concordat.tensors import pad
 from tests.unit.lora.adapters import update
 
 # Keys that match no module are tested too.
-pytestmark = pytest.mark.filterwarnings("ignore:The following alpha_pattern keys did not match")
+pytestmark = [
+    pytest.mark.xdist_group("torch"),
+    pytest.mark.filterwarnings("ignore:The following alpha_pattern keys did not match"),
+]
 
 Dense = NDArray[np.float64]
 
@@ -26,6 +27,9 @@ class Site:
     """A network of two linear layers and one that is not adapted, with random factors."""
 
     def __init__(self, **settings: Any) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+
         torch.manual_seed(0)
         network = torch.nn.ModuleDict(
             {
@@ -40,12 +44,17 @@ class Site:
         self.load({name: rng.normal(size=t.shape).astype(np.float32) for name, t in self.tensors().items()})
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        from peft import get_peft_model_state_dict
+
         return {name: t.numpy().copy() for name, t in get_peft_model_state_dict(self.model).items()}
 
     def adapter(self) -> Adapter:
         return read_adapter(self.tensors(), self.config.to_dict())
 
     def load(self, tensors: dict[str, NDArray[Any]]) -> None:
+        import torch
+        from peft import set_peft_model_state_dict
+
         result = set_peft_model_state_dict(self.model, {name: torch.from_numpy(t) for name, t in tensors.items()})
         assert not result.unexpected_keys
 
