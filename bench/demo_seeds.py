@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,15 @@ class Figures:
     local_only_mean: int
     candidates: list[int]
     """After round 1, 2, …"""
-    centralized: int
+    centralized: int | None
+    """All data in one place; None if it was not asked for: it is more than a third of the work."""
     norms: dict[str, str]
     """Of the last round's updates, as sent."""
     refused: dict[str, str]
     """Reason, by site, in the last round."""
 
 
-def measure(seed: int, rounds: int) -> Figures:
+def measure(seed: int, rounds: int, with_centralized: bool) -> Figures:
     """Run the federation, and what it is compared with."""
     prepare_environment()
     # Here, so that only the workers wait for torch, and import it under the variables of their run.
@@ -97,7 +99,7 @@ def measure(seed: int, rounds: int) -> Figures:
         local_only=alone,
         local_only_mean=round(sum(alone.values()) / len(alone)),
         candidates=qualities[1:],
-        centralized=centralized(made, seed, rounds),
+        centralized=centralized(made, seed, rounds) if with_centralized else None,
         norms={site: decimal(norm) for site, norm in norms.items()},
         refused=refused,
     )
@@ -144,7 +146,7 @@ def table(found: Sequence[Figures]) -> str:
             _percent(f.parent),
             f"{_percent(f.local_only_mean)} ({_percent(max(f.local_only.values()))})",
             *map(_percent, f.candidates),
-            _percent(f.centralized),
+            "–" if f.centralized is None else _percent(f.centralized),
         ]
         for f in found
     ]
@@ -181,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--centralized", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     flags = parser.parse_args()
     # One thread a seed: on models this small, threads wait for each other longer than they work.
@@ -190,7 +193,9 @@ def main() -> None:
     for variables in ({}, another(own)):
         started = time.monotonic()
         with environment(variables), ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            figures = list(pool.map(measure, flags.seeds, [flags.rounds] * len(flags.seeds)))
+            figures = list(
+                pool.map(partial(measure, rounds=flags.rounds, with_centralized=flags.centralized), flags.seeds)
+            )
         named = f" ({' '.join(f'{name}={value}' for name, value in variables.items())})" if variables else ""
         again = "; the same again: this processor has no other" if variables and figures[0].instructions == own else ""
         print(f"torch computes with {figures[0].instructions}{named}{again}")
