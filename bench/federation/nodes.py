@@ -21,6 +21,7 @@ from concordat.api.round import Factor
 from concordat.controller import JOB, POD, Cache, Cluster, Conflict, NotFound, Unavailable
 from concordat.controller.client import MERGE
 from concordat.controller.kinds import KindLike
+from concordat.jobs import is_suspended, outcome
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
 from concordat.tensors import Tensors, read_tensors, write_tensors
@@ -79,8 +80,8 @@ class Nodes:
             if gone is not None:
                 gone.cancel()
             return
-        uid, ended = new["metadata"]["uid"], (new.get("status") or {}).get("conditions")
-        if uid not in self._playing and not ended and "deletionTimestamp" not in new["metadata"]:
+        uid, may_run = new["metadata"]["uid"], outcome(new) is None and not is_suspended(new)
+        if uid not in self._playing and may_run and "deletionTimestamp" not in new["metadata"]:
             self._playing[uid] = asyncio.get_running_loop().create_task(self._play(new))
 
     async def close(self) -> None:

@@ -6,12 +6,14 @@ all: a contract and a lineage are verified once. Nothing else is left out.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
 from typing import Any
 
+from bench.federation.operator import IMAGE
 from concordat.api.types import API_VERSION, ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.artifacts.memory import Memory
@@ -23,14 +25,16 @@ from concordat.statements import SigningKey
 from concordat_agent.agent import Agent
 from concordat_agent.hub_clock import HubClock
 from concordat_agent.main import controllers as agent_controllers
+from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
-from concordat_agent.releases import reconcile as releases
+from concordat_agent.releases import verified as releases
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.updates import contract as contracts
 from concordat_agent.workspace import Workspace
 
-_POLICY = SitePolicy.from_json('{"consent": {"maxSteps": 500, "maxWallSeconds": 3600}}')
+_LIMITS = {"maxSteps": 500, "maxWallSeconds": 3600, "allowedImages": [IMAGE]}
+_POLICY = SitePolicy.from_json(json.dumps({"consent": _LIMITS, "judging": {"image": IMAGE}}))
 _WORKERS = 32
 _SILENT_SECONDS = 1.0
 
@@ -102,6 +106,7 @@ class Sites:
                 signer=Signer(site, key, registry, _POLICY.digest, prepare),
                 workspace=self.workspaces[site],
                 champions=Champions(folder / "adopted.json"),
+                notes=Notes(folder / "notes"),
             )
         )
 
@@ -128,7 +133,12 @@ class Sites:
 
 def site_manifest(name: str, federation: str, role: str) -> dict[str, Any]:
     """Return a Site as its chart writes it."""
-    spec = {"role": role, "federations": [{"name": federation, "dataClaim": "data"}], "workspaceClaim": "workspace"}
+    spec = {
+        "role": role,
+        "federations": [{"name": federation, "dataClaim": "data"}],
+        "workspaceClaim": "workspace",
+        "judgingImage": IMAGE,
+    }
     return {
         "apiVersion": API_VERSION,
         "kind": "Site",

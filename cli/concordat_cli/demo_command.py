@@ -33,7 +33,7 @@ def prepare(target: Target, seed: int, steps: Steps) -> None:
         trust = install.wait_for_trust(kube, evaluator=False)
         install.wait_for_data(kube)
     with steps.step("Installing the evaluator, then five sites", 25):
-        install.install_site(kube, roster.EVALUATOR, images["agent"], trust)
+        install.install_site(kube, roster.EVALUATOR, images, trust)
         trust = install.wait_for_trust(kube, evaluator=True)
         install.install_sites(kube, images, trust)
         install.wait_for_registry(kube)

@@ -77,6 +77,7 @@ class Reason(StrEnum):
     SITE_NOT_FOUND = "SiteNotFound"
     NOT_ISOLATED = "NotIsolated"
     JOB_NOT_ALLOWED = "JobNotAllowed"
+    INPUT_CHANGED = "InputChanged"
     GATE_FAILED = "GateFailed"
     NO_CANDIDATE = "NoCandidate"
     SUBMITTED = "Submitted"

@@ -206,8 +206,8 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Raise the quota, or remove what uses it: `kubectl describe resourcequota -n <namespace>`.",
     ),
     Reason.QUEUED: ReasonHelp(
-        "The Job is suspended, or its pod is held by a scheduling gate, until a queue admits it.",
-        "Look at the queue; the Job's deadline counts from its start.",
+        "The Job is suspended until the site's agent admits it, or its pod is held by a scheduling gate.",
+        "See whether the agent runs, or look at the queue; the Job's deadline counts from its start.",
     ),
     Reason.POD_PENDING: ReasonHelp(
         "The Job has no running pod for another reason.", "The message says what is known, and what to look at."
@@ -221,9 +221,14 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Install the RuntimeClass named in the operator's `runtimeClassName`, or a CNI that isolates the pod.",
     ),
     Reason.JOB_NOT_ALLOWED: ReasonHelp(
-        "The Job could not be created, or it is not the one the contract yields and the agent signed nothing of it.",
+        "The Job could not be created, or it is not the one the contract yields: the agent did not let it run, or, "
+        "where it ran nevertheless, signed nothing of it.",
         "The message names the refusal or the difference. Look for quotas, policies and webhooks that refuse or change "
-        "Jobs; where there are none, treat a difference as an attack.",
+        "Jobs; where there are none, treat a difference, or a Job that ran by itself, as an attack.",
+    ),
+    Reason.INPUT_CHANGED: ReasonHelp(
+        "What lay on the workspace for the Job is not what the agent staged; nothing that the Job left was used.",
+        "Only the agent should write there. Find out who else can: another claim on the volume, a person, a node.",
     ),
     Reason.GATE_FAILED: ReasonHelp(
         "The candidate fell too far below its parent on the site's own data and was not sent.",

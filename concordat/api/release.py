@@ -16,7 +16,6 @@ from concordat.api.round_status import Attempt, EvaluationStatus
 from concordat.api.types import (
     LABEL_SITE,
     ArtifactRef,
-    ImageRef,
     Message,
     Model,
     Name,
@@ -58,8 +57,6 @@ class ReleaseSpec(Model):
     """The LoRA factor that round trained: in aggregation.lora Alternating the next one trains the other."""
     lineage: ArtifactRef | None = None
     """Bundle of signed statements; a site's copy names the one that ends in the signed release."""
-    image: ImageRef | None = None
-    """Image of the evaluation Job, by digest; needed in copies only."""
     runtime_class_name: Name | None = None
     """RuntimeClass of the evaluation Job, as in the round's contract."""
     confidence_ppm: Annotated[int, Field(ge=500_000, le=999_999)] | None = None

@@ -11,6 +11,7 @@ from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.types import (
     ArtifactRef,
+    ImageRef,
     KeyThumbprint,
     Model,
     Name,
@@ -48,6 +49,9 @@ class SiteSpec(Model):
     """Federations in which the site takes part."""
     workspace_claim: Name
     """PersistentVolumeClaim through which the agent and the Jobs exchange files."""
+    judging_image: ImageRef
+    """Image, by digest, that measures releases on this site's data. The site's choice, not the hub's: what it says
+    decides what the site adopts, or what an evaluator approves."""
     channel: Name | None = None
     """ReleaseChannel of the hub the site follows; absent: releases are not offered to it."""
     public_key_thumbprint: KeyThumbprint | None = None

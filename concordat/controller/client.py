@@ -25,7 +25,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.config import ConfigException
 
 from concordat.controller.errors import AlreadyExists, ApiError, NotFound, Unavailable, from_response
-from concordat.controller.kinds import EVENT, LEASE, POD, KindLike, gvk, gvk_of
+from concordat.controller.kinds import EVENT, JOB, LEASE, POD, KindLike, gvk, gvk_of
 from concordat.controller.limiter import TokenBucket
 
 APPLY = "application/apply-patch+yaml"
@@ -184,6 +184,17 @@ class Cluster:
         """Replace the finalizers if the object is still at `resource_version`, else Conflict."""
         body = {"metadata": {"finalizers": [*finalizers], "resourceVersion": resource_version}}
         return await self._write("PATCH", gvk(kind).path(namespace, name), body, content_type=MERGE)
+
+    async def resume(self, job: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Let a suspended Job run, if it is still the very object at the very version that was looked at.
+
+        Raises Conflict if it is not, NotFound.
+        """
+        seen = job["metadata"]
+        metadata = {"uid": seen["uid"], "resourceVersion": seen["resourceVersion"]}
+        body = {"metadata": metadata, "spec": {"suspend": False}}
+        query = {"fieldManager": manager}
+        return await self._write("PATCH", JOB.path(seen["namespace"], seen["name"]), body, query, MERGE)
 
     async def delete(self, kind: KindLike, namespace: str, name: str, uid: str | None = None) -> bool:
         """Delete in the background; with `uid` only that very object, else Conflict. False: it was gone."""

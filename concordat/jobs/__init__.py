@@ -3,7 +3,7 @@
 from concordat.jobs.build import aggregation_job, aggregation_job_name, evaluation_job, training_job
 from concordat.jobs.compare import same_job
 from concordat.jobs.outcome import Failure, Outcome, answers_soon, failure, outcome
-from concordat.jobs.pending import PATIENCE, look_after, pending
+from concordat.jobs.pending import PATIENCE, is_suspended, look_after, pending
 from concordat.jobs.pod import JobError
 from concordat.jobs.pod_status import ended, own_pods
 
@@ -18,6 +18,7 @@ __all__ = [
     "ended",
     "evaluation_job",
     "failure",
+    "is_suspended",
     "look_after",
     "outcome",
     "own_pods",

@@ -54,15 +54,17 @@ def training_job(contract: Contract, update: Update, site: Site) -> dict[str, An
         # Whenever it ends, it is there until a day after the deadline by which its result can be sent.
         kept_seconds=_KEPT_SECONDS + int((contract.submission_deadline - contract.opens).total_seconds()),
         runtime_class=contract.runtime_class_name,
+        suspend=True,
         **_site_volumes(site, update.spec.federation, update.metadata.name, contract.base),
     ).manifest()
 
 
 def evaluation_job(release: Release, site: Site) -> dict[str, Any]:
-    """Return the Job that measures a namespace's copy of a Release. Raises JobError if copy or Site lack something."""
+    """Return the Job that measures a namespace's copy of a Release, with the image that its Site names for that.
+
+    Raises JobError if the Site takes no part in the federation.
+    """
     name, spec = release.metadata.name, release.spec
-    if spec.image is None:
-        raise JobError(f"Release {release.metadata.namespace}/{name} has no spec.image; a copy needs it")
     made = {LABEL_ROUND: spec.round_ref.name, LABEL_ROUND_UID: spec.round_ref.uid} if spec.round_ref else {}
     return JobTemplate(
         name=name,
@@ -74,13 +76,14 @@ def evaluation_job(release: Release, site: Site) -> dict[str, Any]:
             LABEL_FEDERATION: spec.federation,
         },
         container=EVALUATOR,
-        image=spec.image,
+        image=site.spec.judging_image,
         command=_learning("evaluate"),
         service_account="concordat-trainer",
         size=_EVALUATION_SIZE,
         seconds=_EVALUATION_SECONDS,
         kept_seconds=_KEPT_SECONDS,
         runtime_class=spec.runtime_class_name,
+        suspend=True,
         **_site_volumes(site, spec.federation, name, spec.base),
     ).manifest()
 

@@ -24,7 +24,7 @@ def look_after(job: Mapping[str, Any], now: datetime) -> timedelta | None:
     since = status.get("startTime") or job["metadata"].get("creationTimestamp")
     if status.get("ready") or since is None:
         return None
-    patience = PATIENCE if status.get("startTime") or _is_suspended(job) else _BUSY
+    patience = PATIENCE if status.get("startTime") or is_suspended(job) else _BUSY
     return max(datetime.fromisoformat(since) + patience - now, timedelta(0))
 
 
@@ -35,8 +35,8 @@ def pending(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[
     """
     metadata = job["metadata"]
     look = f"kubectl describe job/{metadata['name']} -n {metadata['namespace']}"
-    if _is_suspended(job):
-        return Reason.QUEUED, f"The Job is suspended until a queue admits it: {look}."
+    if is_suspended(job):
+        return Reason.QUEUED, f"The Job is suspended until the site's agent admits it: {look}."
     if pods:
         return _pod_pending(pods[-1])
     if (job.get("status") or {}).get("startTime"):
@@ -44,7 +44,8 @@ def pending(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[
     return Reason.POD_PENDING, f"Kubernetes has not begun with the Job: does kube-controller-manager run? {look}."
 
 
-def _is_suspended(job: Mapping[str, Any]) -> bool:
+def is_suspended(job: Mapping[str, Any]) -> bool:
+    """Return whether the Job may have no pod yet."""
     return bool((job.get("spec") or {}).get("suspend"))
 
 

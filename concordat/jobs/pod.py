@@ -72,6 +72,8 @@ class JobTemplate:
     volumes: Sequence[Mapping[str, Any]] = ()
     mounts: Sequence[Mapping[str, Any]] = ()
     before: Sequence[Before] = ()
+    suspend: bool = False
+    """Make no pod before somebody has let the Job run: in a site its agent, which first looks at what it is."""
 
     def manifest(self) -> dict[str, Any]:
         """Return the Job: in its owner's namespace, and deleted with its owner."""
@@ -100,6 +102,7 @@ class JobTemplate:
             pod["initContainers"] = [_container(b.name, b.image, b.command, self.size, b.mounts) for b in self.before]
         if self.runtime_class is not None:
             pod["runtimeClassName"] = self.runtime_class
+        held = {"suspend": True} if self.suspend else {}
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -110,6 +113,7 @@ class JobTemplate:
                 "ownerReferences": [_owner(self.owner)],
             },
             "spec": {
+                **held,
                 "completions": 1,
                 "parallelism": 1,
                 "backoffLimit": _RETRIES,

@@ -8,6 +8,7 @@ from concordat.artifacts import RegistryStore
 from concordat.controller import Cache, Cluster
 from concordat.lineage import Trust
 from concordat_agent.hub_clock import HubClock
+from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
@@ -31,3 +32,4 @@ class Agent:
     signer: Signer
     workspace: Workspace
     champions: Champions
+    notes: Notes

@@ -28,6 +28,7 @@ from concordat.lineage import LineageError, Trust
 from concordat.statements import StatementError, write_once_key
 from concordat_agent.agent import Agent
 from concordat_agent.hub_clock import HubClock
+from concordat_agent.notes import Notes
 from concordat_agent.policy import PolicyError, SitePolicy
 from concordat_agent.releases.champions import ChampionError, Champions
 from concordat_agent.releases.reconcile import ReleaseReconciler
@@ -77,6 +78,7 @@ async def serve(
             signer=Signer(settings.site, key, registry, policy.digest, prepare),
             workspace=Workspace(settings.workspace),
             champions=champions,
+            notes=Notes(settings.notes),
         )
         await run(
             controllers(agent),

@@ -52,8 +52,8 @@ class ConsentPolicy(_Strict):
     """Most optimizer steps one round may ask for."""
     max_wall_seconds: Annotated[int, Field(ge=1)]
     """Most wall-clock seconds one round may ask for."""
-    allowed_images: list[ImageRef] = Field(default_factory=list)
-    """Images that may train here, by digest; empty allows any image the contract pins by digest."""
+    allowed_images: Annotated[list[ImageRef], Field(min_length=1)]
+    """Images that may train here, by digest; no other may."""
     max_clip_norm: Decimal6 | None = None
     """Largest clipNorm of a contract; a smaller one bounds more tightly what an update can tell. Absent: any."""
 
@@ -63,6 +63,13 @@ class GatePolicy(_Strict):
 
     max_regression_ppm: Ppm = 1_000_000
     """Most that the candidate may fall below the parent; the stricter of this and the contract's applies."""
+
+
+class JudgingPolicy(_Strict):
+    """The measurement of releases, or of candidates by an evaluator."""
+
+    image: ImageRef
+    """Image that measures, by digest, whatever image trained."""
 
 
 class Mode(StrEnum):
@@ -88,6 +95,8 @@ class SitePolicy(_Strict):
 
     consent: ConsentPolicy
     """Rounds the site takes part in."""
+    judging: JudgingPolicy
+    """The measurement of releases."""
     gates: GatePolicy = Field(default_factory=GatePolicy)
     """Local gates."""
     adoption: AdoptionPolicy = Field(default_factory=AdoptionPolicy)
@@ -109,14 +118,6 @@ class SitePolicy(_Strict):
             raise PolicyError(
                 f"{where}: {first['msg']}, got {first['input']!r:.80}; correct the policy in the site's Helm values"
             ) from None
-
-
-def image_objection(policy: SitePolicy, wanted: str) -> str | None:
-    """Return why an image may not run on the site's data, without a full stop; None if it may."""
-    allowed = policy.consent.allowed_images
-    if not allowed or wanted in allowed:
-        return None
-    return f"image {wanted} is not among this site's {len(allowed)} allowedImages"
 
 
 def percent(ppm: int) -> str:

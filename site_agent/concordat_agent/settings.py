@@ -27,6 +27,11 @@ class Settings:
         """Return the file with the highest sequence adopted, beside the key: both outlive the agent's pod."""
         return self.key.with_name("adopted.json")
 
+    @property
+    def notes(self) -> Path:
+        """Return the folder of the agent's notes, there too."""
+        return self.key.with_name("notes")
+
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Return settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""

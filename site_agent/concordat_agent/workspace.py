@@ -6,15 +6,16 @@ there is untrusted: no symbolic link is followed, only flat regular files of bou
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from concordat.protocol.locations import RESULT_FOLDER, base_folder, inputs_folder, job_folder, outputs_folder
+from concordat_agent.files import write_atomically
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a named pipe would wait for a writer that never comes.
@@ -41,12 +42,33 @@ class Workspace:
         return self._root / inputs_folder(job)
 
     def prepare(self, job: str) -> None:
-        """Make the Job's folders. Calling it again changes nothing."""
+        """Make the folder of the Job's inputs. Calling it again changes nothing."""
         self.inputs(job).mkdir(parents=True, exist_ok=True)
+
+    def empty_output(self, job: str) -> None:
+        """Give the Job a new folder for its output, whatever was left in the one before."""
         out = self._root / outputs_folder(job)
-        out.mkdir(exist_ok=True)
+        if out.is_symlink() or out.exists():
+            # A pod that still writes there goes on in the trash: its mount is of the folder, not of its name.
+            self._throw_away(out)
+        out.mkdir()
         # The Job may run as another user of the same group; mkdir's mode is cut by the umask.
         out.chmod(0o2770)
+
+    def difference(self, folder: Path, expected: Mapping[str, str]) -> str | None:
+        """Return how what lies in a folder, at any depth, is not exactly these files, by path and `sha256:…`; or None.
+
+        Reads all of it. Raises OSError.
+        """
+        missing = dict(expected)
+        for place, _, files, descriptor in os.fwalk(folder, onerror=_raise):
+            for name in files:
+                path = str((Path(place) / name).relative_to(folder))
+                if missing.pop(path, None) is None:
+                    return f"{path} was not there"
+                if _hash(descriptor, name) != expected[path]:
+                    return f"{path} has other bytes"
+        return f"{min(missing)} is gone" if missing else None
 
     def write_input(self, job: str, name: str, data: bytes) -> None:
         """Write one input file, atomically."""
@@ -68,18 +90,6 @@ class Workspace:
         finally:
             os.close(folder)
 
-    def write_note(self, job: str, name: str, note: Mapping[str, Any]) -> None:
-        """Keep a note of the agent's own beside a Job's inputs; no Job can see it."""
-        write_atomically(self._root / job_folder(job) / f"{name}.json", json.dumps(note, sort_keys=True).encode())
-
-    def note(self, job: str, name: str) -> dict[str, Any]:
-        """Return the note kept by `write_note`; empty if there is none."""
-        try:
-            note: dict[str, Any] = json.loads((self._root / job_folder(job) / f"{name}.json").read_bytes())
-        except FileNotFoundError:
-            return {}
-        return note
-
     def result(self, job: str, limits: Mapping[str, int]) -> dict[str, bytes]:
         """Read the files the Job left, `limits` being the exact names wanted and the most bytes of each.
 
@@ -96,12 +106,18 @@ class Workspace:
 
     def discard(self, jobs: Iterable[str]) -> None:
         """Take away the folders of these Jobs; quick."""
-        work, trash = self._root / "work", self._root / "trash"
-        trash.mkdir(exist_ok=True)
         for job in sorted(jobs):
-            # Its inode is a name that nothing else in the trash can have.
-            folder = work / job
-            folder.rename(trash / str(folder.lstat().st_ino))
+            self._throw_away(self._root / job_folder(job))
+
+    def discard_base(self, digest: str) -> None:
+        """Take away a base package, so that the next who needs it fetches it anew; quick."""
+        self._throw_away(self.base(digest))
+
+    def _throw_away(self, folder: Path) -> None:
+        trash = self._root / "trash"
+        trash.mkdir(exist_ok=True)
+        # Its inode is a name that nothing else in the trash can have.
+        folder.rename(trash / str(folder.lstat().st_ino))
 
     def empty_trash(self) -> None:
         """Remove what was discarded, however deep or unreadable a Job made it; may take long."""
@@ -129,23 +145,6 @@ class Workspace:
             yield folder
         finally:
             os.close(folder)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file such that a reader, or a restart, sees all of it or none."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Whoever signs afterwards relies on it after a power failure, too.
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read(folder: int, name: str, limit: int) -> bytes:
@@ -182,3 +181,21 @@ def _flatten(folder: Path, trash: Path) -> None:
         else:
             os.unlink(entry.path)
     folder.rmdir()
+
+
+def _hash(folder: int, name: str) -> str | None:
+    """Return the digest of a regular file; None for anything else."""
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -22,6 +22,7 @@ from concordat.api import Site
 from concordat.lineage import Trust
 from concordat_agent.policy import SitePolicy
 from concordat_agent.settings import Settings
+from concordat_cli.demo.install import site_values
 from tests.support.helm import Helm
 from tests.support.presence import present
 
@@ -226,8 +227,9 @@ def test_the_agent_may_reach_the_registry_it_uses(objects: Render, profile: str,
 def test_the_demos_sites_render(helm: Helm, values: Callable[[str], Any], site: str) -> None:
     """With what `concordat demo` adds."""
     own = yaml.safe_load((ROOT / f"examples/demo/sites/{site}.yaml").read_text())
-    common = {key: values("site-trainer")[key] for key in ("image", "registryUrl", "operator", "trust")}
-    rendered = [o for o in yaml.safe_load_all(helm.render("concordat-site", {**own, **common}, site)) if o]
+    images = {name: f"registry.example/{name}@sha256:{'a' * 64}" for name in ("agent", "hostile", "learning")}
+    given = site_values(site, images, values("site-trainer")["trust"])
+    rendered = [o for o in yaml.safe_load_all(helm.render("concordat-site", given, site)) if o]
     found = Site.model_validate(find(rendered, "Site", site))
     assert found.spec.role.value == own["role"]
     assert found.spec.channel == own.get("channel")

@@ -6,6 +6,7 @@ round with another one: what a test asserts has to hold on every processor.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from concordat.api import ConditionType, FederationRound, Release, Site, Update,
 from concordat.api.types import LABEL_ROUND_UID
 from concordat.report.round_view import RoundView
 from concordat_cli.demo import rounds
-from concordat_cli.demo.roster import HUB
+from concordat_cli.demo.install import CHARTS
+from concordat_cli.demo.roster import HUB, SITES
 from concordat_cli.demo.target import Target
 from concordat_cli.kube import Kube
 from concordat_cli.progress import Steps
@@ -91,6 +93,13 @@ class Federation:
     def settle(self, name: str) -> RoundView:
         """Wait for the round's end and the sites' decisions."""
         return rounds.follow(self.kube, name, Console())
+
+    def allow(self, image: str) -> None:
+        """Let one more image train at every site, as a site's engineer does."""
+        allowed = json.dumps([self.target.images["learning"], image])
+        for site in SITES:
+            chart = ("concordat-site", str(CHARTS / "concordat-site"), "-n", site, "--reuse-values", "--wait")
+            self.kube.run("helm", "upgrade", *chart, "--set-json", f"policy.consent.allowedImages={allowed}")
 
     def patch(self, name: str, **spec: Any) -> None:
         """Merge into a round's spec."""

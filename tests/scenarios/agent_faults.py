@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from concordat.api import Resource
 from concordat.api.site import Champion
-from concordat.api.types import ArtifactRef
+from concordat.api.types import ArtifactRef, Model
 from concordat.artifacts import RegistryStore
 from concordat.artifacts.manifest import File
 from concordat.protocol.canonical import sha256_digest
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.main import controllers
+from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
@@ -123,11 +125,11 @@ class AgentWorkspace(Workspace):
         super().write_input(job, name, data)
         self._fate("after", f"{self._place} {job} {name}")
 
-    def write_note(self, job: str, name: str, note: Mapping[str, Any]) -> None:
-        """Keep a note."""
-        self._fate("before", f"{self._place} {job} note {name}")
-        super().write_note(job, name, note)
-        self._fate("after", f"{self._place} {job} note {name}")
+    def empty_output(self, job: str) -> None:
+        """Give the Job a new folder for its output."""
+        self._fate("before", f"{self._place} {job} out")
+        super().empty_output(job)
+        self._fate("after", f"{self._place} {job} out")
 
     def discard(self, jobs: Iterable[str]) -> None:
         """Take away folders."""
@@ -135,6 +137,21 @@ class AgentWorkspace(Workspace):
         self._fate("before", f"{self._place} discard {names}")
         super().discard(names)
         self._fate("after", f"{self._place} discard {names}")
+
+
+class AgentNotes(Notes):
+    """Notes on a volume with a fate."""
+
+    def __init__(self, root: Path, fate: Fate) -> None:
+        super().__init__(root)
+        self._fate, self._place = fate, root.parent.name
+
+    def keep(self, about: Resource, note: Model) -> None:
+        """Write a note down."""
+        words = f"{self._place} {about.metadata.name} {note.model_dump_json()}"
+        self._fate("before", words)
+        super().keep(about, note)
+        self._fate("after", words)
 
 
 class AgentChampions(Champions):
@@ -172,6 +189,7 @@ def restart(
         signer=Signer(site, federation.site_keys[short], registry, rules.digest),
         workspace=AgentWorkspace(folder, disk),
         champions=AgentChampions(folder / "adopted.json", disk),
+        notes=AgentNotes(folder / "notes", disk),
     )
     federation.agents[site] = controllers(agent)
     return registry

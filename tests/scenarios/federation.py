@@ -38,7 +38,7 @@ from concordat.statements import SigningKey
 from concordat.tensors import write_tensors
 from concordat_agent.agent import Agent
 from concordat_agent.main import controllers as agent_controllers
-from concordat_agent.policy import SitePolicy
+from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
@@ -52,6 +52,7 @@ from tests.scenarios.node import IMAGE, PARENT, Key, Node
 from tests.scenarios.view import EVALUATOR, View
 from tests.support.clocks import SetHubClock
 from tests.support.namespaces import clear
+from tests.support.policies import policy
 from tests.support.waiting import no_hang
 
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
@@ -127,13 +128,14 @@ class Federation(View, Node):
             "role": role,
             "federations": [{"name": "digits", "dataClaim": "data"}],
             "workspaceClaim": "workspace",
+            "judgingImage": IMAGE,
             **({"channel": channel} if role == "Trainer" else {}),
         }
         metadata = {"name": site, "namespace": site, "labels": labels or {}}
         await self.admin.create(
             {"apiVersion": "concordat.dev/v1alpha1", "kind": "Site", "metadata": metadata, "spec": spec}
         )
-        policy = SitePolicy.from_json(json.dumps({"consent": {"maxSteps": 500, "maxWallSeconds": 3600}, **rules}))
+        site_policy = policy(IMAGE, **rules)
         key, folder = SigningKey.generate() if key_of is None else self.site_keys[key_of], self.folder / site
         self.site_keys[short] = key
         folder.mkdir()
@@ -147,11 +149,12 @@ class Federation(View, Node):
             cache=self.cache,
             registry=registry,
             clock=SetHubClock(self.clock),
-            policy=policy,
+            policy=site_policy,
             trust=trust,
-            signer=Signer(site, key, registry, policy.digest, prepare),
+            signer=Signer(site, key, registry, site_policy.digest, prepare),
             workspace=self.workspaces[site],
             champions=Champions(folder / "adopted.json"),
+            notes=Notes(folder / "notes"),
         )
         self.agents[site] = agent_controllers(agent)
 

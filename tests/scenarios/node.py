@@ -14,6 +14,7 @@ from concordat.api.round import Factor
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore, RegistryUnavailable
 from concordat.controller import JOB, Cluster, Controller, FixedClock
+from concordat.jobs import is_suspended
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
 from concordat.tensors import Tensors, read_tensors, write_tensors
@@ -68,7 +69,7 @@ class Node:
             if metadata["uid"] in self.cache.ended:
                 continue
             key = (metadata["namespace"], metadata["name"])
-            if key[0] in self.held:
+            if key[0] in self.held or is_suspended(job):
                 continue
             failure = None
             if key[0] == self.hub_space:

@@ -79,6 +79,7 @@ class Make:
                     "role": role,
                     "federations": [{"name": "digits", "dataClaim": "data"}],
                     "workspaceClaim": "workspace",
+                    "judgingImage": IMAGE,
                     **({"channel": "stable"} if role == "Trainer" else {}),
                 },
                 "status": {

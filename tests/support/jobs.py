@@ -34,6 +34,7 @@ class Make:
                 "spec": {
                     "federations": [{"name": "digits", "dataClaim": "numbers"}],
                     "workspaceClaim": "workspace",
+                    "judgingImage": IMAGE,
                     **spec,
                 },
             }
@@ -70,7 +71,6 @@ class Make:
             "base": REF,
             "adapter": REF,
             "roundRef": ROUND,
-            "image": IMAGE,
             "runtimeClassName": "isolated",
         }
         return Release.model_validate(

@@ -129,23 +129,33 @@ def wait_for_trust(kube: Kube, evaluator: bool) -> dict[str, Any]:
     return found
 
 
-def install_site(kube: Kube, name: str, image: str, trust: Mapping[str, Any]) -> None:
-    """Install one site's own release, with its own values."""
+def site_values(name: str, images: Mapping[str, str], trust: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of one site's own release. The hostile one runs an agent of its own making.
+
+    All of them let this project's learning image train on their data, and measure with it.
+    """
     (values,) = documents(EXAMPLES / "sites" / f"{name}.yaml")
-    values |= {
-        "image": _image(image),
-        "registryUrl": f"http://concordat-registry.{HUB}.svc:5000",
-        "operator": {"namespace": HUB},
-        "trust": dict(trust),
+    policy = values.setdefault("policy", {})
+    policy.setdefault("consent", {})["allowedImages"] = [images["learning"]]
+    policy["judging"] = {"image": images["learning"]}
+    agent = images["hostile" if name == HOSTILE else "agent"]
+    registry = f"http://concordat-registry.{HUB}.svc:5000"
+    return {
+        **values,
+        **{"image": _image(agent), "registryUrl": registry, "operator": {"namespace": HUB}, "trust": dict(trust)},
     }
-    kube.helm_install("concordat-site", CHARTS / "concordat-site", name, values)
+
+
+def install_site(kube: Kube, name: str, images: Mapping[str, str], trust: Mapping[str, Any]) -> None:
+    """Install one site's own release, with its own values."""
+    kube.helm_install("concordat-site", CHARTS / "concordat-site", name, site_values(name, images, trust))
 
 
 def install_sites(kube: Kube, images: Mapping[str, str], trust: Mapping[str, Any]) -> None:
-    """Install the five sites, at once; the hostile one runs an agent of its own making."""
+    """Install the five sites, at once."""
 
     def one(name: str) -> None:
-        install_site(kube, name, images["hostile" if name == HOSTILE else "agent"], trust)
+        install_site(kube, name, images, trust)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(one, SITES))

@@ -261,7 +261,6 @@ class RoundReconciler:
                 contract_digest=signed.sha256,
                 trained_factor=contract.recipe.train_factor,
                 lineage=aggregate.lineage,
-                image=contract.image,
                 runtime_class_name=contract.runtime_class_name,
                 confidence_ppm=contract.evaluation.confidence_ppm,
                 deadline=later(hub.clock.now(), seconds),

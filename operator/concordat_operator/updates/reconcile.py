@@ -161,7 +161,7 @@ class UpdateReconciler:
 
 
 def _runs(namespace: str, job: str) -> Finding:
-    return Finding(Reason.TRAINING, f"The training Job runs: kubectl logs job/{job} -n {namespace}.")
+    return Finding(Reason.TRAINING, f"The training Job is launched: kubectl logs job/{job} -n {namespace}.")
 
 
 def _conditions(update: Update, found: Sequence[Found], now: datetime) -> ConditionSet:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from concordat.api.site import Champion
 from concordat.api.types import Model
-from concordat_agent.workspace import write_atomically
+from concordat_agent.files import write_atomically
 
 
 class _Line(Model):

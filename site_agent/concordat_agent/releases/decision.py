@@ -1,23 +1,36 @@
-"""The decision on a release as the agent keeps it: taken once, whatever happens before it is shown."""
+"""The agent's notes on a release: what its Job was given to measure, and what was decided."""
 
 from __future__ import annotations
 
 from pydantic import ConfigDict
 
-from concordat.api import Reason, Release
-from concordat.api.types import Model
+from concordat.api import Reason
+from concordat.api.types import ArtifactRef, Model
+from concordat.protocol.evaluation import EvaluationTask, ModelName
 from concordat_agent.policy import Answer
-from concordat_agent.workspace import Workspace
-
-_NOTE = "decision"
 
 
-class Decision(Model):
-    """What was decided on one Release object, and by which policy."""
+class Compared(Model):
+    """The models that were staged for a release's Job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    release_uid: str
+    models: dict[ModelName, ArtifactRef]
+    champion: str | None = None
+    """The release that was in use then."""
+    confidence_ppm: int
+
+    @property
+    def task(self) -> EvaluationTask:
+        """Return what the Job is told to do."""
+        return EvaluationTask(models=list(self.models), confidence_ppm=self.confidence_ppm)
+
+
+class Decision(Model):
+    """What was decided on a release, once, whatever happens before it is shown; and by which policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     passed: bool
     reason: Reason
     message: str
@@ -27,23 +40,3 @@ class Decision(Model):
     def answer(self) -> Answer:
         """Return the decision in the site's words."""
         return Answer(self.passed, self.reason, self.message)
-
-
-def keep(workspace: Workspace, release: Release, answer: Answer, policy_digest: str) -> Decision:
-    """Write a decision down beside the inputs of the release's Job, and return it. Raises OSError."""
-    decision = Decision(
-        release_uid=release.metadata.uid,
-        passed=answer.passed,
-        reason=answer.reason,
-        message=answer.message,
-        policy_digest=policy_digest,
-    )
-    workspace.write_note(release.metadata.name, _NOTE, decision.wire())
-    return decision
-
-
-def kept(workspace: Workspace, release: Release) -> Decision | None:
-    """Return the decision on this very object, or None; one on an earlier object of its name does not count."""
-    note = workspace.note(release.metadata.name, _NOTE)
-    decision = Decision.model_validate(note) if note else None
-    return decision if decision is not None and decision.release_uid == release.metadata.uid else None

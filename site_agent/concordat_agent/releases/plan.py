@@ -20,6 +20,8 @@ class Step(StrEnum):
     """Nothing to do until something changes."""
     STAGE = "stage"
     """Verify the lineage and put the evaluation Job's inputs on the workspace."""
+    ADMIT = "admit"
+    """Look at the evaluation Job that the hub proposes, and let it run."""
     JUDGE = "judge"
     """Decide from what the Job measured, and sign the decision."""
     REPORT_FAILURE = "report-failure"
@@ -31,15 +33,17 @@ def answer_condition(role: Role) -> ConditionType:
     return ConditionType.EVALUATED if role is Role.EVALUATOR else ConditionType.ADOPTED
 
 
-def next_step(release: Release, role: Role, job: Outcome | None) -> Step:
-    """Return the step due, given how the Job of that name ended (None: it has not)."""
+def next_step(release: Release, role: Role, job: Outcome | None, *, held: bool = False) -> Step:
+    """Return the step due. `job` is how the Job of that name ended (None: it has not); `held` whether it waits."""
     conditions = release.status.conditions
     if release.metadata.deletion_timestamp is not None or is_settled(conditions, answer_condition(role)):
         return Step.REST
     if not is_settled(conditions, ConditionType.STAGED):
         return Step.STAGE
-    if not is_true(conditions, ConditionType.STAGED) or job is None:
+    if not is_true(conditions, ConditionType.STAGED):
         return Step.REST
+    if job is None:
+        return Step.ADMIT if held else Step.REST
     if job.completed is not None:
         return Step.JUDGE
     # The operator runs it again, some times; it says when that was the last.

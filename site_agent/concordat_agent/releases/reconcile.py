@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from concordat.api import RETRIED_REASONS, ConditionSet, ConditionType, Reason, Release, Role, Site
+from concordat.api import RETRIED_REASONS, ConditionSet, ConditionType, Reason, Release, Role, Site, find
 from concordat.api.release import Decision as DecisionStatus
 from concordat.api.release import ReleaseStatus, answer, show_answer
 from concordat.api.round_status import EvaluationStatus
@@ -17,20 +17,22 @@ from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
 from concordat.controller import JOB, Key, Result, write_status
-from concordat.jobs import JobError, Outcome, evaluation_job, outcome, same_job
-from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
+from concordat.jobs import JobError, Outcome, evaluation_job, is_suspended, outcome, same_job
+from concordat.lineage import LineageError
+from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.evaluation import EvaluationEvidence, EvaluationTask, ModelName
 from concordat.statements.names import ADOPTED, EVALUATED
+from concordat_agent.admission import Refused, admit, demand
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
-from concordat_agent.policy import Answer, image_objection
+from concordat_agent.policy import Answer
 from concordat_agent.releases.adoption import Comparison, decide_adoption
-from concordat_agent.releases.decision import Decision, keep, kept
+from concordat_agent.releases.decision import Compared, Decision
 from concordat_agent.releases.plan import CONDITIONS, WITH_ANSWER, Step, answer_condition, next_step
 from concordat_agent.releases.verdict import verdict
+from concordat_agent.releases.verified import verified
 from concordat_agent.signer import Verified
 from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.workspace import ResultError
@@ -65,22 +67,27 @@ class ReleaseReconciler:
             return Result()
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
-        step = next_step(release, site.spec.role, job_outcome)
+        step = next_step(release, site.spec.role, job_outcome, held=job is not None and is_suspended(job))
         if step is Step.REST:
             return Result()
         answered = await self._attempt(step, release, site, job or {}, job_outcome)
+        if answered is None:
+            await self._admitted(release, site.spec.role)
+            return Result()
         await self._write(release, answered)
         pending = answered.answer.reason in RETRIED_REASONS
         return Result(requeue_after=RETRY_SECONDS if pending else None)
 
     async def _attempt(
         self, step: Step, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome | None
-    ) -> ReleaseAnswer:
-        """Do a step; return what is in its way if it cannot be done at present."""
+    ) -> ReleaseAnswer | None:
+        """Do a step; return what there is to say of it, or what is in its way if it cannot be done at present."""
         condition = ConditionType.STAGED if step is Step.STAGE else answer_condition(site.spec.role)
         try:
             if step is Step.STAGE:
                 return ReleaseAnswer(condition, await self._stage(release, site))
+            if step is Step.ADMIT:
+                return await self._admit(release, site, job)
             if step is Step.JUDGE and job_outcome is not None:
                 return await self._decide_on(release, site, job, job_outcome)
         except (ArtifactError, OSError) as error:
@@ -91,68 +98,94 @@ class ReleaseReconciler:
         message = f"The evaluation Job failed ({failure}); see condition Validated."
         return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
 
-    async def _verify(self, release: Release, role: Role) -> Verified:
-        """Verify the copy offline against the site's own trust; raises LineageError, ArtifactError."""
-        agent, spec = self._agent, release.spec
-        if spec.lineage is None or spec.contract_digest is None:
-            raise LineageError("spec.lineage and spec.contractDigest must be set in a copy")
-        lines = await agent.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
-        adapter_sha256 = (await agent.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
-        if role is Role.EVALUATOR:
-            lineage = await asyncio.to_thread(
-                verify_candidate,
-                lines,
-                agent.trust,
-                adapter_sha256=adapter_sha256,
-                contract_digest=spec.contract_digest,
+    async def _acceptable(self, release: Release, site: Site) -> Verified:
+        """Return what the lineage says, if the site's rules let the release be measured here at all.
+
+        Raises Refused, LineageError, ArtifactError.
+        """
+        federation = release.spec.federation
+        if site.federation(federation) is None:
+            raise Refused(Reason.POLICY_REJECTED, f"Federation {federation!r} is not among this site's federations")
+        shown, pinned = site.spec.judging_image, self._agent.policy.judging.image
+        if shown != pinned:
+            raise Refused(
+                Reason.POLICY_REJECTED,
+                f"spec.judgingImage of the Site is {shown}, the agent's policy pins {pinned}; install both from one "
+                "values file",
             )
-        else:
-            lineage = await asyncio.to_thread(
-                verify_release,
-                lines,
-                agent.trust,
-                adapter_sha256=adapter_sha256,
-                contract_digest=spec.contract_digest,
-                sequence=spec.sequence,
-            )
-        verified = Verified(lineage.contract, adapter_sha256, _statement_id(lineage, role))
-        _compare(release, verified.contract)
-        return verified
+        return await verified(self._agent, release, site.spec.role)
+
+    async def _look_at(self, release: Release, site: Site, job: dict[str, Any]) -> Verified:
+        """Return what the lineage says, if the Job is the one that the release describes.
+
+        Raises Refused, LineageError, ArtifactError.
+        """
+        proved = await self._acceptable(release, site)
+        try:
+            difference = same_job(job, evaluation_job(release, site))
+        except JobError as error:
+            raise Refused(Reason.POLICY_REJECTED, str(error)) from None
+        if difference is not None:
+            raise Refused(Reason.JOB_NOT_ALLOWED, f"The Job is not the one the release describes: {difference}")
+        return proved
+
+    async def _admit(self, release: Release, site: Site, job: dict[str, Any]) -> ReleaseAnswer | None:
+        """Let the Job run if it is the right one; return why not if it is not."""
+        try:
+            await self._look_at(release, site, job)
+        except Refused as refused:
+            return ReleaseAnswer(answer_condition(site.spec.role), Answer.no(refused.reason, f"{refused}."))
+        except (LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
+            return ReleaseAnswer(answer_condition(site.spec.role), Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
+        if self._agent.notes.of(release, Compared) is None:
+            # Whatever the status says of it.
+            staged = await self._stage(release, site)
+            if not staged.passed:
+                return ReleaseAnswer(ConditionType.STAGED, staged)
+        await admit(self._agent, release, job)
+        return None
+
+    async def _inputs(self, compared: Compared) -> dict[str, str]:
+        """Return the digests of the files that are staged for the Job. Raises ArtifactError."""
+        found = {EvaluationTask.FILE: sha256_digest(compared.task.to_bytes())}
+        for model, ref in compared.models.items():
+            digests = await self._agent.registry.file_digests(ref)
+            found |= {f"{model}/{name}": digest for name, digest in digests.items()}
+        return found
 
     async def _stage(self, release: Release, site: Site) -> Answer:
         agent, spec, name = self._agent, release.spec, release.metadata.name
         workspace, registry, role = agent.workspace, agent.registry, site.spec.role
-        if site.federation(spec.federation) is None:
-            return Answer.no(
-                Reason.POLICY_REJECTED, f"Federation {spec.federation!r} is not among this site's federations."
-            )
-        if refused := image_objection(agent.policy, str(spec.image)):
-            return Answer.no(Reason.POLICY_REJECTED, f"{refused}.")
         incumbent = agent.champions.incumbent(spec.federation, name) if role is Role.TRAINER else None
         try:
-            verified = await self._verify(release, role)
+            proved = await self._acceptable(release, site)
             if incumbent is not None and spec.sequence <= incumbent.sequence:
                 raise LineageError(
                     f"sequence {spec.sequence} is not higher than {incumbent.sequence}, which this site adopted as "
                     f"{incumbent.release}; a way back is a new release with a higher sequence"
                 )
-            parent = verified.contract.parent
-            compared: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
+            parent = proved.contract.parent
+            models: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
             if incumbent is not None and incumbent.artifact != parent:
-                compared["champion"] = incumbent.artifact
+                models["champion"] = incumbent.artifact
             workspace.prepare(name)
             await registry.pull(spec.base, workspace.base(spec.base.digest))
-            for model, ref in compared.items():
+            for model, ref in models.items():
                 await registry.pull(ref, workspace.inputs(name) / model)
+        except Refused as refused:
+            return Answer.no(refused.reason, f"{refused}.")
         except LineageError as error:
             return Answer.no(Reason.LINEAGE_INVALID, f"{error}.")
         except PERMANENT_REGISTRY_ERRORS as error:
             return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        task = EvaluationTask(models=list(compared), confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM)
-        in_use = incumbent.release if incumbent is not None else None
-        workspace.write_note(name, "note", {"champion": in_use, "models": list(compared)})
-        workspace.write_input(name, task.FILE, task.to_bytes())
-        return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(compared)} are staged.")
+        compared = Compared(
+            models=models,
+            champion=incumbent.release if incumbent is not None else None,
+            confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM,
+        )
+        workspace.write_input(name, EvaluationTask.FILE, compared.task.to_bytes())
+        agent.notes.keep(release, compared)
+        return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(models)} are staged.")
 
     async def _decide_on(
         self, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome
@@ -162,25 +195,25 @@ class ReleaseReconciler:
         if job_outcome.completed is None:
             raise ValueError("a Job that failed has no metrics to judge")
         try:
-            verified = await self._verify(release, role)
-            expected = evaluation_job(release, site)
-            if difference := same_job(job, expected):
-                message = f"The Job is not the one the release describes: {difference}."
-                return ReleaseAnswer(condition, Answer.no(Reason.JOB_NOT_ALLOWED, message))
-            measured = await asyncio.to_thread(self._left, release.metadata.name)
+            proved = await self._look_at(release, site, job)
+            compared = agent.notes.of(release, Compared)
+            if compared is None:
+                raise Refused(Reason.JOB_NOT_ALLOWED, "The Job ran without this agent having staged anything for it")
+            await demand(agent, release, job, base=spec.base, inputs=await self._inputs(compared))
+            measured = await asyncio.to_thread(self._left, release.metadata.name, compared)
         except (LineageError, *PERMANENT_REGISTRY_ERRORS) as error:
             return ReleaseAnswer(condition, Answer.no(Reason.LINEAGE_INVALID, f"{error}."))
-        except JobError as error:
-            return ReleaseAnswer(condition, Answer.no(Reason.POLICY_REJECTED, f"{error}."))
+        except Refused as refused:
+            return ReleaseAnswer(condition, Answer.no(refused.reason, f"{refused}."))
         except (ResultError, DocumentError) as error:
             message = f"The Job left no usable result: {error}."
             return ReleaseAnswer(condition, Answer.no(Reason.VALIDATION_FAILED, message))
         metrics = _metrics(measured)
         _show(spec.federation, measured)
-        decision = self._decided(release, role, verified.contract, metrics, measured)
+        decision = self._decided(release, role, proved.contract, compared, measured)
         statement = await agent.signer.answer(
             release,
-            verified,
+            proved,
             decision.answer,
             policy_digest=decision.policy_digest,
             metrics=metrics,
@@ -190,23 +223,29 @@ class ReleaseReconciler:
         return ReleaseAnswer(condition, decision.answer, statement)
 
     def _decided(
-        self, release: Release, role: Role, contract: Contract, metrics: EvaluationStatus, measured: EvaluationEvidence
+        self, release: Release, role: Role, contract: Contract, compared: Compared, measured: EvaluationEvidence
     ) -> Decision:
         """Return the only decision on the release: taken once, and kept before anything of it is signed.
 
         Without an await from decision to adoption, so that no other release is adopted between.
         """
-        agent, spec = self._agent, release.spec
-        decision = kept(agent.workspace, release)
+        agent, spec, metrics = self._agent, release.spec, _metrics(measured)
+        decision = agent.notes.of(release, Decision)
         if decision is None:
-            answer = self._decide(release, measured) if role is Role.TRAINER else _verdict(contract, metrics)
-            decision = keep(agent.workspace, release, answer, agent.policy.digest)
+            judged = self._decide(release, compared, measured) if role is Role.TRAINER else _verdict(contract, metrics)
+            decision = Decision(
+                passed=judged.passed,
+                reason=judged.reason,
+                message=judged.message,
+                policy_digest=agent.policy.digest,
+            )
+            agent.notes.keep(release, decision)
         if role is Role.TRAINER and decision.passed:
             # Again after a restart. If a newer one was adopted meanwhile, that one stays.
             agent.champions.adopt(spec.federation, _champion(release, metrics))
         return decision
 
-    def _decide(self, release: Release, measured: EvaluationEvidence) -> Answer:
+    def _decide(self, release: Release, compared: Compared, measured: EvaluationEvidence) -> Answer:
         """Return the site's decision, compared with what it uses now."""
         agent, spec = self._agent, release.spec
         candidate_ppm = measured.models.candidate.ppm
@@ -220,23 +259,23 @@ class ReleaseReconciler:
                 f"adopted meanwhile as {incumbent.release}.",
             )
         else:
-            in_use, in_use_ppm = f"{incumbent.release}, in use now", self._quality(release, incumbent, measured)
+            in_use, in_use_ppm = f"{incumbent.release}, in use now", _quality(incumbent, compared, measured)
         return decide_adoption(agent.policy.adoption, Comparison(candidate_ppm, in_use_ppm, in_use))
 
-    def _quality(self, release: Release, incumbent: Champion, measured: EvaluationEvidence) -> int:
-        """Return the incumbent's quality, measured beside the candidate or, if adopted since then, at its adoption."""
-        if self._agent.workspace.note(release.metadata.name, "note").get("champion") != incumbent.release:
-            return incumbent.quality_ppm
-        return (measured.models.champion or measured.models.parent).ppm
-
-    def _left(self, job: str) -> EvaluationEvidence:
-        workspace = self._agent.workspace
-        files = workspace.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
+    def _left(self, job: str, compared: Compared) -> EvaluationEvidence:
+        files = self._agent.workspace.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
         measured = EvaluationEvidence.from_bytes(files[EvaluationEvidence.FILE])
-        for model in workspace.note(job, "note").get("models", []):
+        for model in compared.models:
             if getattr(measured.models, model) is None:
                 raise DocumentError(f"{measured.FILE}: models.{model} is missing, but was to be measured")
         return measured
+
+    async def _admitted(self, release: Release, role: Role) -> None:
+        """Show no longer what was in the way."""
+        conditions = [c for c in release.status.conditions if c.type in CONDITIONS and c.type != answer_condition(role)]
+        if find(release.status.conditions, answer_condition(role)) is not None:
+            status = ReleaseStatus(conditions=conditions, decision=release.status.decision)
+            await write_status(self._agent.cluster, release, status, FIELD_MANAGER, CONDITIONS)
 
     async def _write(self, release: Release, answered: ReleaseAnswer) -> None:
         agent = self._agent
@@ -255,28 +294,11 @@ class ReleaseReconciler:
             DECISIONS.labels(answered.answer.reason.value).inc()
 
 
-def _statement_id(lineage: Lineage, role: Role) -> str:
-    if role is Role.EVALUATOR:
-        return lineage.aggregation_id
-    if lineage.release_id is None:
-        raise LineageError("the bundle does not end in a release")
-    return lineage.release_id
-
-
-def _compare(release: Release, contract: Contract) -> None:
-    """Refuse a copy that says something else than the contract of its lineage."""
-    spec = release.spec
-    for field, shown, signed in (
-        ("federation", spec.federation, contract.federation),
-        ("base", spec.base.digest, contract.base.digest),
-        ("parent", spec.parent.digest if spec.parent else None, contract.parent.digest),
-        ("roundRef.uid", spec.round_ref.uid if spec.round_ref else None, contract.round.uid),
-        ("trainedFactor", spec.trained_factor, contract.recipe.train_factor),
-        ("image", spec.image, contract.image),
-        ("runtimeClassName", spec.runtime_class_name, contract.runtime_class_name),
-    ):
-        if shown != signed:
-            raise LineageError(f"spec.{field} is {shown}, the round's contract says {signed}")
+def _quality(incumbent: Champion, compared: Compared, measured: EvaluationEvidence) -> int:
+    """Return the incumbent's quality, measured beside the candidate or, if adopted since then, at its adoption."""
+    if compared.champion != incumbent.release:
+        return incumbent.quality_ppm
+    return (measured.models.champion or measured.models.parent).ppm
 
 
 def _champion(release: Release, metrics: EvaluationStatus) -> Champion:

@@ -49,12 +49,13 @@ class SiteReconciler:
             if superfluous:
                 # The cache lacks what does not fit this version's schema, and its Job may run.
                 living = [
-                    obj["metadata"]["name"]
-                    for kind in (Update, Release)
-                    for obj in await agent.cluster.list(kind, namespace)
+                    obj["metadata"] for kind in (Update, Release) for obj in await agent.cluster.list(kind, namespace)
                 ]
                 # Without an await since the cache was read: no folder can be staged that it does not know.
-                agent.workspace.discard(superfluous.difference(living, self._needed(namespace)))
+                names = {metadata["name"] for metadata in living}
+                agent.workspace.discard(superfluous.difference(names, self._needed(namespace)))
+                cached = [*agent.cache.list(Update, namespace), *agent.cache.list(Release, namespace)]
+                agent.notes.tidy({m["uid"] for m in living} | {obj.metadata.uid for obj in cached})
             await asyncio.to_thread(agent.workspace.empty_trash)
         except OSError as error:
             log.warning("workspace not tidied", extra=fields(error=str(error)))

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from concordat.api import Reason, Site
 from concordat.protocol.contract import Contract
-from concordat_agent.policy import Answer, SitePolicy, image_objection
+from concordat_agent.policy import Answer, SitePolicy
 
 Objection = Callable[[SitePolicy, Contract, Site], str | None]
 """Why the site does not take part in the contract's round, without a full stop; None if there is nothing against it."""
@@ -30,7 +30,12 @@ def _seconds(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
 
 
 def _image(policy: SitePolicy, contract: Contract, site: Site) -> str | None:
-    return image_objection(policy, contract.image)
+    allowed = policy.consent.allowed_images
+    return (
+        None
+        if contract.image in allowed
+        else f"image {contract.image} is not among this site's {len(allowed)} allowedImages"
+    )
 
 
 def _clip_norm(policy: SitePolicy, contract: Contract, site: Site) -> str | None:

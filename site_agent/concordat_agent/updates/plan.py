@@ -23,6 +23,8 @@ class Step(StrEnum):
     """Verify the contract, apply the site's policy, sign the answer; stage as well if it is quick."""
     STAGE = "stage"
     """Put the training Job's inputs on the workspace."""
+    ADMIT = "admit"
+    """Look at the training Job that the hub proposes, and let it run."""
     SUBMIT = "submit"
     """Check, gate, clip, sign and push what the Job left."""
     REPORT_NO_CONSENT = "report-no-consent"
@@ -33,8 +35,11 @@ class Step(StrEnum):
     """There is a candidate, but the round takes none any more."""
 
 
-def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
-    """Return the step due, given how the Job of that name ended (None: it has not) and the hub's time."""
+def next_step(update: Update, job: Outcome | None, now: datetime, *, held: bool = False) -> Step:
+    """Return the step due at the hub's time `now`.
+
+    `job` is how the Job of that name ended (None: it has not); `held` whether it waits to be admitted.
+    """
     conditions = update.status.conditions
     if update.metadata.deletion_timestamp is not None or is_settled(conditions, ConditionType.SUBMITTED):
         return Step.REST
@@ -44,8 +49,10 @@ def next_step(update: Update, job: Outcome | None, now: datetime) -> Step:
         return Step.REST
     if not is_settled(conditions, ConditionType.STAGED):
         return Step.STAGE if now < update.submission_deadline else Step.REST
-    if not is_true(conditions, ConditionType.STAGED) or job is None:
+    if not is_true(conditions, ConditionType.STAGED):
         return Step.REST
+    if job is None:
+        return Step.ADMIT if held and now < update.submission_deadline else Step.REST
     if job.completed is None:
         return Step.REPORT_FAILURE
     # What the hub would not count must not leave the site.

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from concordat.api import RETRIED_REASONS, Condition, ConditionSet, ConditionType, Reason, Site, Update, find
 from concordat.api.update import LEFT_CANDIDATE, Consent, Submission, UpdateStatus
 from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
 from concordat.controller import JOB, Key, Result, write_status
-from concordat.jobs import JobError, Outcome, outcome, same_job, training_job
+from concordat.jobs import JobError, Outcome, is_suspended, outcome, same_job, training_job
 from concordat.lora import LoraError
 from concordat.protocol.artifact_types import ADAPTER_FILE, MAX_STATEMENT, STATEMENT_FILE
+from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import DocumentError
 from concordat.protocol.locations import PARENT_FOLDER
 from concordat.protocol.training import TrainingEvidence, TrainingTask
 from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
+from concordat_agent.admission import Refused, admit, demand
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.hub_clock import CLOCK_SECONDS
 from concordat_agent.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
@@ -32,6 +34,8 @@ from concordat_agent.updates.contract import ContractRefused, verify
 from concordat_agent.updates.parent import read_parent
 from concordat_agent.updates.plan import CONDITIONS, WITH_RESULT, Step, next_step
 from concordat_agent.workspace import ResultError
+
+A = TypeVar("A")
 
 # A candidate has its parent's tensors, so its file is as large, give or take the header.
 _HEADER_SLACK = 1 << 20
@@ -71,10 +75,13 @@ class UpdateReconciler:
             return Result(requeue_after=CLOCK_SECONDS)
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
-        step = next_step(update, job_outcome, agent.clock.now())
+        step = next_step(update, job_outcome, agent.clock.now(), held=job is not None and is_suspended(job))
         if step is Step.REST:
             return Result()
-        answers = [await self._do(step, update, site, job or {}, job_outcome)]
+        answers = await self._do(step, update, site, job or {}, job_outcome)
+        if not answers:
+            await self._admitted(update)
+            return Result()
         if step is Step.CONSENT and answers[0].passed:
             answers += await self._stage_if_quick(update)
         await self._write(update, answers, trained=job_outcome is not None and job_outcome.completed is not None)
@@ -83,14 +90,18 @@ class UpdateReconciler:
 
     async def _do(
         self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
-    ) -> UpdateAnswer:
+    ) -> list[UpdateAnswer]:
+        """Do a step; return what there is to say of it."""
         if step is Step.CONSENT:
-            return await _attempt(ConditionType.CONSENTED, self._consent(update, site))
+            return [await _attempt(ConditionType.CONSENTED, self._consent(update, site))]
         if step is Step.STAGE:
-            return await _attempt(ConditionType.STAGED, self._stage(update))
+            return [await _attempt(ConditionType.STAGED, self._stage(update))]
+        if step is Step.ADMIT:
+            answer = await _attempt(ConditionType.SUBMITTED, self._admit(update, site, job))
+            return [answer] if answer is not None else []
         if step is Step.SUBMIT and job_outcome is not None:
-            return await _attempt(ConditionType.SUBMITTED, self._submit(update, site, job, job_outcome))
-        return _report(step, update, job_outcome)
+            return [await _attempt(ConditionType.SUBMITTED, self._submit(update, site, job, job_outcome))]
+        return [_report(step, update, job_outcome)]
 
     async def _stage_if_quick(self, update: Update) -> list[UpdateAnswer]:
         """Stage, so that one write shows consent and staging; but a consent must not wait for a long download."""
@@ -132,6 +143,52 @@ class UpdateReconciler:
         signed = await agent.signer.consent(update, answer)
         return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
 
+    async def _look_at(self, update: Update, site: Site, job: dict[str, Any]) -> SignedContract:
+        """Return the contract, if the Job is the one it describes and the site still agrees to it.
+
+        Raises ContractRefused, Refused, ArtifactError.
+        """
+        signed = await self._contract(update)
+        answer = consent(self._agent.policy, signed.contract, site)
+        if not answer.passed:
+            raise Refused(answer.reason, answer.message.removesuffix("."))
+        try:
+            difference = same_job(job, training_job(signed.contract, update, site))
+        except JobError as error:
+            raise Refused(Reason.POLICY_REFUSED, str(error)) from None
+        if difference is not None:
+            raise Refused(Reason.JOB_NOT_ALLOWED, f"The Job is not the one the contract describes: {difference}")
+        return signed
+
+    async def _admit(self, update: Update, site: Site, job: dict[str, Any]) -> UpdateAnswer | None:
+        """Let the Job run if it is the right one; return why not if it is not."""
+        try:
+            await self._look_at(update, site, job)
+        except ContractRefused as refused:
+            return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; the Job was not let run.")
+        except Refused as refused:
+            return _not_submitted(refused.reason, f"{refused}; it was not let run.")
+        # Whatever the status says of it: what is staged already is not fetched again.
+        staged = await self._stage(update)
+        if not staged.passed:
+            return staged
+        await admit(self._agent, update, job)
+        return None
+
+    async def _admitted(self, update: Update) -> None:
+        """Show no longer what was in the way."""
+        if find(update.status.conditions, ConditionType.SUBMITTED) is not None:
+            await self._write(update, [], trained=False)
+
+    async def _inputs(self, signed: SignedContract) -> dict[str, str]:
+        """Return the digests of the files that are staged for the Job. Raises ArtifactError."""
+        parent = await self._agent.registry.file_digests(signed.contract.parent)
+        return {
+            **{f"{PARENT_FOLDER}/{name}": digest for name, digest in parent.items()},
+            Contract.FILE: signed.digest,
+            TrainingTask.FILE: sha256_digest(TrainingTask(site=self._agent.site).to_bytes()),
+        }
+
     async def _stage(self, update: Update) -> UpdateAnswer:
         workspace, registry, name = self._agent.workspace, self._agent.registry, update.metadata.name
         try:
@@ -155,11 +212,9 @@ class UpdateReconciler:
         if job_outcome.completed is None:
             raise ValueError("a Job that failed has nothing to submit")
         try:
-            contract = (await self._contract(update)).contract
-            if difference := same_job(job, training_job(contract, update, site)):
-                return _not_submitted(
-                    Reason.JOB_NOT_ALLOWED, f"The Job is not the one the contract describes: {difference}."
-                )
+            signed = await self._look_at(update, site, job)
+            contract = signed.contract
+            await demand(agent, update, job, base=contract.base, inputs=await self._inputs(signed))
             consent_id = await agent.signer.consent_id(update)
             parent, config = await read_parent(agent.registry, agent.workspace, update.metadata.name, contract.parent)
             training, candidate = await asyncio.to_thread(self._left, update.metadata.name, len(parent))
@@ -179,8 +234,8 @@ class UpdateReconciler:
             )
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; nothing was sent.")
-        except JobError as error:
-            return _not_submitted(Reason.POLICY_REFUSED, f"{error}; nothing was sent.")
+        except Refused as refused:
+            return _not_submitted(refused.reason, f"{refused}; nothing was sent.")
         except ConsentMissing as missing:
             return _not_submitted(Reason.POLICY_REFUSED, f"{missing}; nothing was sent.")
         except PERMANENT_REGISTRY_ERRORS as error:
@@ -207,6 +262,8 @@ class UpdateReconciler:
         )
         for answered in answers:
             show(conditions, answered.condition, Answer(answered.passed, answered.reason, answered.message))
+        if not answers:
+            conditions.drop(ConditionType.SUBMITTED)
         if trained:
             conditions.set(ConditionType.TRAINED, True, Reason.TRAINED, LEFT_CANDIDATE)
         status = UpdateStatus(
@@ -219,7 +276,7 @@ class UpdateReconciler:
                 _count(answered)
 
 
-async def _attempt(condition: ConditionType, step: Awaitable[UpdateAnswer]) -> UpdateAnswer:
+async def _attempt(condition: ConditionType, step: Awaitable[A]) -> A | UpdateAnswer:
     """Do a step; return what is in its way if it cannot be done at present."""
     try:
         return await step

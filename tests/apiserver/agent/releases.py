@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from concordat.api import Condition, Release, Site
-from concordat.jobs import evaluation_job
+from concordat.jobs import evaluation_job, is_suspended
 from concordat.protocol import artifact_types as types
 from concordat.statements import open_bundle
 from concordat.statements.summary import Summary, read_summary
@@ -50,9 +50,18 @@ async def staged(world: World, agent: Agent, name: str) -> dict[str, Any]:
     return evaluation_job(release, site)
 
 
+async def run(world: World, agent: Agent, manifest: dict[str, Any], *, failed: str | None = None) -> None:
+    """Propose the Job, let the agent admit it, and end it."""
+    name = manifest["metadata"]["name"]
+    await world.propose(manifest)
+    await step(world, agent, name)
+    assert not is_suspended(world.job(name))
+    world.end_job(name, failed=failed)
+
+
 async def judged(world: World, agent: Agent, name: str, **figures: Any) -> Release:
     """Stage a copy, run its Job, decide."""
-    await world.end_job(await staged(world, agent, name))
+    await run(world, agent, await staged(world, agent, name))
     world.leave(name, measured(**figures))
     return await step(world, agent, name)
 

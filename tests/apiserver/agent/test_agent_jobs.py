@@ -93,8 +93,12 @@ class Place:
         )
         meant = {"federation": "digits", "roundRef": ref}
         asked = {"contract": REF, "contractDigest": DIGEST, "consentDeadline": AT, "submissionDeadline": AT}
-        offered = {"sequence": 1, "base": REF, "adapter": REF, "image": IMAGE, "runtimeClassName": RUNTIME_CLASS}
-        parts = {"federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "workspace"}
+        offered = {"sequence": 1, "base": REF, "adapter": REF, "runtimeClassName": RUNTIME_CLASS}
+        parts = {
+            "federations": [{"name": "digits", "dataClaim": "data"}],
+            "workspaceClaim": "workspace",
+            "judgingImage": IMAGE,
+        }
 
         def metadata(name: str, namespace: str) -> dict[str, str]:
             return {"name": name, "namespace": namespace, "uid": str(uuid.uuid4())}

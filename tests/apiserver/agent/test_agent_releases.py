@@ -9,15 +9,17 @@ import pytest
 from prometheus_client import REGISTRY
 
 from concordat.api import ConditionSet, ConditionType, Reason, Release, Site
+from concordat.jobs import evaluation_job, is_suspended
 from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey, names
 from concordat_agent.agent import FIELD_MANAGER
 from concordat_agent.site.reconcile import SiteReconciler
-from tests.apiserver.agent.releases import decision, judged, measured, said, staged, step
+from tests.apiserver.agent.releases import decision, judged, measured, run, said, staged, step
 from tests.apiserver.agent.world import World
 from tests.support.presence import present
 
 STRANGER = SigningKey.generate()
+OTHER_IMAGE = {"image": "registry.local/other@sha256:" + "0" * 64}
 
 
 async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -> None:
@@ -34,7 +36,7 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
     assert all((folder / model / types.ADAPTER_FILE).is_file() for model in ("parent", "candidate"))
     assert not (folder / "champion").exists()
 
-    await world.end_job(manifest)
+    await run(world, agent, manifest)
     world.leave(name, measured())
     release = await step(world, agent, name)
 
@@ -55,8 +57,8 @@ async def test_a_release_is_verified_measured_adopted_and_signed(world: World) -
 
 async def test_a_restart_between_adoption_and_status_write_changes_nothing(world: World) -> None:
     await world.create_site()
-    name = await world.offer()
-    await world.end_job(await staged(world, world.agent(), name))
+    name, agent = await world.offer(), world.agent()
+    await run(world, agent, await staged(world, agent, name))
     world.leave(name, measured())
     before = world.get(Release, name)
     first = await step(world, world.agent(), name)
@@ -79,7 +81,7 @@ async def test_the_next_release_is_compared_with_the_champion(world: World) -> N
     folder = world.folder / "work" / second / "in"
     assert json.loads((folder / "task.json").read_bytes())["models"] == ["parent", "candidate", "champion"]
     assert (folder / "champion" / types.ADAPTER_FILE).is_file()
-    await world.end_job(manifest)
+    await run(world, agent, manifest)
     world.leave(second, measured(champion=920_000, candidate=930_000))
     await step(world, agent, second)
     adopted = said(world, second, "Adopted")
@@ -138,20 +140,33 @@ async def test_the_sites_policy_rejects(world: World, adoption: dict[str, Any], 
     assert agent.champions.current("digits") is None
 
 
-async def test_an_image_the_site_does_not_allow_is_not_even_staged(world: World) -> None:
+async def test_another_judging_image_than_the_policys_measures_nothing(world: World) -> None:
+    """Security finding F2: what the image says decides, so it is the site's choice, and in its signed policy."""
     await world.create_site()
-    allowed = {"maxSteps": 500, "maxWallSeconds": 3600, "allowedImages": ["x@sha256:" + "0" * 64]}
     name = await world.offer()
-    await step(world, world.agent(consent=allowed), name)
-    assert (said(world, name, "Staged").is_false, said(world, name, "Staged").reason) == (True, "PolicyRejected")
+    await step(world, world.agent(judging=OTHER_IMAGE), name)
+    shown = said(world, name, "Staged")
+    assert (shown.is_false, shown.reason) == (True, "PolicyRejected")
+    assert "spec.judgingImage of the Site" in shown.message
     assert not (world.folder / "work").exists()
+
+
+async def test_the_judging_image_need_not_be_the_one_that_trained(world: World) -> None:
+    """Security finding F2."""
+    await world.create_site()
+    agent = world.agent()
+    name = await world.offer(contract=await world.contract(recipe={"image": OTHER_IMAGE["image"], "trainFactor": "B"}))
+    manifest = await staged(world, agent, name)
+    assert manifest["spec"]["template"]["spec"]["containers"][0]["image"] == agent.policy.judging.image
+    await judged(world, agent, name)
+    assert said(world, name, "Adopted").is_true
 
 
 async def test_a_federation_the_site_left_meanwhile_is_told(world: World) -> None:
     await world.create_site()
     agent = world.agent()
     name = await world.offer()
-    await world.end_job(await staged(world, agent, name))
+    await run(world, agent, await staged(world, agent, name))
     world.leave(name, measured())
     site = world.get(Site, world.site).wire()
     site["spec"]["federations"] = [{"name": "letters", "dataClaim": "data"}]
@@ -159,7 +174,7 @@ async def test_a_federation_the_site_left_meanwhile_is_told(world: World) -> Non
     await step(world, agent, name)
     adopted = said(world, name, "Adopted")
     assert (adopted.is_false, adopted.reason) == (True, "PolicyRejected")
-    assert "takes no part in federation 'digits'" in adopted.message
+    assert "'digits' is not among this site's federations" in adopted.message
 
 
 # ---- lineage, replay and order
@@ -192,7 +207,6 @@ async def test_a_lineage_with_a_statement_by_somebody_else_or_without_it_is_refu
         ({"base": {"repository": "digits/base", "digest": "sha256:" + "0" * 64}}, "spec.base is sha256:0000"),
         ({"roundRef": {"name": "r1", "namespace": "concordat", "uid": "other"}}, "spec.roundRef.uid is other"),
         ({"trainedFactor": "A"}, "spec.trainedFactor is A, the round's contract says B"),
-        ({"image": "registry.local/evil@sha256:" + "0" * 64}, "spec.image is registry.local/evil"),
     ],
 )
 async def test_a_copy_that_says_something_else_than_its_lineage_is_refused(
@@ -243,7 +257,7 @@ async def test_a_release_overtaken_while_it_was_measured_is_superseded(world: Wo
     older, newer = await world.offer(1), await world.offer(2, value=0.7)
     manifest = await staged(world, agent, older)
     await judged(world, agent, newer)
-    await world.end_job(manifest)
+    await run(world, agent, manifest)
     world.leave(older, measured(candidate=990_000))
     await step(world, agent, older)
     adopted = said(world, older, "Adopted")
@@ -254,17 +268,65 @@ async def test_a_release_overtaken_while_it_was_measured_is_superseded(world: Wo
 # ---- the Job and what it leaves
 
 
-async def test_another_job_than_the_releases_is_not_answered(world: World) -> None:
+async def test_another_job_than_the_releases_is_not_let_run(world: World) -> None:
     await world.create_site()
     agent = world.agent()
     name = await world.offer()
     manifest = await staged(world, agent, name)
     manifest["spec"]["template"]["spec"]["containers"][0]["command"].append("--lie")
-    await world.end_job(manifest)
-    world.leave(name, measured())
+    await world.propose(manifest)
     release = await step(world, agent, name)
+    assert is_suspended(world.job(name))
     assert (said(world, name, "Adopted").is_false, said(world, name, "Adopted").reason) == (True, "JobNotAllowed")
     assert release.status.decision is None
+
+
+async def test_a_job_that_ran_by_itself_decides_nothing(world: World) -> None:
+    """Security finding F1."""
+    await world.create_site()
+    agent = world.agent()
+    name = await world.offer()
+    manifest = await staged(world, agent, name)
+    world.leave(name, measured())
+    await world.propose({**manifest, "spec": {**manifest["spec"], "suspend": False}})
+    world.end_job(name)
+    release = await step(world, agent, name)
+    assert (said(world, name, "Adopted").is_false, said(world, name, "Adopted").reason) == (True, "JobNotAllowed")
+    assert (release.status.decision, agent.champions.current("digits")) == (None, None)
+
+
+async def test_a_copy_that_only_the_status_calls_staged_is_staged_before_its_job_runs(world: World) -> None:
+    """Security finding F1: the operator may write every condition."""
+    await world.create_site()
+    name = await world.offer()
+    for agent, let in ((world.agent(judging=OTHER_IMAGE), False), (world.agent(), True)):
+        conditions = ConditionSet([], 1, world.clock.now())
+        conditions.set(ConditionType.STAGED, True, Reason.LINEAGE_VERIFIED, "Believe me.")
+        shown = [condition.wire() for condition in conditions.list()]
+        await world.cluster.apply_status(Release, world.site, name, {"conditions": shown}, FIELD_MANAGER)
+        release, site = world.get(Release, name), world.get(Site, world.site)
+        if not let:
+            await world.propose(evaluation_job(release, site))
+        await step(world, agent, name)
+        assert is_suspended(world.job(name)) is not let
+    assert (world.folder / "work" / name / "in" / "candidate" / types.ADAPTER_FILE).is_file()
+
+
+@pytest.mark.parametrize("file", ["candidate/adapter_model.safetensors", "task.json", "champion/more"])
+async def test_inputs_that_changed_under_the_job_decide_nothing(world: World, file: str) -> None:
+    """Security finding F1."""
+    await world.create_site()
+    agent = world.agent()
+    name = await world.offer()
+    await run(world, agent, await staged(world, agent, name))
+    world.leave(name, measured())
+    changed = world.folder / "work" / name / "in" / file
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_bytes(b"other")
+    release = await step(world, agent, name)
+    adopted = said(world, name, "Adopted")
+    assert (adopted.is_false, adopted.reason, file in adopted.message) == (True, "InputChanged", True)
+    assert (release.status.decision, agent.champions.current("digits")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +346,7 @@ async def test_a_job_that_leaves_nothing_usable_decides_nothing(
     first = await world.offer()
     await judged(world, agent, first)
     name = await world.offer(2, value=0.7)
-    await world.end_job(await staged(world, agent, name), failed=failed)
+    await run(world, agent, await staged(world, agent, name), failed=failed)
     world.leave(name, files)
     if failed is not None:
         # The operator says when it does not run again.

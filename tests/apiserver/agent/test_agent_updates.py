@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from concordat.api import Condition, Site, Update
-from concordat.controller import LEASE
-from concordat.jobs import training_job
+from concordat.controller import JOB, LEASE
+from concordat.jobs import is_suspended, training_job
 from concordat.lora import Ceiling
 from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
@@ -74,6 +74,15 @@ async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dic
     return name, training_job(Contract.model_validate(document), update, site)
 
 
+async def _run(world: World, agent: Agent, manifest: dict[str, Any], *, failed: str | None = None) -> None:
+    """Propose the Job, let the agent admit it, and end it."""
+    name = manifest["metadata"]["name"]
+    await world.propose(manifest)
+    await _step(world, agent, name)
+    assert not is_suspended(world.job(name))
+    world.end_job(name, failed=failed)
+
+
 async def test_consent_stage_submit(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
@@ -86,7 +95,7 @@ async def test_consent_stage_submit(world: World) -> None:
     }
     assert (world.folder / "work" / name / "in" / "parent" / types.ADAPTER_FILE).is_file()
 
-    await world.end_job(manifest)
+    await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 3.0)})
     update = await _step(world, agent, name)
 
@@ -116,8 +125,9 @@ async def test_consent_stage_submit(world: World) -> None:
 
 
 async def test_a_restart_between_push_and_status_write_changes_nothing(world: World) -> None:
-    name, manifest = await _staged(world, world.agent())
-    await world.end_job(manifest)
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
     staged = world.get(Update, name)
     first = await _step(world, world.agent(), name)
@@ -212,7 +222,7 @@ async def test_a_contract_that_is_not_genuine_is_refused(
 async def test_what_fails_stays_at_the_site(world: World, files: dict[str, bytes], reason: str, says: str) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
-    await world.end_job(manifest)
+    await _run(world, agent, manifest)
     world.leave(name, files)
     update = await _step(world, agent, name)
     submitted = _said(world, name, "Submitted")
@@ -221,21 +231,99 @@ async def test_what_fails_stays_at_the_site(world: World, files: dict[str, bytes
     assert update.status.submission is None
 
 
-async def test_another_job_than_the_contracts_is_not_answered(world: World) -> None:
+async def test_another_job_than_the_contracts_is_not_let_run(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.local/evil@sha256:" + "6" * 64
-    await world.end_job(manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await world.propose(manifest)
     await _step(world, agent, name)
+    assert is_suspended(world.job(name))
     submitted = _said(world, name, "Submitted")
     assert (submitted.is_false, submitted.reason) == (True, "JobNotAllowed")
+    assert "containers[0].image" in submitted.message
+
+
+async def test_a_job_that_ran_by_itself_is_not_answered(world: World) -> None:
+    """Security finding F1: with a result that lies there already."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await world.propose({**manifest, "spec": {**manifest["spec"], "suspend": False}})
+    world.end_job(name)
+    update = await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "JobNotAllowed")
+    assert "without having been admitted" in submitted.message
+    assert update.status.submission is None
+
+
+async def test_what_lies_in_the_output_before_the_job_runs_is_not_its_result(world: World) -> None:
+    """Security finding F1."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await _run(world, agent, manifest)
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").reason == "NoCandidate"
+
+
+async def test_a_job_made_again_has_to_be_admitted_again(world: World) -> None:
+    """Security finding F1: the first one's result is not the second one's."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await _run(world, agent, manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await world.cluster.delete(JOB, world.site, name)
+    world.cache.remove(world.job(name))
+    await world.propose({**manifest, "spec": {**manifest["spec"], "suspend": False}})
+    world.end_job(name)
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").reason == "JobNotAllowed"
+
+
+@pytest.mark.parametrize("file", ["parent/adapter_model.safetensors", "task.json", "contract.json", "more"])
+async def test_inputs_that_changed_under_the_job_void_its_result(world: World, file: str) -> None:
+    """Security finding F1: what was staged is hashed again."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await _run(world, agent, manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    (world.folder / "work" / name / "in" / file).write_bytes(b"other")
+    await _step(world, agent, name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "InputChanged")
+    assert file in submitted.message
+
+
+async def test_a_base_that_changed_voids_the_result_and_is_fetched_anew(world: World) -> None:
+    """Security finding F1: base packages are shared by all Jobs of the site."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await _run(world, agent, manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    (base,) = (world.folder / "base").iterdir()
+    (base / "package.json").write_bytes(b"[]")
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").reason == "InputChanged"
+    assert not base.exists()
+
+
+async def test_a_policy_that_became_stricter_meanwhile_counts(world: World) -> None:
+    """No decision rests on the condition Consented."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await _run(world, agent, manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await _step(world, world.agent(consent={"maxSteps": 1, "maxWallSeconds": 3600}), name)
+    submitted = _said(world, name, "Submitted")
+    assert (submitted.is_false, submitted.reason) == (True, "PolicyRefused")
+    assert "exceeds this site's 1" in submitted.message
 
 
 async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> None:
     agent = world.agent(key=world.key)
     name, manifest = await _staged(world, agent)
-    await world.end_job(manifest)
+    await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
     update = world.get(Update, name)
     forged = update.status.model_copy(update={"consent": None})
@@ -248,7 +336,7 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
 async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
-    await world.end_job(manifest, failed="DeadlineExceeded")
+    await _run(world, agent, manifest, failed="DeadlineExceeded")
     await _step(world, agent, name)
     submitted = _said(world, name, "Submitted")
     assert (submitted.is_false, submitted.reason) == (True, "NoCandidate")
@@ -258,7 +346,7 @@ async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
 async def test_nothing_is_sent_after_the_deadline(world: World) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
-    await world.end_job(manifest)
+    await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
     world.clock.advance(timedelta(hours=1).total_seconds())
     await _step(world, agent, name)
@@ -272,7 +360,7 @@ async def test_the_seam_for_a_site_that_lies(world: World) -> None:
 
     agent = world.agent(prepare=poisoned)
     name, manifest = await _staged(world, agent)
-    await world.end_job(manifest)
+    await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 1.0)})
     update = await _step(world, agent, name)
     tensors = read_tensors(await world.registry.read(present(update.status.submission).artifact, types.DELTA_FILE))

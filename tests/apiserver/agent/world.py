@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +29,15 @@ from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
 from concordat.tensors import Tensors, write_tensors
 from concordat_agent.agent import FIELD_MANAGER, Agent
-from concordat_agent.policy import SitePolicy
+from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
 from tests.support.clocks import SetHubClock
 from tests.support.contracts import contract
+from tests.support.policies import policy
 from tests.support.presence import present
+from tests.support.waiting import no_hang
 
 IMAGE = "registry.local/learning@sha256:" + "1" * 64
 R = TypeVar("R", bound=Resource)
@@ -64,8 +65,7 @@ class World:
 
     def agent(self, *, prepare: Prepare = clipped, key: SigningKey | None = None, **rules: Any) -> Agent:
         """The agent as it is after a (re)start."""
-        policy = {"consent": {"maxSteps": 500, "maxWallSeconds": 3600}, **rules}
-        site_policy = SitePolicy.from_json(json.dumps(policy))
+        site_policy = policy(IMAGE, **rules)
         return Agent(
             site=self.site,
             cluster=self.cluster,
@@ -81,6 +81,7 @@ class World:
             signer=Signer(self.site, key or self.key, self.registry, site_policy.digest, prepare),
             workspace=Workspace(self.folder),
             champions=Champions(self.folder / "adopted.json"),
+            notes=Notes(self.folder / "notes"),
         )
 
     async def create_site(self, role: str = "Trainer") -> None:
@@ -93,6 +94,7 @@ class World:
                 "role": role,
                 "federations": [{"name": "digits", "dataClaim": "data"}],
                 "workspaceClaim": "workspace",
+                "judgingImage": IMAGE,
             },
         )
 
@@ -191,7 +193,6 @@ class World:
             "contractDigest": sha256_digest(canonical(terms)),
             "lineage": ref.wire(),
             "trainedFactor": terms["recipe"]["trainFactor"],
-            "image": IMAGE,
             **changes,
         }
         name = f"r1-{adapter.digest.removeprefix('sha256:')[:8]}"
@@ -284,10 +285,25 @@ class World:
         status = {name: value for name, value in obj.status.wire().items() if name != "observedGeneration"}
         await self.cluster.apply_status(type(obj), *obj.key, status, FIELD_MANAGER)
 
-    async def end_job(self, manifest: dict[str, Any], *, failed: str | None = None, create: bool = True) -> None:
-        """Have the API server complete the Job with its defaults, and end it as the Job controller would."""
-        job = await self.cluster.create(manifest) if create else manifest
-        at = rfc3339(self.clock.now())
+    async def propose(self, manifest: dict[str, Any]) -> None:
+        """Have the API server complete the Job with its defaults, as the hub does; the agent sees it.
+
+        The Job controller has seen it by then, too: what it writes makes another version of the Job.
+        """
+        job = await self.cluster.create(manifest)
+        async with no_hang(lambda: "the Job controller, which has yet to see the Job"):
+            while manifest["spec"]["suspend"] and not (job.get("status") or {}).get("conditions"):
+                job = await self.cluster.get(JOB, self.site, job["metadata"]["name"])
+        self.cache.feed(job)
+
+    def job(self, name: str) -> dict[str, Any]:
+        """Return the Job as the agent sees it."""
+        job: dict[str, Any] = present(self.cache.get(JOB, self.site, name))
+        return job
+
+    def end_job(self, name: str, *, failed: str | None = None) -> None:
+        """End a Job as the Job controller would."""
+        job, at = self.job(name), rfc3339(self.clock.now())
         ends = (
             [{"type": "Failed", "status": "True", "reason": failed}]
             if failed
@@ -300,7 +316,7 @@ class World:
     def leave(self, job: str, files: dict[str, bytes]) -> None:
         """What the trainer leaves."""
         result = self.folder / "work" / job / "out" / "result"
-        result.mkdir()
+        result.mkdir(parents=True)
         for name, data in files.items():
             (result / name).write_bytes(data)
 

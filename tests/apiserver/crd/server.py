@@ -21,6 +21,7 @@ PARENT = {"parent": {"releaseRef": {"name": "genesis"}}}
 ROUND: Obj = {"federation": "digits", **PARENT}
 ROUND_REF = {"name": "round-1", "namespace": "concordat", "uid": "12345678-aaaa"}
 SITE: Obj = {"federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "workspace"}
+SITE["judgingImage"] = "x@sha256:" + "1" * 64
 RELEASE: Obj = {"federation": "digits", "sequence": 1, "base": REF, "adapter": REF, "roundRef": ROUND_REF}
 CHANNEL: Obj = {"federation": "digits", "follow": "Approved"}
 UPDATE: Obj = {

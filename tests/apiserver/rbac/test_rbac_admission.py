@@ -55,12 +55,16 @@ def _training() -> dict[str, Any]:
 
 
 def _site(name: str) -> Site:
-    spec = {"federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "workspace"}
+    spec = {
+        "federations": [{"name": "digits", "dataClaim": "data"}],
+        "workspaceClaim": "workspace",
+        "judgingImage": IMAGE,
+    }
     return Site.model_validate({"metadata": {"name": name, "namespace": name}, "spec": spec})
 
 
 def _evaluation(namespace: str) -> dict[str, Any]:
-    artifacts = {"base": REF, "adapter": REF, "image": IMAGE, "runtimeClassName": RUNTIME_CLASS}
+    artifacts = {"base": REF, "adapter": REF, "runtimeClassName": RUNTIME_CLASS}
     spec = {"federation": "digits", "sequence": 1, **artifacts}
     release = Release.model_validate(
         {"metadata": {"name": "r1-aaaa", "namespace": namespace, "uid": "1"}, "spec": spec}
@@ -181,6 +185,15 @@ def test_another_shape_is_refused_in_a_site(world: World, operator: Path, change
     refusal = world.create(operator, job)
     assert "ValidatingAdmissionPolicy 'concordat-operator-jobs'" in refusal
     assert says in refusal
+
+
+@pytest.mark.parametrize("suspend", [False, None])
+def test_a_job_that_its_agent_has_not_seen_does_not_run(world: World, operator: Path, suspend: bool | None) -> None:
+    """Security finding F1: whatever its name and labels."""
+    job = _training()
+    job["metadata"] |= {"name": "x", "labels": {}}
+    job["spec"]["suspend"] = suspend
+    assert "a Job in a site's namespace must be suspended; the site's agent lets it run" in world.create(operator, job)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,11 @@ def agent(machine: FixedClock, elapsed: Elapsed, server: ApiServer) -> Agent:
     """All of an agent that a heartbeat needs."""
     cache = Cache()
     cache.watch([Site, Update])
-    spec = {"federations": [{"name": "digits", "dataClaim": "d"}], "workspaceClaim": "w"}
+    spec = {
+        "federations": [{"name": "digits", "dataClaim": "d"}],
+        "workspaceClaim": "w",
+        "judgingImage": "x@sha256:" + "1" * 64,
+    }
     metadata = {"name": "site-a", "namespace": "site-a", "uid": "1", "resourceVersion": "1"}
     cache.feed({"apiVersion": "concordat.dev/v1alpha1", "kind": "Site", "metadata": metadata, "spec": spec})
     parts = SimpleNamespace(site="site-a", cluster=server, cache=cache, clock=HubClock(machine, elapsed))

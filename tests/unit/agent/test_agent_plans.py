@@ -195,6 +195,7 @@ def test_the_site_shows_its_champion_and_keeps_what_it_needs() -> None:
             "spec": {
                 "federations": [{"name": "letters", "dataClaim": "d"}, {"name": "digits", "dataClaim": "d"}],
                 "workspaceClaim": "workspace",
+                "judgingImage": "x@sha256:" + "1" * 64,
             },
         }
     )

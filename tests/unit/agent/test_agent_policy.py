@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from concordat_agent.policy import PolicyError, SitePolicy
+from tests.support.policies import policy
+
+IMAGE = "registry/learning@sha256:" + "1" * 64
+CONSENT = f'{{"maxSteps":1,"maxWallSeconds":1,"allowedImages":["{IMAGE}"]}}'
 
 
 def _policy(**changes: Any) -> SitePolicy:
-    fields = {"consent": {"maxSteps": 200, "maxWallSeconds": 1800}}
-    return SitePolicy.from_json(json.dumps({**fields, **changes}))
+    return policy(IMAGE, **changes)
 
 
 @pytest.mark.parametrize(
@@ -23,9 +25,13 @@ def _policy(**changes: Any) -> SitePolicy:
         ("{}", "consent"),
         ('{"consent":{"maxSteps":1}}', "consent.maxWallSeconds"),
         ('{"consent":{"maxSteps":"1","maxWallSeconds":1}}', "consent.maxSteps"),
-        ('{"consent":{"maxSteps":1,"maxWallSeconds":1,"maxStep":1}}', "consent.maxStep"),
+        (f'{{"consent":{CONSENT[:-1]},"maxStep":1}}}}', "consent.maxStep"),
         ('{"consent":{"maxSteps":1,"maxWallSeconds":1,"allowedImages":["a:latest"]}}', "consent.allowedImages.0"),
-        ('{"consent":{"maxSteps":1,"maxWallSeconds":1},"adoption":{"mode":"Sometimes"}}', "adoption.mode"),
+        ('{"consent":{"maxSteps":1,"maxWallSeconds":1}}', "consent.allowedImages"),
+        ('{"consent":{"maxSteps":1,"maxWallSeconds":1,"allowedImages":[]}}', "consent.allowedImages"),
+        (f'{{"consent":{CONSENT}}}', "judging"),
+        (f'{{"consent":{CONSENT},"judging":{{"image":"a:latest"}}}}', "judging.image"),
+        (f'{{"consent":{CONSENT},"judging":{{"image":"{IMAGE}"}},"adoption":{{"mode":"Sometimes"}}}}', "adoption.mode"),
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_field(text: str, says: str) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from concordat_agent.workspace import ResultError, Workspace, write_atomically
+from concordat.protocol.canonical import sha256_digest
+from concordat_agent.files import write_atomically
+from concordat_agent.workspace import ResultError, Workspace
 
 JOB = "digits-1-0123abcd"
 LIMITS = {"evidence.json": 64}
@@ -19,6 +21,7 @@ LIMITS = {"evidence.json": 64}
 def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(tmp_path)
     made.prepare(JOB)
+    made.empty_output(JOB)
     return made
 
 
@@ -123,7 +126,7 @@ def test_a_plain_result_is_read_and_extra_files_are_ignored(tmp_path: Path, work
 def test_the_job_may_write_out_whatever_the_umask(tmp_path: Path, workspace: Workspace) -> None:
     before = os.umask(0o077)
     try:
-        workspace.prepare(JOB)
+        workspace.empty_output(JOB)
     finally:
         os.umask(before)
     assert stat.S_IMODE(_out(tmp_path).stat().st_mode) == 0o2770
@@ -136,11 +139,68 @@ def test_inputs_are_written_whole(workspace: Workspace) -> None:
     assert (workspace.inputs(JOB) / "task.json").read_bytes() == b"two"
 
 
-def test_the_note_is_not_among_the_inputs(workspace: Workspace) -> None:
-    assert workspace.note(JOB, "note") == {}
-    workspace.write_note(JOB, "note", {"champion": None})
-    assert workspace.note(JOB, "note") == {"champion": None}
-    assert os.listdir(workspace.inputs(JOB)) == []
+@pytest.mark.parametrize("made", [_symbolic_link, _folder, _missing_file])
+def test_a_job_gets_an_empty_folder_whatever_was_left_there(
+    tmp_path: Path, workspace: Workspace, made: Callable[[Path], None]
+) -> None:
+    made(tmp_path)
+    held = os.open(_out(tmp_path), os.O_RDONLY)
+    workspace.empty_output(JOB)
+    assert os.listdir(_out(tmp_path)) == []
+    # As a pod that still runs has it: the folder, whatever its name is now.
+    os.mkdir("late", dir_fd=held)
+    os.close(held)
+    assert os.listdir(_out(tmp_path)) == []
+    workspace.empty_trash()
+
+
+def test_an_output_folder_that_is_a_link_is_replaced(tmp_path: Path, workspace: Workspace) -> None:
+    _out(tmp_path).rmdir()
+    (tmp_path / "keep").mkdir()
+    _out(tmp_path).symlink_to(tmp_path / "keep")
+    workspace.empty_output(JOB)
+    assert not _out(tmp_path).is_symlink()
+    assert (tmp_path / "keep").is_dir()
+
+
+STAGED = {"task.json": sha256_digest(b"task"), "parent/adapter.bin": sha256_digest(b"adapter")}
+
+
+def _changed(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(b"other")
+
+
+def _linked(folder: Path) -> None:
+    (folder / "task.json").rename(folder.parent / "task.json")
+    (folder / "task.json").symlink_to(folder.parent / "task.json")
+
+
+def _piped(folder: Path) -> None:
+    (folder / "task.json").unlink()
+    os.mkfifo(folder / "task.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda folder: None, None),
+        (_changed("task.json"), "task.json has other bytes"),
+        (_changed("parent/adapter.bin"), "parent/adapter.bin has other bytes"),
+        (_changed("parent/model.py"), "parent/model.py was not there"),
+        (lambda folder: (folder / "task.json").unlink(), "task.json is gone"),
+        (_linked, "task.json has other bytes"),
+        (_piped, "task.json has other bytes"),
+    ],
+)
+def test_what_was_staged_is_compared_file_by_file(
+    workspace: Workspace, change: Callable[[Path], object], says: str | None
+) -> None:
+    folder = workspace.inputs(JOB)
+    (folder / "parent").mkdir()
+    (folder / "parent" / "adapter.bin").write_bytes(b"adapter")
+    workspace.write_input(JOB, "task.json", b"task")
+    change(folder)
+    assert workspace.difference(folder, STAGED) == says
 
 
 def test_cleaning_removes_what_is_named(tmp_path: Path, workspace: Workspace) -> None:

@@ -45,7 +45,12 @@ COMPLETE: dict[type[Resource], dict[str, Any]] = {
         },
     },
     Site: {
-        "spec": {"role": "Trainer", "federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "w"},
+        "spec": {
+            "role": "Trainer",
+            "federations": [{"name": "digits", "dataClaim": "data"}],
+            "workspaceClaim": "w",
+            "judgingImage": "x@sha256:" + "1" * 64,
+        },
         "status": {
             **STATUS,
             "agent": {"publicKey": KEY["publicKey"], "policyDigest": DIGEST, "version": "0.1.0"},

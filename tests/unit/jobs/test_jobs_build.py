@@ -171,8 +171,6 @@ def test_what_a_job_cannot_be_made_from_is_told(make: Make) -> None:
         training_job(make.contract(), make.update(), elsewhere)
     with pytest.raises(JobError, match="takes no part"):
         evaluation_job(make.release(), elsewhere)
-    with pytest.raises(JobError, match=r"Release site-a/r1-89abcdef has no spec\.image"):
-        evaluation_job(make.release(image=None), make.site())
 
 
 @given(

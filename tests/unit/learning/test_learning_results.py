@@ -18,6 +18,7 @@ FILES = {"evidence.json": b"{}", "adapter_model.safetensors": b"weights"}
 def test_the_agent_reads_what_was_published(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.prepare("job")
+    workspace.empty_output("job")
     out = tmp_path / "work" / "job" / "out"
     results.publish(out, FILES)
     assert results.is_published(out)

@@ -50,7 +50,11 @@ def site(name: str) -> Site:
     return Site.model_validate(
         {
             "metadata": {"name": name, "namespace": name},
-            "spec": {"federations": [{"name": "digits", "dataClaim": "data"}], "workspaceClaim": "workspace"},
+            "spec": {
+                "federations": [{"name": "digits", "dataClaim": "data"}],
+                "workspaceClaim": "workspace",
+                "judgingImage": "x@sha256:" + "1" * 64,
+            },
         }
     )
 

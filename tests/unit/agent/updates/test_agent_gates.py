@@ -24,7 +24,8 @@ from concordat.tensors import FormError, NotFiniteError, TensorError, Tensors, c
 from concordat_agent.policy import SitePolicy
 from concordat_agent.signer import clipped
 from concordat_agent.updates.gates import adapter, check_gates, learned
-from tests.support.contracts import contract
+from tests.support.contracts import IMAGE, contract
+from tests.support.policies import policy
 
 A, B = "base.layer.0.lora_A.weight", "base.layer.0.lora_B.weight"
 REF = {"repository": "digits/adapters", "digest": "sha256:" + "a" * 64}
@@ -37,8 +38,7 @@ def _contract(**changes: Any) -> Contract:
 
 
 def _policy(limit: int) -> SitePolicy:
-    rules = {"consent": {"maxSteps": 200, "maxWallSeconds": 1800}, "gates": {"maxRegressionPpm": limit}}
-    return SitePolicy.from_json(json.dumps(rules))
+    return policy(IMAGE, gates={"maxRegressionPpm": limit})
 
 
 def _evidence(**changes: Any) -> dict[str, Any]:
