@@ -32,7 +32,6 @@ from concordat.protocol.artifact_types import (
     REPORT_PICTURE_FILE,
     SITE_STATEMENTS_FILE,
 )
-from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.locations import adapters_repository, round_repository
 from concordat.report.round_svg import draw
 from concordat.screening import decimal
@@ -225,7 +224,6 @@ async def _push_candidate(
         "aggregate_norm": decimal(combined.norm),
         "lora_error": f"{combined.error:.6f}",
         "adapter": adapter,
-        "adapter_sha256": sha256_digest(data),
     }
 
 

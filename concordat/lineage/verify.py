@@ -42,34 +42,31 @@ class Lineage:
     release_id: str | None = None
 
 
-def verify_candidate(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_digest: str) -> Lineage:
+def verify_candidate(lines: bytes, trust: Trust, *, adapter: str, contract_digest: str) -> Lineage:
     """Return the lineage of a candidate, up to the aggregation. Raises LineageError.
 
-    `adapter_sha256` is the digest of the file adapter_model.safetensors, `contract_digest` that of contract.json.
+    `adapter` is the digest of the adapter's artifact, which binds all its files, `contract_digest` that of
+    contract.json.
     """
     found = by_kind(lines, contract_digest)
     for kind in (StatementKind.EVALUATION, StatementKind.RELEASE):
         demand(not found[kind], f"the bundle of a candidate has {_a(kind)} already")
-    return _candidate(found, trust, adapter_sha256, contract_digest)
+    return _candidate(found, trust, adapter, contract_digest)
 
 
-def verify_release(lines: bytes, trust: Trust, *, adapter_sha256: str, contract_digest: str, sequence: int) -> Lineage:
+def verify_release(lines: bytes, trust: Trust, *, adapter: str, contract_digest: str, sequence: int) -> Lineage:
     """Return the lineage of a release, up to the signed release. Raises LineageError."""
     found = by_kind(lines, contract_digest)
-    lineage = _candidate(found, trust, adapter_sha256, contract_digest)
-    evaluation_id = _evaluation(only(found, StatementKind.EVALUATION), trust, lineage, adapter_sha256, sequence)
+    lineage = _candidate(found, trust, adapter, contract_digest)
+    evaluation_id = _evaluation(only(found, StatementKind.EVALUATION), trust, lineage, adapter, sequence)
     lineage = replace(lineage, evaluation_id=evaluation_id)
-    return replace(
-        lineage, release_id=_release(only(found, StatementKind.RELEASE), trust, lineage, adapter_sha256, sequence)
-    )
+    return replace(lineage, release_id=_release(only(found, StatementKind.RELEASE), trust, lineage, adapter, sequence))
 
 
-def _candidate(
-    found: dict[StatementKind, list[Line]], trust: Trust, adapter_sha256: str, contract_digest: str
-) -> Lineage:
+def _candidate(found: dict[StatementKind, list[Line]], trust: Trust, adapter: str, contract_digest: str) -> Lineage:
     signed = read_contract(only(found, StatementKind.CONTRACT), trust, contract_digest)
     updates = accepted_updates(found, trust, signed)
-    aggregation_id = _aggregation(only(found, StatementKind.AGGREGATION), trust, signed, updates, adapter_sha256)
+    aggregation_id = _aggregation(only(found, StatementKind.AGGREGATION), trust, signed, updates, adapter)
     return Lineage(
         contract=signed.contract,
         contract_digest=signed.digest,
@@ -82,13 +79,11 @@ def _candidate(
     )
 
 
-def _aggregation(line: Line, trust: Trust, signed: SignedContract, updates: Accepted, adapter_sha256: str) -> str:
+def _aggregation(line: Line, trust: Trust, signed: SignedContract, updates: Accepted, adapter: str) -> str:
     contract, what = signed.contract, "the aggregation"
     with reading(what):
         made = read_aggregation(opened(line, trust.aggregation_keys, what))
-        demand(
-            made.subject == adapter_sha256, f"{what} is of {made.subject}, the adapter is {adapter_sha256 or 'absent'}"
-        )
+        demand(made.subject == adapter, f"{what} is of {made.subject}, the adapter is {adapter or 'absent'}")
         demand(made.builder == AGGREGATOR, f"{what} was made by {made.builder}, expected {AGGREGATOR}")
         for name, said, wanted in (
             ("round", made.parameters.get("round"), contract.round.uid),
@@ -121,7 +116,7 @@ def _aggregation(line: Line, trust: Trust, signed: SignedContract, updates: Acce
     return made.id
 
 
-def _evaluation(line: Line, trust: Trust, lineage: Lineage, adapter_sha256: str, sequence: int) -> str:
+def _evaluation(line: Line, trust: Trust, lineage: Lineage, adapter: str, sequence: int) -> str:
     what, contract = "the evaluation", lineage.contract
     with reading(what):
         name = read_summary(line.content).site
@@ -136,19 +131,19 @@ def _evaluation(line: Line, trust: Trust, lineage: Lineage, adapter_sha256: str,
     )
     demand(said.verifier == agent_id(name), f"{what} names verifier {said.verifier}, expected {agent_id(name)}")
     demand(said.passed and EVALUATED in said.levels, f"{what} did not pass: {said.reason}")
-    demand(said.subject == adapter_sha256, f"{what} is about {said.subject}, the adapter is {adapter_sha256}")
+    demand(said.subject == adapter, f"{what} is about {said.subject}, the adapter is {adapter}")
     demand(said.inputs == (lineage.aggregation_id,), f"{what} does not rest on aggregation {lineage.aggregation_id}")
     resource = release_resource(contract.federation, sequence)
     demand(said.resource == resource, f"{what} is about {said.resource}, expected {resource}")
     return said.id
 
 
-def _release(line: Line, trust: Trust, lineage: Lineage, adapter_sha256: str, sequence: int) -> str:
+def _release(line: Line, trust: Trust, lineage: Lineage, adapter: str, sequence: int) -> str:
     what, contract = "the release", lineage.contract
     with reading(what):
         release = read_release(opened(line, trust.contract_keys, what))
     for name, said, wanted in (
-        ("adapter", release.subject, adapter_sha256),
+        ("adapter", release.subject, adapter),
         ("federation", release.federation, contract.federation),
         ("sequence", release.sequence, sequence),
         ("contract", release.contract, lineage.contract_digest),

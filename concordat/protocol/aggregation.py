@@ -88,8 +88,6 @@ class AggregationReport(Document):
     lora_error: str | None = None
     """Part of the exact average that the candidate's rank cannot express, relative to its norm."""
     adapter: ArtifactRef | None = None
-    adapter_sha256: Sha256 | None = None
-    """Digest of its adapter_model.safetensors."""
     reason: ReasonText
     message: Message
 

@@ -16,6 +16,9 @@ AGGREGATION = "https://concordat.dev/aggregation/v1"
 AGGREGATOR = "https://concordat.dev/hub/aggregator"
 DECISION = "https://concordat.dev/decision/v1"
 
+ADAPTER_SUBJECT = "adapter"
+"""Subject of what is said of an adapter: its artifact, by the digest of the manifest, which names every file of it."""
+
 # Level names that do not start with SLSA_ are free to use. These keep one kind of verdict from passing for another.
 CONSENTED = "CONCORDAT_CONSENTED"
 ACCEPTED = "CONCORDAT_UPDATE_ACCEPTED"

@@ -9,7 +9,7 @@ from typing import Any
 
 from concordat.api.types import ArtifactRef
 from concordat.protocol.aggregation import AggregationReport
-from concordat.protocol.artifact_types import ADAPTER_FILE, DELTA_FILE
+from concordat.protocol.artifact_types import DELTA_FILE
 from concordat.protocol.contract import Contract
 from concordat.statements.errors import MalformedStatement
 from concordat.statements.fields import (
@@ -23,7 +23,7 @@ from concordat.statements.fields import (
     subject,
     time_at,
 )
-from concordat.statements.names import AGGREGATION, AGGREGATOR, LOCAL_UPDATE, PROVENANCE, agent_id
+from concordat.statements.names import ADAPTER_SUBJECT, AGGREGATION, AGGREGATOR, LOCAL_UPDATE, PROVENANCE, agent_id
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,12 @@ def aggregation_provenance(
     contract: Contract, report: AggregationReport, closure_id: str, finished: datetime
 ) -> Provenance:
     """Return what the candidate of a report was made of. Raises ValueError if the report has none."""
-    if report.adapter_sha256 is None:
+    if report.adapter is None:
         raise ValueError("the report has no candidate")
     updates = sorted(update.statement_id for update in report.verdicts if update.passed and update.statement_id)
     return Provenance(
-        file=ADAPTER_FILE,
-        subject=report.adapter_sha256,
+        file=ADAPTER_SUBJECT,
+        subject=report.adapter.digest,
         build_type=AGGREGATION,
         builder=AGGREGATOR,
         parameters={

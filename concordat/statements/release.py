@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from concordat.protocol.artifact_types import ADAPTER_FILE
 from concordat.statements.fields import Readable, get, predicate, statement, subject
-from concordat.statements.names import RELEASE
+from concordat.statements.names import ADAPTER_SUBJECT, RELEASE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class ReleaseStatement:
     """What is released, and what it rests on."""
 
     subject: str
-    """Digest of adapter_model.safetensors."""
+    """Digest of the adapter's artifact."""
     federation: str
     sequence: int
     supersedes: str | None
@@ -40,7 +39,7 @@ class ReleaseStatement:
         }
         if self.supersedes is not None:
             content["supersedes"] = self.supersedes
-        return statement(ADAPTER_FILE, self.subject, RELEASE, content)
+        return statement(ADAPTER_SUBJECT, self.subject, RELEASE, content)
 
 
 def read_release(signed: Readable) -> ReleaseStatement:

@@ -19,14 +19,14 @@ from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, Submission
 from concordat.artifacts import RegistryStore
 from concordat.lora import Adapter, Ceiling
-from concordat.protocol.artifact_types import ADAPTER_FILE, DELTA_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import decisions_repository, site_repository
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import decimal, norm_limits
 from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, sign
-from concordat.statements.names import agent_id, release_resource
+from concordat.statements.names import ADAPTER_SUBJECT, agent_id, release_resource
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.statements.summary import Summary, consent, levels, read_summary
 from concordat.tensors import Tensors, check_schema, write_tensors
@@ -58,7 +58,8 @@ class Verified:
     """A release or candidate whose lineage holds."""
 
     contract: Contract
-    adapter_sha256: str
+    adapter: str
+    """Digest of the adapter's artifact."""
     statement_id: str
     """The statement the answer is about: the release, or the aggregation for the evaluator."""
 
@@ -169,8 +170,8 @@ class Signer:
         `policy_digest` is of the policy by which it was taken.
         """
         signed = Summary(
-            file=ADAPTER_FILE,
-            subject=verified.adapter_sha256,
+            file=ADAPTER_SUBJECT,
+            subject=verified.adapter,
             verifier=agent_id(self._site),
             resource=release_resource(release.spec.federation, release.spec.sequence),
             policy=policy_digest,

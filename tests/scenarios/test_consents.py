@@ -45,7 +45,7 @@ async def _accepted(federation: Federation) -> tuple[str, ...]:
     lineage = verify_candidate(
         await federation.registry.read(present(aggregate.lineage), types.LINEAGE_FILE),
         federation.keys.trust({}),
-        adapter_sha256=present(report.adapter_sha256),
+        adapter=present(report.adapter).digest,
         contract_digest=signed.sha256,
     )
     return tuple(site.removeprefix(f"{federation.prefix}-") for site in lineage.accepted)

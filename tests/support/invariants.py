@@ -10,7 +10,7 @@ from concordat.api import ConditionType, FederationRound, Release, Site, Update,
 from concordat.artifacts import RegistryStore
 from concordat.lineage import LineageError, Trust, verify_release
 from concordat.protocol.aggregation import AggregationReport
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
+from concordat.protocol.artifact_types import LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
 from concordat.statements import open_bundle
 from concordat.statements.summary import read_summary
 
@@ -74,7 +74,7 @@ async def _unproved(release: Release, registry: RegistryStore, trust: Trust) -> 
         verify_release(
             await registry.read(lineage, LINEAGE_FILE, MAX_LINEAGE),
             trust,
-            adapter_sha256=(await registry.file_digests(spec.adapter))[ADAPTER_FILE],
+            adapter=spec.adapter.digest,
             contract_digest=spec.contract_digest or "",
             sequence=spec.sequence,
         )

@@ -140,7 +140,7 @@ class Chain:
 
     def _aggregation(self, sites: tuple[str, ...], rule: str) -> None:
         aggregation = Provenance(
-            file="adapter_model.safetensors",
+            file="adapter",
             subject=ADAPTER,
             build_type=names.AGGREGATION,
             builder=names.AGGREGATOR,
@@ -165,7 +165,7 @@ class Chain:
 
     def _evaluation(self) -> None:
         evaluation = Summary(
-            file="adapter_model.safetensors",
+            file="adapter",
             subject=ADAPTER,
             verifier=names.agent_id(EVALUATOR),
             resource=names.release_resource("digits", self.sequence),
@@ -205,7 +205,7 @@ class Chain:
     def candidate(self, lines: bytes | None = None, **facts: str) -> Lineage:
         """What the evaluator finds."""
         data = lines if lines is not None else self.bundle(evaluation=None, release=None)
-        return verify_candidate(data, trust(), **{"adapter_sha256": ADAPTER, "contract_digest": self.digest, **facts})
+        return verify_candidate(data, trust(), **{"adapter": ADAPTER, "contract_digest": self.digest, **facts})
 
     def verify(self, lines: bytes | None = None, *, sequence: int | None = None, **facts: str) -> Lineage:
         """What a site finds."""
@@ -214,7 +214,7 @@ class Chain:
             data,
             trust(),
             sequence=self.sequence if sequence is None else sequence,
-            **{"adapter_sha256": ADAPTER, "contract_digest": self.digest, **facts},
+            **{"adapter": ADAPTER, "contract_digest": self.digest, **facts},
         )
 
 

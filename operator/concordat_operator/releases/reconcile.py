@@ -12,7 +12,7 @@ from concordat.artifacts import PERMANENT_REGISTRY_ERRORS
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import outcome
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
+from concordat.protocol.artifact_types import LINEAGE_FILE, MAX_LINEAGE, STATEMENT_FILE
 from concordat.statements import PublicKey, StatementError, open_bundle, unverified
 from concordat.statements.release import ReleaseStatement
 from concordat_operator import metrics
@@ -165,10 +165,10 @@ class ReleaseReconciler:
             raise LineageError("spec.lineage and spec.contractDigest must be set")
         candidate = await hub.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
         # Asked again: what is gone since the candidate was made is not approved.
-        file = (await hub.registry.files(spec.adapter)).get(ADAPTER_FILE)
-        adapter = file.digest if file is not None else ""
+        await hub.registry.files(spec.adapter)
+        adapter = spec.adapter.digest
         verified: Lineage = await asyncio.to_thread(
-            verify_candidate, candidate, trust, adapter_sha256=adapter, contract_digest=spec.contract_digest
+            verify_candidate, candidate, trust, adapter=adapter, contract_digest=spec.contract_digest
         )
         statement = ReleaseStatement(
             subject=adapter,
@@ -184,7 +184,7 @@ class ReleaseReconciler:
             verify_release,
             lines,
             trust,
-            adapter_sha256=adapter,
+            adapter=adapter,
             contract_digest=spec.contract_digest,
             sequence=spec.sequence,
         )

@@ -14,7 +14,7 @@ from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactNotFound, ArtifactTooLarge, RegistryStore
 from concordat.errors import Terminal
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, AggregationResult, SubmittedUpdate
-from concordat.protocol.artifact_types import ADAPTER_FILE, MAX_LINEAGE, SITE_STATEMENTS_FILE
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, MAX_LINEAGE, SITE_STATEMENTS_FILE
 from concordat.protocol.document import Document, DocumentError
 from concordat.statements import StatementError, unverified
 
@@ -70,8 +70,7 @@ async def confirm(
     _demand(report.adapter == job_result.adapter, "its report names another adapter than its result")
     if report.adapter is not None:
         _demand(sorted(report.aggregated) == accepted, "it aggregated other updates than it accepted")
-        adapter = files.get(ADAPTER_FILE)
-        _demand(adapter is not None and adapter.digest == report.adapter_sha256, "its adapter is not the file it names")
+        _demand(set(files) == {ADAPTER_FILE, ADAPTER_CONFIG_FILE}, "its adapter has other files than an adapter's two")
     return ConfirmedReport(report, await asyncio.to_thread(_site_lines, statements, report))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from concordat.api import Release, Role
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
-from concordat.protocol.artifact_types import ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
+from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LINEAGE_FILE, MAX_LINEAGE
 from concordat.protocol.contract import Contract
 from concordat_agent.agent import Agent
 from concordat_agent.signer import Verified
@@ -18,13 +18,16 @@ async def verified(agent: Agent, release: Release, role: Role) -> Verified:
     if spec.lineage is None or spec.contract_digest is None:
         raise LineageError("spec.lineage and spec.contractDigest must be set in a copy")
     lines = await agent.registry.read(spec.lineage, LINEAGE_FILE, MAX_LINEAGE)
-    adapter_sha256 = (await agent.registry.file_digests(spec.adapter)).get(ADAPTER_FILE, "")
+    files = sorted(await agent.registry.file_digests(spec.adapter))
+    if files != sorted((ADAPTER_FILE, ADAPTER_CONFIG_FILE)):
+        # What the agent would put beside the adapter in the folder that is served: a pickle, or a Python module.
+        raise LineageError(f"the adapter has the files {', '.join(files)[:200]}, expected its two and no others")
     if role is Role.EVALUATOR:
         lineage = await asyncio.to_thread(
             verify_candidate,
             lines,
             agent.trust,
-            adapter_sha256=adapter_sha256,
+            adapter=spec.adapter.digest,
             contract_digest=spec.contract_digest,
         )
     else:
@@ -32,11 +35,11 @@ async def verified(agent: Agent, release: Release, role: Role) -> Verified:
             verify_release,
             lines,
             agent.trust,
-            adapter_sha256=adapter_sha256,
+            adapter=spec.adapter.digest,
             contract_digest=spec.contract_digest,
             sequence=spec.sequence,
         )
-    proved = Verified(lineage.contract, adapter_sha256, _statement_id(lineage, role))
+    proved = Verified(lineage.contract, spec.adapter.digest, _statement_id(lineage, role))
     _compare(release, proved.contract)
     return proved
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
@@ -15,7 +16,7 @@ from concordat.statements import SigningKey, names
 from concordat_agent.agent import FIELD_MANAGER
 from concordat_agent.site.reconcile import SiteReconciler
 from tests.apiserver.agent.releases import decision, judged, measured, run, said, staged, step
-from tests.apiserver.agent.world import World
+from tests.apiserver.agent.world import B, World
 from tests.support.presence import present
 
 STRANGER = SigningKey.generate()
@@ -225,6 +226,29 @@ async def test_another_adapter_under_the_same_lineage_is_refused(world: World) -
     await _altered(world, {"adapter": (await world.push_adapter(world.parent)).wire()})
     await step(world, world.agent(), "altered")
     assert "the aggregation is of sha256:" in said(world, "altered", "Staged").message
+
+
+async def test_another_configuration_beside_the_same_weights_is_refused(world: World) -> None:
+    """Security finding F9: alpha a hundred times as large, or another base model."""
+    await world.create_site()
+    adapter = await world.push_adapter(
+        {**world.parent, B: np.full((4, 2), 0.5, np.float32)},
+        {types.ADAPTER_CONFIG_FILE: b'{"r": 2, "lora_alpha": 200}'},
+    )
+    await _altered(world, {"adapter": adapter.wire()})
+    await step(world, world.agent(), "altered")
+    shown = said(world, "altered", "Staged")
+    assert (shown.is_false, shown.reason) == (True, "LineageInvalid")
+    assert "the aggregation is of sha256:" in shown.message
+
+
+async def test_another_file_beside_the_adapter_is_refused_whoever_signed_it(world: World) -> None:
+    """Security finding F9: a pickle, or a Python module, in the folder that a site serves."""
+    await world.create_site()
+    name = await world.offer(beside={"adapter_model.bin": b"pickle"})
+    await step(world, world.agent(), name)
+    assert "the files adapter_config.json, adapter_model.bin, adapter_model" in said(world, name, "Staged").message
+    assert not (world.folder / "work").exists()
 
 
 async def _altered(world: World, changes: dict[str, Any]) -> None:

@@ -27,9 +27,9 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
     assert names.EVALUATED in verdict.levels
 
     spec = release.spec
-    adapter = (await world.registry.file_digests(spec.adapter))[types.ADAPTER_FILE]
+    adapter = spec.adapter.digest
     lines = await world.registry.read(present(spec.lineage), types.LINEAGE_FILE)
-    facts = {"adapter_sha256": adapter, "contract_digest": present(spec.contract_digest)}
+    facts = {"adapter": adapter, "contract_digest": present(spec.contract_digest)}
     candidate = verify_candidate(lines, agent.trust, **facts)
     assert verdict.inputs == (candidate.aggregation_id,)
     released = ReleaseStatement(

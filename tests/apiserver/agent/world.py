@@ -109,9 +109,10 @@ class World:
             }
         )
 
-    async def push_adapter(self, tensors: Tensors) -> ArtifactRef:
-        """Cache an adapter as the hub does."""
+    async def push_adapter(self, tensors: Tensors, beside: dict[str, bytes] | None = None) -> ArtifactRef:
+        """Cache an adapter as the hub does; with other files `beside` its tensors, or another configuration."""
         files = {types.ADAPTER_FILE: write_tensors(tensors), types.ADAPTER_CONFIG_FILE: b'{"r": 2, "lora_alpha": 2}'}
+        files |= beside or {}
         return await self.registry.push("digits/adapters", types.ADAPTER, files)
 
     async def contract(self, **changes: Any) -> dict[str, Any]:
@@ -167,18 +168,18 @@ class World:
         without: str = "",
         candidate: bool = False,
         by: tuple[str, SigningKey] | None = None,
+        beside: dict[str, bytes] | None = None,
         **changes: Any,
     ) -> str:
         """Publish a round's outcome with its lineage, and create the copy of the release; returns its name.
 
         `by` is the only site that took part, this one if nothing is said. `candidate` ends the lineage before the
-        evaluation. `signers` and `without` spoil one of its statements.
+        evaluation. `signers` and `without` spoil one of its statements; `beside` are other files of the adapter.
         """
         site, key = by or (self.site, self.key)
         terms = contract or await self.contract(sites=[self.entry(key, site)])
-        adapter = await self.push_adapter({**self.parent, B: np.full((4, 2), value, np.float32)})
-        file = (await self.registry.file_digests(adapter))[types.ADAPTER_FILE]
-        lines = self._lineage(terms, file, sequence, site, {"consent": key, "update": key, **(signers or {})})
+        adapter = await self.push_adapter({**self.parent, B: np.full((4, 2), value, np.float32)}, beside)
+        lines = self._lineage(terms, adapter, sequence, site, {"consent": key, "update": key, **(signers or {})})
         if candidate:
             lines = {name: line for name, line in lines.items() if name not in ("evaluation", "release")}
         kept = bundle(line for name, line in lines.items() if name != without)
@@ -200,7 +201,7 @@ class World:
         return name
 
     def _lineage(
-        self, terms: dict[str, Any], adapter: str, sequence: int, site: str, signers: dict[str, SigningKey]
+        self, terms: dict[str, Any], adapter: ArtifactRef, sequence: int, site: str, signers: dict[str, SigningKey]
     ) -> dict[str, bytes]:
         """The statements of a round in which one site took part."""
         digest, uid, at = sha256_digest(canonical(terms)), terms["round"]["uid"], self.clock.now()
@@ -249,7 +250,7 @@ class World:
             suspected=[],
             spectrum=[],
             aggregated=[site],
-            adapter_sha256=adapter,
+            adapter=adapter,
             reason="Aggregated",
             message="",
         )
@@ -257,8 +258,8 @@ class World:
         aggregation = aggregation_provenance(contract, report, closure_id, at)
         made_id = add("aggregation", self.aggregator, aggregation.statement())
         evaluation = Summary(
-            file=types.ADAPTER_FILE,
-            subject=adapter,
+            file=names.ADAPTER_SUBJECT,
+            subject=adapter.digest,
             verifier=names.agent_id("evaluator"),
             resource=names.release_resource("digits", sequence),
             policy=sha256_digest(b""),
@@ -269,7 +270,7 @@ class World:
             at=at,
         )
         release = ReleaseStatement(
-            subject=adapter,
+            subject=adapter.digest,
             federation="digits",
             sequence=sequence,
             supersedes=contract.parent.digest,

@@ -307,7 +307,7 @@ async def aggregated(lies: dict[str, list[str]], folder: Path, after: After | No
         return Ended(report, None)
     lines = await registry.read(published.lineage, types.LINEAGE_FILE, types.MAX_LINEAGE)
     lineage = verify_candidate(
-        lines, KEYS.trust({}), adapter_sha256=present(report.adapter_sha256), contract_digest=signed.sha256
+        lines, KEYS.trust({}), adapter=present(report.adapter).digest, contract_digest=signed.sha256
     )
     return Ended(report, lineage)
 

@@ -182,8 +182,8 @@ def test_no_statement_of_another_round_may_be_added_or_put_in(make: Make, name: 
 def test_what_the_reader_asks_for_is_compared(make: Make) -> None:
     chain = make.plain
     for facts, says in (
-        ({"adapter_sha256": OTHER}, "the adapter is sha256:999"),
-        ({"adapter_sha256": ""}, "the adapter is absent"),
+        ({"adapter": OTHER}, "the adapter is sha256:999"),
+        ({"adapter": ""}, "the adapter is absent"),
         ({"contract_digest": OTHER}, "the contract: its digest is .*, contractDigest is sha256:999"),
         ({"sequence": 2}, "release/digits/1, expected concordat:release/digits/2"),
     ):
@@ -192,7 +192,7 @@ def test_what_the_reader_asks_for_is_compared(make: Make) -> None:
     with pytest.raises(LineageError):
         chain.candidate(contract_digest=OTHER)
     with pytest.raises(LineageError):
-        chain.candidate(adapter_sha256=OTHER)
+        chain.candidate(adapter=OTHER)
 
 
 def test_a_candidate_is_no_release_and_a_release_is_no_candidate(make: Make) -> None:

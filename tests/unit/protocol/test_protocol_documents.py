@@ -48,7 +48,6 @@ REPORT = AggregationReport(
     spectrum=["0.5"],
     aggregated=["site-a"],
     adapter=REF,
-    adapter_sha256=DIGEST,
     reason="Aggregated",
     message="1 update",
 )

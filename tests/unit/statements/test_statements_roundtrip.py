@@ -62,7 +62,7 @@ REPORT = AggregationReport(
     suspected=[],
     spectrum=[],
     aggregated=["site-a"],
-    adapter_sha256=D,
+    adapter=ArtifactRef(repository="digits/adapters", digest=D),
     reason="Aggregated",
     message="",
 )
