@@ -120,11 +120,20 @@ class Workspace:
         folder.rename(trash / str(folder.lstat().st_ino))
 
     def empty_trash(self) -> None:
-        """Remove what was discarded, however deep or unreadable a Job made it; may take long."""
-        trash = self._root / "trash"
-        while entries := (list(os.scandir(trash)) if trash.is_dir() else []):
-            for entry in entries:
-                _flatten(Path(entry.path), trash)
+        """Remove what was discarded, however deep or unreadable a Job made it; may take long.
+
+        A pod that still runs may change it meanwhile: all is done below open folders, and no link is followed.
+        """
+        path = self._root / "trash"
+        if not path.is_dir():
+            return
+        trash = os.open(path, _DIRECTORY)
+        try:
+            while names := os.listdir(trash):
+                for name in names:
+                    _flatten(name, trash)
+        finally:
+            os.close(trash)
 
     @contextmanager
     def _result_folder(self, job: str) -> Iterator[int]:
@@ -170,17 +179,36 @@ def _read(folder: int, name: str, limit: int) -> bytes:
     return bytes(data)
 
 
-def _flatten(folder: Path, trash: Path) -> None:
-    """Remove one folder; its subfolders are moved up into `trash`, not entered."""
-    folder.chmod(0o700)
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
+def _flatten(name: str, trash: int) -> None:
+    """Remove one entry of the trash; the subfolders of a folder are moved up into the trash, not entered."""
+    if not _open_to_us(name, trash):
+        os.unlink(name, dir_fd=trash)
+        return
+    folder = os.open(name, _DIRECTORY, dir_fd=trash)
+    try:
+        for entry in os.scandir(folder):
             # A folder can only be moved when its own mode allows it.
-            os.chmod(entry.path, 0o700)
-            os.rename(entry.path, trash / str(entry.inode()))
-        else:
-            os.unlink(entry.path)
-    folder.rmdir()
+            if _open_to_us(entry.name, folder):
+                os.rename(entry.name, str(entry.inode()), src_dir_fd=folder, dst_dir_fd=trash)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=trash)
+
+
+def _open_to_us(name: str, parent: int) -> bool:
+    """Let us into a folder, whatever its mode; return whether it is one, not a link to one."""
+    try:
+        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except NotADirectoryError:
+        return False
+    try:
+        # The mode of this very folder, which was not opened for reading: no system call does that by name.
+        os.chmod(f"/proc/self/fd/{folder}", 0o700)
+    finally:
+        os.close(folder)
+    return True
 
 
 def _hash(folder: int, name: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,6 +242,32 @@ def test_cleaning_follows_no_link_and_survives_depth_and_modes(tmp_path: Path, w
     workspace.discard({JOB})
     workspace.empty_trash()
     assert (keep / "file").read_text() == "stays"
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_cleaning_follows_no_link_that_a_running_pod_puts_in_its_way(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Security finding F11: a pod that outlives its Update swaps a folder for a link after it was listed."""
+    keep = tmp_path / "keep"
+    keep.mkdir(mode=0o750)
+    (keep / "file").write_text("stays")
+    (_out(tmp_path) / "swapped").mkdir()
+    held = os.open(_out(tmp_path), os.O_RDONLY | os.O_DIRECTORY)
+    workspace.discard({JOB})
+    rename = os.rename
+
+    def late(source: Any, target: Any, **folders: Any) -> None:
+        if Path(source).name == "swapped":
+            os.rmdir("swapped", dir_fd=held)
+            os.symlink(keep, "swapped", dir_fd=held)
+        rename(source, target, **folders)
+
+    monkeypatch.setattr(os, "rename", late)
+    workspace.empty_trash()
+    os.close(held)
+    assert (keep / "file").read_text() == "stays"
+    assert stat.S_IMODE(keep.stat().st_mode) == 0o750
     assert os.listdir(tmp_path / "trash") == []
 
 
