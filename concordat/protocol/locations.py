@@ -54,7 +54,7 @@ def base_repository(federation: str) -> str:
 
 def base_folder(digest: str) -> str:
     """Return the folder of a base package in a workspace, by the digest of its manifest."""
-    return f"base/{digest.removeprefix('sha256:')[:16]}"
+    return f"base/{digest.removeprefix('sha256:')}"
 
 
 def job_folder(job: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, ValidationError
 
 from concordat.api.site import Champion
-from concordat.api.types import Model
+from concordat.api.types import ArtifactRef, Model
 from concordat_agent.files import write_atomically
 
 
@@ -56,15 +56,17 @@ class Champions:
         """Return the release in use, by federation."""
         return {name: line.current for name, line in self._record.federations.items()}
 
-    def incumbent(self, federation: str, release: str) -> Champion | None:
+    def incumbent(self, federation: str, release: str, adapter: ArtifactRef) -> Champion | None:
         """Return the champion that the release is compared with: the one before it if it is the champion itself.
 
-        So a decision repeated after a crash has the outcome it had.
+        So a decision repeated after a crash has the outcome it had. Another adapter under the champion's name is
+        another release.
         """
         line = self._record.federations.get(federation)
         if line is None:
             return None
-        return line.previous if line.current.release == release else line.current
+        adopted = (line.current.release, line.current.artifact) == (release, adapter)
+        return line.previous if adopted else line.current
 
     def adopt(self, federation: str, champion: Champion) -> bool:
         """Make it the champion, durably; again changes nothing. False, and nothing done, if a newer one is in use."""

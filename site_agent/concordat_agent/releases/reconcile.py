@@ -156,7 +156,7 @@ class ReleaseReconciler:
     async def _stage(self, release: Release, site: Site) -> Answer:
         agent, spec, name = self._agent, release.spec, release.metadata.name
         workspace, registry, role = agent.workspace, agent.registry, site.spec.role
-        incumbent = agent.champions.incumbent(spec.federation, name) if role is Role.TRAINER else None
+        incumbent = agent.champions.incumbent(spec.federation, name, spec.adapter) if role is Role.TRAINER else None
         try:
             proved = await self._acceptable(release, site)
             if incumbent is not None and spec.sequence <= incumbent.sequence:
@@ -249,7 +249,7 @@ class ReleaseReconciler:
         """Return the site's decision, compared with what it uses now."""
         agent, spec = self._agent, release.spec
         candidate_ppm = measured.models.candidate.ppm
-        incumbent = agent.champions.incumbent(spec.federation, release.metadata.name)
+        incumbent = agent.champions.incumbent(spec.federation, release.metadata.name, spec.adapter)
         if incumbent is None:
             in_use, in_use_ppm = "the parent", measured.models.parent.ppm
         elif spec.sequence <= incumbent.sequence:

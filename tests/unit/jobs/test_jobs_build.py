@@ -97,7 +97,7 @@ def test_a_job_sees_its_own_folders_only_and_writes_one(make: Make) -> None:
     job = make.jobs()["train"]
     mounts = {mount.pop("mountPath"): mount for mount in _container(job)["volumeMounts"]}
     assert mounts == {
-        "/base": {"name": "workspace", "subPath": "base/0123456789abcdef", "readOnly": True},
+        "/base": {"name": "workspace", "subPath": "base/0123456789abcdef" + "0" * 48, "readOnly": True},
         "/task": {"name": "workspace", "subPath": "work/r1-0123abcd/in", "readOnly": True},
         "/out": {"name": "workspace", "subPath": "work/r1-0123abcd/out"},
         "/data": {"name": "data", "readOnly": True},

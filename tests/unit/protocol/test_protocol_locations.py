@@ -22,4 +22,4 @@ def test_a_sites_folders_and_repositories_are_its_own() -> None:
     assert locations.site_repository("digits", "uid", "site-a") == "digits/rounds/uid/site-a"
     assert locations.inputs_folder("r1") == "work/r1/in"
     assert locations.outputs_folder("r1") == "work/r1/out"
-    assert locations.base_folder("sha256:" + "0123456789abcdef" * 4) == "base/0123456789abcdef"
+    assert locations.base_folder("sha256:" + "0123456789abcdef" * 4) == "base/" + "0123456789abcdef" * 4

@@ -47,13 +47,22 @@ def test_a_replayed_release_is_not_adopted(tmp_path: Path) -> None:
 def test_a_repeated_decision_meets_the_rival_it_met(tmp_path: Path) -> None:
     champions = Champions(tmp_path / "adopted.json")
     champions.adopt("digits", _champion(1))
-    before = champions.incumbent("digits", "digits-2")
+    second = _champion(2, "b")
+    before = champions.incumbent("digits", "digits-2", second.artifact)
     champions.adopt("digits", _champion(2, "b"))
     content = (tmp_path / "adopted.json").read_bytes()
-    assert champions.incumbent("digits", "digits-2") == before == _champion(1)
+    assert champions.incumbent("digits", "digits-2", second.artifact) == before == _champion(1)
     assert champions.adopt("digits", _champion(2, "b"))
     assert (tmp_path / "adopted.json").read_bytes() == content
-    assert champions.incumbent("digits", "digits-3") == _champion(2, "b")
+    assert champions.incumbent("digits", "digits-3", _champion(3).artifact) == second
+
+
+def test_another_adapter_under_the_champions_name_meets_the_champion(tmp_path: Path) -> None:
+    """Security finding F13: it was judged against the release before, and 49 % adopted over 95 %."""
+    champions = Champions(tmp_path / "adopted.json")
+    champions.adopt("digits", _champion(1))
+    champions.adopt("digits", _champion(2, "b"))
+    assert champions.incumbent("digits", "digits-2", _champion(2, "c").artifact) == _champion(2, "b")
 
 
 def test_a_damaged_record_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
