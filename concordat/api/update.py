@@ -133,6 +133,15 @@ class Update(Resource):
                 "message": "an Update is a request and cannot change",
                 "fieldPath": ".spec",
             },
+            *(
+                {
+                    "rule": f"!has(oldSelf.status) || !has(oldSelf.status.{answer}) || (has(self.status) && "
+                    f"has(self.status.{answer}) && self.status.{answer} == oldSelf.status.{answer})",
+                    "message": "the site's answer cannot change once it is given",
+                    "fieldPath": f".status.{answer}",
+                }
+                for answer in ("consent", "submission")
+            ),
         ),
         selectable=(".spec.site", ".spec.roundRef.name"),
     )

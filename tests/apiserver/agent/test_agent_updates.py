@@ -12,19 +12,20 @@ import pytest
 from prometheus_client import REGISTRY
 
 from concordat.api import Condition, Site, Update
+from concordat.api.update import Consent
 from concordat.controller import JOB, LEASE
 from concordat.jobs import is_suspended, training_job
 from concordat.lora import Ceiling
 from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
-from concordat.protocol.locations import AGENT_LEASE
-from concordat.statements import SigningKey, open_bundle
+from concordat.protocol.locations import AGENT_LEASE, site_repository
+from concordat.statements import SigningKey, open_bundle, sign
 from concordat.statements.provenance import read_update
-from concordat.statements.summary import read_summary
+from concordat.statements.summary import consent, read_summary
 from concordat.tensors import Tensors, read_tensors, write_tensors
 from concordat_agent.agent import FIELD_MANAGER, Agent
-from concordat_agent.signer import Prepared
+from concordat_agent.signer import ConsentMissing, Prepared
 from concordat_agent.site.heartbeat import Heartbeat
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler
@@ -124,23 +125,33 @@ async def test_consent_stage_submit(world: World) -> None:
     assert shown == [0.5, 0.9]
 
 
-async def test_a_restart_between_push_and_status_write_changes_nothing(world: World) -> None:
+async def test_a_restart_between_push_and_status_write_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent = world.agent()
     name, manifest = await _staged(world, agent)
     await _run(world, agent, manifest)
     world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    staged = world.get(Update, name)
-    first = await _step(world, world.agent(), name)
-    # As if the process had been killed before it wrote the status.
-    await world.put_back(staged)
-    assert world.get(Update, name).status.submission is None
+    slot, staged = site_repository("digits", world.uid, world.site), world.get(Update, name)
+    with monkeypatch.context() as killed:
+        killed.setattr(world.cluster, "apply_status", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            await _step(world, world.agent(), name)
+    pushed = await world.registry.artifacts(slot)
+    assert len(pushed) == 3
     world.clock.advance(1234)
     agent, writes = world.agent(), world.writes
-    second = await _step(world, agent, name)
-    assert second.status.submission == first.status.submission
-    assert second.status.consent == first.status.consent
+    update = await _step(world, agent, name)
+    assert present(update.status.submission).artifact in pushed
+    assert update.status.consent == staged.status.consent
+    assert await world.registry.artifacts(slot) == pushed
     await _step(world, agent, name)
     assert world.writes == writes + 1
+
+
+async def _killed(*arguments: Any, **more: Any) -> None:
+    """The process dies at this write."""
+    raise KeyboardInterrupt
 
 
 async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
@@ -322,15 +333,23 @@ async def test_a_policy_that_became_stricter_meanwhile_counts(world: World) -> N
 
 async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> None:
     agent = world.agent(key=world.key)
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    name, _ = await _staged(world, agent)
     update = world.get(Update, name)
-    forged = update.status.model_copy(update={"consent": None})
-    await world.put_back(update.model_copy(update={"status": forged}))
-    await _step(world, agent, name)
-    submitted = _said(world, name, "Submitted")
-    assert (submitted.is_false, submitted.reason) == (True, "PolicyRefused")
+    said = consent(
+        site=world.site,
+        round_uid=world.uid,
+        contract_digest=update.spec.contract_digest,
+        policy_digest=agent.policy.digest,
+        passed=True,
+        reason="Consented",
+        at=world.clock.now(),
+    )
+    forged = sign(said.statement(), SigningKey.generate())
+    statement = await world.registry.push("digits/x", types.STATEMENT, {types.STATEMENT_FILE: forged})
+    for shown in (None, Consent(statement=statement)):
+        status = update.status.model_copy(update={"consent": shown})
+        with pytest.raises(ConsentMissing):
+            await agent.signer.consent_id(update.model_copy(update={"status": status}))
 
 
 async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
