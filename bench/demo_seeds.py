@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from concordat.aggregation import Parameters, Rows, aggregate, apply_delta, gram
+from concordat.aggregation import Rows, aggregate, apply_delta, gram
 from concordat.api import FederationRound, Reason
 from concordat.lora import Ceiling, Whitening, orthonormal, read_adapter
 from concordat.screening import NORM_TOLERANCE, Candidate, decimal, screen
@@ -86,9 +86,7 @@ def measure(seed: int, rounds: int, with_centralized: bool) -> Figures:
         sent, norms = _sent(candidates, parent, Ceiling(adapter, factor, limit))
         whitening = Whitening.of(adapter, factor)
         accepted, refused, faults = _accepted(sent, norms, whitening, limit, spec.aggregation.max_faulty_sites)
-        made_one = aggregate(
-            accepted, spec.aggregation.rule, faults, parameters=Parameters(pre=spec.aggregation.pre_aggregation)
-        )
+        made_one = aggregate(accepted, spec.aggregation.rule, faults, pre=spec.aggregation.pre_aggregation)
         moved = apply_delta(parent, whitening.unwhiten(made_one.tensors))
         parent = orthonormal(read_adapter(moved, CONFIG), factor)
         qualities.append(made.quality(parent))

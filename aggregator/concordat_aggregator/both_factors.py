@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.aggregation import AggregationError, Gram, Parameters, mixing, shares
+from concordat.aggregation import AggregationError, Gram, mixing, shares
 from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.api.round import Factor
 from concordat.lora import LoraError, product_gram, product_norms, svd_mean, svd_trimmed
@@ -56,30 +56,18 @@ class BothFactors:
         products, cosines = without_last(Gram(*product_gram([*updates, back], self._adapter)))
         return products, -cosines
 
-    def combine(
-        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
-    ) -> Combined:
+    def combine(self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None) -> Combined:
         """See Method."""
         policy, updates = self._contract.aggregation, self._stored.all(sites)
-        lack = shortage(policy.rule, policy.pre_aggregation, faults, len(sites))
+        lack = shortage(policy.rule, faults, len(sites))
         if lack is not None:
             raise AggregationError(lack)
         if policy.rule is Rule.TRIMMED_MEAN:
-            mixed = (
-                None
-                if policy.pre_aggregation is PreAggregation.NONE
-                else mixing(products, policy.pre_aggregation, faults, seed=seed)
-            )
+            pre = policy.pre_aggregation
+            mixed = None if pre is PreAggregation.NONE else mixing(products, pre, faults)
             found = svd_trimmed(updates, mixed, faults, self._adapter)
             return self._combined(found.tensors, None, found.discarded)
-        weights = shares(
-            products,
-            policy.rule,
-            faults,
-            parameters=Parameters(
-                pre=policy.pre_aggregation, max_norm=float(self._contract.screening.clip_norm), seed=seed
-            ),
-        )
+        weights = shares(products, policy.rule, faults, pre=policy.pre_aggregation)
         found = svd_mean(updates, weights.tolist(), self._adapter)
         return self._combined(found.tensors, weights, found.discarded)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import logging
 from collections.abc import Sequence
 from enum import Enum
@@ -160,7 +159,7 @@ def _faults(signed: SignedContract, screening: RoundScreening) -> int:
     if not screening.held:
         return screening.remaining_faults
     left = len(_counted(signed, screening))
-    return most_faulty(policy.rule, policy.pre_aggregation, policy.max_faulty_sites, left)
+    return most_faulty(policy.rule, policy.max_faulty_sites, left)
 
 
 def _combine(signed: SignedContract, screening: RoundScreening, method: Method, faults: int) -> Combined | _NoAggregate:
@@ -175,25 +174,13 @@ def _combine(signed: SignedContract, screening: RoundScreening, method: Method, 
         return _NoAggregate(Reason.REFERENCE_MISSING, f"there is no verified update of referenceSite {reference}")
     positions = [screening.sites.index(site) for site in sites]
     try:
-        combined = method.combine(
-            sites,
-            faults,
-            screening.products.select(positions),
-            reference=reference,
-            seed=_seed(signed, screening.verdicts),
-        )
+        combined = method.combine(sites, faults, screening.products.select(positions), reference=reference)
     except AggregationError as error:
         return _NoAggregate(Reason.TOO_MANY_FAULTS, str(error))
     except LoraError as error:
         return _NoAggregate(Reason.LORA_ERROR_ABOVE_LIMIT, str(error))
     check_finite(combined.candidate)
     return combined
-
-
-def _seed(signed: SignedContract, verdicts: Sequence[UpdateVerdict]) -> int:
-    """Return the seed of the rules that draw: known to nobody before the last update is in."""
-    updates = sorted(verdict.update_sha256 or "" for verdict in verdicts)
-    return int.from_bytes(hashlib.sha256("\n".join([signed.digest, *updates]).encode()).digest()[:8], "big")
 
 
 async def _push_candidate(

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.aggregation import Gram, Parameters, Rows, aggregate, apply_delta, gram
+from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
 from concordat.api.round import Factor, LoraMode
 from concordat.lora import Whitening, orthonormal, read_adapter
 from concordat.protocol.contract import Contract
@@ -54,9 +54,7 @@ class Method(Protocol):
         first.
         """
 
-    def combine(
-        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
-    ) -> Combined:
+    def combine(self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None) -> Combined:
         """One candidate from these sites' updates. Raises AggregationError, LoraError."""
 
 
@@ -108,23 +106,17 @@ class OneFactor:
         steps = [self._whitening.nearest(later, earlier) for later, earlier in pairwise(chain)]
         return without_last(gram(Rows([*updates, *steps])), len(steps))
 
-    def combine(
-        self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None, seed: int
-    ) -> Combined:
+    def combine(self, sites: Sequence[str], faults: int, products: Gram, *, reference: str | None) -> Combined:
         """See Method."""
         policy = self._contract.aggregation
         aggregated = aggregate(
             Rows(self._stored.all(sites)),
             policy.rule,
             faults,
+            pre=policy.pre_aggregation,
+            reference=None if reference is None else self._stored.all([reference])[0],
             gram=products,
             progress=_Progress(),
-            parameters=Parameters(
-                pre=policy.pre_aggregation,
-                max_norm=float(self._contract.screening.clip_norm),
-                reference=None if reference is None else self._stored.all([reference])[0],
-                seed=seed,
-            ),
         )
         candidate = apply_delta(self._parent.tensors, self._whitening.unwhiten(aggregated.tensors))
         if policy.lora is LoraMode.ALTERNATING:

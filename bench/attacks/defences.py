@@ -1,4 +1,4 @@
-"""The defences: every rule of Concordat, the recommended order of screening and rule, and the peers' rules."""
+"""The defences: every rule of Concordat, the recommended order of screening and rule, and others to compare with."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.attacks.compared import NOT_OFFERED, Weigh
+from bench.attacks.compared import NOT_OFFERED, Given, Method
 from bench.attacks.hostile import Floats
 from bench.attacks.toy import HOSTILE, SITES, Federation
 from bench.peers import BYZFL, FLOWER
-from concordat.aggregation import AggregationError, Parameters, Rows, aggregate, gram
+from concordat.aggregation import AggregationError, Rows, aggregate, gram
 from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.screening import (
     Alert,
@@ -88,12 +88,15 @@ class Weighed(ABC):
 class Compared(Weighed):
     """A rule that Concordat does not offer."""
 
-    weigh: Weigh
+    method: Method
+    declared: int = HOSTILE
+    """Faulty sites to withstand."""
 
     def __call__(self, at: Situation) -> Floats:
-        weights = self.weigh(at.rows)
-        self.count(weights)
-        return np.asarray(weights @ at.rows, dtype=np.float32)
+        found, weights = self.method(at.rows, Given(self.declared, at.cap, at.number))
+        if weights is not None:
+            self.count(weights)
+        return np.asarray(found, dtype=np.float32)
 
 
 @dataclass
@@ -111,12 +114,8 @@ class Ruled(Weighed):
                 [named(row) for row in at.rows],
                 self.rule,
                 self.declared,
-                parameters=Parameters(
-                    pre=self.pre,
-                    max_norm=at.cap if self.rule is Rule.NORM_BOUNDED_MEAN else None,
-                    reference=named(at.reference) if self.rule is Rule.FLTRUST else None,
-                    seed=at.number,
-                ),
+                pre=self.pre,
+                reference=named(at.reference) if self.rule is Rule.FLTRUST else None,
             )
         except AggregationError:
             # FLTrust, where no update points the reference's way.
@@ -204,14 +203,14 @@ class Screened:
         for name in decision.suspected:
             self.strikes.setdefault(NAMES.index(name), []).append(at.number)
         faults = decision.remaining_faults
-        if decision.held or shortage(self.rule, self.pre, faults, len(kept)) is not None:
+        if decision.held or shortage(self.rule, faults, len(kept)) is not None:
             return None
         mixed = aggregate(
             rows.select(kept),
             self.rule,
             faults,
+            pre=self.pre,
             gram=products.select(kept),
-            parameters=Parameters(pre=self.pre),
         )
         return flat(mixed.tensors)
 
@@ -242,32 +241,16 @@ class Screened:
 
 RULES: tuple[tuple[str, Rule, PreAggregation], ...] = (
     ("mean", Rule.MEAN, PreAggregation.NONE),
-    ("norm-bounded mean", Rule.NORM_BOUNDED_MEAN, PreAggregation.NONE),
-    ("coordinate median", Rule.COORDINATE_MEDIAN, PreAggregation.NONE),
     ("trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.NONE),
-    ("Krum", Rule.KRUM, PreAggregation.NONE),
-    ("Multi-Krum", Rule.MULTI_KRUM, PreAggregation.NONE),
-    ("Bulyan", Rule.BULYAN, PreAggregation.NONE),
-    ("geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.NONE),
-    ("centered clipping", Rule.CENTERED_CLIPPING, PreAggregation.NONE),
-    ("MeaMed", Rule.MEAMED, PreAggregation.NONE),
     ("DnC", Rule.DNC, PreAggregation.NONE),
     ("CAF", Rule.CAF, PreAggregation.NONE),
     ("FLTrust", Rule.FLTRUST, PreAggregation.NONE),
     ("NNM + trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.NNM),
-    ("NNM + median", Rule.COORDINATE_MEDIAN, PreAggregation.NNM),
-    ("NNM + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.NNM),
-    ("NNM + Krum", Rule.KRUM, PreAggregation.NNM),
-    ("bucketing + trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.BUCKETING),
-    ("bucketing + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.BUCKETING),
     ("ARC + trimmed mean", Rule.TRIMMED_MEAN, PreAggregation.ARC),
-    ("ARC + geometric median", Rule.GEOMETRIC_MEDIAN, PreAggregation.ARC),
     ("ARC + CAF", Rule.CAF, PreAggregation.ARC),
     ("ARC + DnC", Rule.DNC, PreAggregation.ARC),
-    ("ARC + Multi-Krum", Rule.MULTI_KRUM, PreAggregation.ARC),
     ("NNM + CAF", Rule.CAF, PreAggregation.NNM),
     ("NNM + DnC", Rule.DNC, PreAggregation.NNM),
-    ("bucketing + CAF", Rule.CAF, PreAggregation.BUCKETING),
 )
 SCREENED = {
     "screening, ARC + DnC": (Rule.DNC, PreAggregation.ARC),
@@ -287,7 +270,7 @@ _PEERS = (
 def defences(declared: int = HOSTILE) -> dict[str, Defence]:
     """All of them, by name, with no memory of earlier runs; each is to withstand `declared` faulty sites."""
     out: dict[str, Defence] = {name: Ruled(rule, pre, declared) for name, rule, pre in RULES}
-    out.update({name: Compared(weigh) for name, weigh in NOT_OFFERED.items()})
+    out.update({name: Compared(method, declared) for name, method in NOT_OFFERED.items()})
     out.update({name: Screened(rule, pre, canary=False, declared=declared) for name, (rule, pre) in SCREENED.items()})
     out[CANARY] = Screened(*SCREENED[RECOMMENDED], canary=True, declared=declared)
     for library, rules, names in _PEERS:

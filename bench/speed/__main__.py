@@ -17,11 +17,9 @@ from statistics import median
 from bench.machine import clean_environment
 from bench.speed.inputs import write
 from bench.speed.operations import (
-    BULYAN,
     CAF,
     IMPLEMENTATIONS,
     MACHINE,
-    MEAMED,
     NNM_TRIMMED,
     OPERATIONS,
     OURS,
@@ -33,8 +31,8 @@ from bench.speed.report import Cell, Measured, report
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "speed.md"
 SIZE, UPDATES, MANY = 10_000_000, (16, 64), 256
-_NOT_MANY = {NNM_TRIMMED, MEAMED, CAF, BULYAN}
-"""What the peers are not asked above 16 updates: NNM and MeaMed for their memory, all for their time."""
+_NOT_MANY = {NNM_TRIMMED, CAF}
+"""What the peers are not asked above 16 updates: NNM for its memory, both for their time."""
 
 
 def main() -> None:

@@ -15,10 +15,9 @@ import numpy as np
 from bench.speed.inputs import Update
 
 Operations = dict[str, Callable[[], Any]]
-MEAN, MEDIAN, TRIMMED, PAIRWISE = "mean", "coordinate median", "trimmed mean", "pairwise distances"
-MULTI_KRUM, GEOMETRIC, NNM_TRIMMED = "Multi-Krum", "geometric median", "NNM + trimmed mean"
-MEAMED, CAF, BULYAN = "MeaMed", "CAF", "Bulyan"
-OPERATIONS = (MEAN, MEDIAN, TRIMMED, PAIRWISE, MULTI_KRUM, GEOMETRIC, NNM_TRIMMED, MEAMED, CAF, BULYAN)
+MEAN, TRIMMED, PAIRWISE = "mean", "trimmed mean", "pairwise distances"
+NNM_TRIMMED, ARC_DNC, CAF = "NNM + trimmed mean", "ARC + DnC", "CAF"
+OPERATIONS = (MEAN, TRIMMED, PAIRWISE, NNM_TRIMMED, ARC_DNC, CAF)
 READ, SGEMM, SGEMM_BLOCKS = "read", "sgemm", "sgemm by blocks"
 SGEMM_COLUMNS, _BLOCK = 1 << 17, 1 << 13
 
@@ -58,25 +57,21 @@ def reading(updates: list[Update]) -> Callable[[], Any]:
 
 def concordat(updates: list[Update]) -> Operations:
     """The engine, on the mapped files."""
-    from concordat.aggregation import Parameters, Rows, aggregate, gram
+    from concordat.aggregation import Rows, aggregate, gram
     from concordat.api.aggregation_rules import PreAggregation, Rule
 
     f = faulty(len(updates))
 
     def run(rule: Rule, pre: PreAggregation = PreAggregation.NONE) -> Callable[[], Any]:
-        return lambda: aggregate(updates, rule, f, parameters=Parameters(pre=pre)).tensors
+        return lambda: aggregate(updates, rule, f, pre=pre).tensors
 
     return {
         MEAN: run(Rule.MEAN),
-        MEDIAN: run(Rule.COORDINATE_MEDIAN),
         TRIMMED: run(Rule.TRIMMED_MEAN),
         PAIRWISE: lambda: gram(Rows(updates)).distances2,
-        MULTI_KRUM: run(Rule.MULTI_KRUM),
-        GEOMETRIC: run(Rule.GEOMETRIC_MEDIAN),
         NNM_TRIMMED: run(Rule.TRIMMED_MEAN, PreAggregation.NNM),
-        MEAMED: run(Rule.MEAMED),
+        ARC_DNC: run(Rule.DNC, PreAggregation.ARC),
         CAF: run(Rule.CAF),
-        BULYAN: run(Rule.BULYAN),
     }
 
 
@@ -99,13 +94,9 @@ def _byzfl(rows: Any) -> Operations:
     f = faulty(len(rows))
     return {
         MEAN: lambda: byzfl.Average()(rows),
-        MEDIAN: lambda: byzfl.Median()(rows),
         TRIMMED: lambda: byzfl.TrMean(f)(rows),
         PAIRWISE: lambda: distance_tool(rows).cdist(rows, rows),
-        MULTI_KRUM: lambda: byzfl.MultiKrum(f)(rows),
-        GEOMETRIC: lambda: byzfl.GeometricMedian()(rows),
         NNM_TRIMMED: lambda: byzfl.TrMean(f)(byzfl.NNM(f)(rows)),
-        MEAMED: lambda: byzfl.Meamed(f)(rows),
         CAF: lambda: byzfl.CAF(f)(rows),
     }
 
@@ -118,11 +109,7 @@ def flower(updates: list[Update]) -> Operations:
     results: list[Any] = [(list(update.values()), 1) for update in updates]
     return {
         MEAN: lambda: legacy.aggregate(results),
-        MEDIAN: lambda: legacy.aggregate_median(results),
         TRIMMED: lambda: legacy.aggregate_trimmed_avg(results, (f + 0.5) / n),
-        MULTI_KRUM: lambda: legacy.aggregate_krum(results, f, n - f),
-        # Of a copy of the list, which it empties.
-        BULYAN: lambda: legacy.aggregate_bulyan(list(results), f, legacy.aggregate_krum, to_keep=0),
     }
 
 
@@ -131,7 +118,6 @@ def flower_serverapp(updates: list[Update]) -> Operations:
     from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
     from flwr.serverapp.strategy import multikrum, strategy_utils
 
-    n, f = len(updates), faulty(len(updates))
     records = [
         RecordDict(
             {
@@ -145,9 +131,6 @@ def flower_serverapp(updates: list[Update]) -> Operations:
     return {
         MEAN: lambda: strategy_utils.aggregate_arrayrecords(records, "num-examples"),
         PAIRWISE: lambda: multikrum.compute_distances(arrays),
-        MULTI_KRUM: lambda: strategy_utils.aggregate_arrayrecords(
-            multikrum.select_multikrum(records, f, n - f), "num-examples"
-        ),
     }
 
 

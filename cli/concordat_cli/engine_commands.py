@@ -38,38 +38,34 @@ def aggregate(
     pre: Annotated[PreAggregation | None, typer.Option(help="Before the rule; by default ARC where one fits.")] = None,
     max_faulty: Annotated[int, typer.Option(min=0, help="How many faulty updates to withstand.")] = 1,
     max_norm: Annotated[
-        float | None,
-        typer.Option(help="Largest norm: longer updates are rejected and use up --max-faulty; NormBoundedMean clips."),
+        float | None, typer.Option(help="Largest norm: longer updates are rejected and use up --max-faulty.")
     ] = None,
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of the new adapter; by default the parent's, or the largest.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="FLTrust: the update the others are measured by.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the rules that draw.")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file for norms, shares and what was rejected.")] = None,
     approve_held: Annotated[
         bool, typer.Option("--approve-held", help="Write the aggregate though more than --max-faulty are rejected.")
     ] = False,
 ) -> None:
     """Combine updates robustly. Exits 1 if the rule cannot withstand --max-faulty of so many, or more are rejected."""
-    from concordat.aggregation import Parameters
-    from concordat.api.aggregation_rules import STANDALONE, most_faulty
+    from concordat.api.aggregation_rules import UNPROTECTED, most_faulty
     from concordat_cli.engine_updates import engine_errors_as_user_errors, open_updates
 
     opened = open_updates(updates, reference, parent, rank)
     n = len(updates)
-    before = pre or (PreAggregation.NONE if rule in STANDALONE else PreAggregation.ARC)
+    before = pre or (PreAggregation.NONE if rule in UNPROTECTED else PreAggregation.ARC)
     with engine_errors_as_user_errors():
         products = opened.gram()
-        cap = np.inf if max_norm is None or rule is Rule.NORM_BOUNDED_MEAN else max_norm * (1 + _SLACK)
+        cap = np.inf if max_norm is None else max_norm * (1 + _SLACK)
         kept = [i for i, norm in enumerate(products.norms[:n]) if norm <= cap]
         if not kept:
             raise UserError(f"the norm of every update is above --max-norm {max_norm}: nothing is left to aggregate")
         rejected = n - len(kept)
         held = rejected > max_faulty
-        faults = most_faulty(rule, before, max_faulty, len(kept)) if held else max_faulty - rejected
-        parameters = Parameters(pre=before, max_norm=max_norm, seed=seed)
-        combined = opened.combine(kept, rule, faults, parameters, products.select(kept))
+        faults = most_faulty(rule, max_faulty, len(kept)) if held else max_faulty - rejected
+        combined = opened.combine(kept, rule, faults, before, products.select(kept))
     shares = dict(zip(kept, combined.weights, strict=True)) if combined.weights is not None else {}
     document = {
         "rule": rule.value,

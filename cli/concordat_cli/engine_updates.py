@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat import aggregation, lora
-from concordat.aggregation import AggregationError, Gram, Parameters
+from concordat.aggregation import AggregationError, Gram
 from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
 from concordat.api.round import Factor
 from concordat.tensors import FLOATS, Named, TensorError, Tensors, factor_names, map_tensors, write_tensors
@@ -42,7 +42,7 @@ class Updates(Protocol):
     def gram(self) -> Gram:
         """Return norms, inner products and distances of the updates, with the extra one last."""
 
-    def combine(self, kept: Sequence[int], rule: Rule, faults: int, parameters: Parameters, gram: Gram) -> Combined:
+    def combine(self, kept: Sequence[int], rule: Rule, faults: int, pre: PreAggregation, gram: Gram) -> Combined:
         """Return one of those at these positions; `gram` is theirs alone, and the extra one FLTrust's reference."""
 
     def write(self, output: Path, combined: Combined) -> None:
@@ -106,11 +106,10 @@ class PlainFiles:
         """See Updates."""
         return aggregation.gram(self._rows)
 
-    def combine(self, kept: Sequence[int], rule: Rule, faults: int, parameters: Parameters, gram: Gram) -> Combined:
+    def combine(self, kept: Sequence[int], rule: Rule, faults: int, pre: PreAggregation, gram: Gram) -> Combined:
         """See Updates."""
-        if self._has_extra:
-            parameters = replace(parameters, reference=self._tensors[-1])
-        made = aggregation.aggregate(self._rows.select(kept), rule, faults, parameters=parameters, gram=gram)
+        reference = self._tensors[-1] if self._has_extra else None
+        made = aggregation.aggregate(self._rows.select(kept), rule, faults, pre=pre, reference=reference, gram=gram)
         return Combined(made.tensors, made.weights)
 
     def write(self, output: Path, combined: Combined) -> None:
@@ -143,21 +142,20 @@ class AdapterFolders:
         """See Updates."""
         return Gram(*lora.product_gram(self._aligned.updates, self._aligned.parent))
 
-    def combine(self, kept: Sequence[int], rule: Rule, faults: int, parameters: Parameters, gram: Gram) -> Combined:
+    def combine(self, kept: Sequence[int], rule: Rule, faults: int, pre: PreAggregation, gram: Gram) -> Combined:
         """See Updates."""
         if self._aligned.factor is not Factor.BOTH:
-            return self._one_factor(kept, rule, faults, parameters, gram)
-        lack = shortage(rule, parameters.pre, faults, len(kept))
+            return self._one_factor(kept, rule, faults, pre, gram)
+        lack = shortage(rule, faults, len(kept))
         if lack is not None:
             raise AggregationError(lack)
         parent, ranks = self._aligned.parent, self._aligned.ranks
         updates = [self._aligned.updates[i] for i in kept]
         if rule is Rule.TRIMMED_MEAN:
-            pre = parameters.pre
-            mixed = None if pre is PreAggregation.NONE else aggregation.mixing(gram, pre, faults, seed=parameters.seed)
+            mixed = None if pre is PreAggregation.NONE else aggregation.mixing(gram, pre, faults)
             weights, result = None, lora.svd_trimmed(updates, mixed, faults, parent, ranks)
         else:
-            weights = aggregation.shares(gram, rule, faults, parameters=parameters)
+            weights = aggregation.shares(gram, rule, faults, pre=pre)
             result = lora.svd_mean(updates, weights.tolist(), parent, ranks)
         return self._combined(result.tensors, weights, result.discarded)
 
@@ -165,14 +163,14 @@ class AdapterFolders:
         """See Updates."""
         lora.write_folder(output, combined.tensors, self._config)
 
-    def _one_factor(self, kept: Sequence[int], rule: Rule, faults: int, parameters: Parameters, gram: Gram) -> Combined:
+    def _one_factor(self, kept: Sequence[int], rule: Rule, faults: int, pre: PreAggregation, gram: Gram) -> Combined:
         parent, factor = self._aligned.parent, self._aligned.factor
         whitening = lora.Whitening.of(parent, factor)
         names = factor_names(parent.tensors(), factor)
         rows = [whitening.whiten({name: update[name] for name in names}) for update in self._aligned.updates]
-        if self._has_extra:
-            parameters = replace(parameters, reference=rows[-1])
-        made = aggregation.aggregate([rows[i] for i in kept], rule, faults, parameters=parameters, gram=gram)
+        reference = rows[-1] if self._has_extra else None
+        taken = [rows[i] for i in kept]
+        made = aggregation.aggregate(taken, rule, faults, pre=pre, reference=reference, gram=gram)
         changed = aggregation.apply_delta(parent.tensors(), whitening.unwhiten(made.tensors))
         return self._combined(changed, made.weights, 0.0)
 

@@ -7,7 +7,7 @@ and a second one a weighted sum. Every update counts the same; no rule takes a w
 from __future__ import annotations
 
 from concordat.aggregation.blocks import Progress
-from concordat.aggregation.engine import Aggregate, Parameters, aggregate, apply_delta, mixing, shares
+from concordat.aggregation.engine import Aggregate, aggregate, apply_delta, mixing, shares
 from concordat.aggregation.geometry import Gram, gram
 from concordat.aggregation.rows import AggregationError, Rows
 from concordat.tensors import Tensors
@@ -16,7 +16,6 @@ __all__ = [
     "Aggregate",
     "AggregationError",
     "Gram",
-    "Parameters",
     "Progress",
     "Rows",
     "Tensors",

@@ -62,20 +62,14 @@ def width(rows: int, itemsize: int = 4) -> int:
 
 
 def run(
-    task: Callable[[int, int], T],
-    rows: Rows,
-    columns: int,
-    threads: int | None,
-    progress: Progress | None,
-    least: int | None = None,
+    task: Callable[[int, int], T], rows: Rows, columns: int, progress: Progress | None, least: int | None = None
 ) -> Iterator[T]:
     """task(begin, end) for blocks of at most so many columns, in threads; results in the order of the blocks.
 
-    `least`: see Rows.spans. `threads` None: OMP_NUM_THREADS if set, else as many as there are processors for this
-    process.
+    OMP_NUM_THREADS threads, or else as many as there are processors for this process. `least`: see Rows.spans.
     """
     spans = rows.spans(columns, least)
-    workers = min(threads or _processors(), MAX_THREADS, len(spans))
+    workers = min(_processors(), MAX_THREADS, len(spans))
     with one_blas_thread():
         for (_, end), result in zip(spans, _results(task, spans, workers), strict=True):
             if progress is not None:

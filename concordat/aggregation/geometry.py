@@ -87,18 +87,18 @@ class Gram:
         return _from_basis(to_basis @ self.basis @ to_basis.T)
 
 
-def gram(rows: Rows, *, threads: int | None = None, progress: Progress | None = None) -> Gram:
+def gram(rows: Rows, *, progress: Progress | None = None) -> Gram:
     """Return the Gram of all rows, in one pass; three where float32 does not hold it, and `progress` then begins again.
 
     Raises AggregationError, with the update and the tensor, if a value is not finite.
     """
-    found = _pass(rows, 0, np.float32, threads, progress)
+    found = _pass(rows, 0, np.float32, progress)
     if _holds(found, rows.size):
         return found
     # Squares overflow or vanish, or the first update is an outlier, from which the others look all the same. The one of
     # median norm is no outlier, or a small one, while fewer than half are.
-    norms2 = dots(rows, rows, dtype=np.float64, threads=threads, progress=progress)
-    return _pass(rows, int(np.argsort(norms2, kind="stable")[(rows.n - 1) // 2]), np.float64, threads, progress)
+    norms2 = dots(rows, rows, dtype=np.float64, progress=progress)
+    return _pass(rows, int(np.argsort(norms2, kind="stable")[(rows.n - 1) // 2]), np.float64, progress)
 
 
 def middle(distances2: Matrix) -> tuple[int, float]:
@@ -114,14 +114,7 @@ def middle(distances2: Matrix) -> tuple[int, float]:
     return found, float(np.sqrt(medians[found]))
 
 
-def dots(
-    left: Rows,
-    right: Rows,
-    *,
-    dtype: Any = np.float32,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> NDArray[np.float64]:
+def dots(left: Rows, right: Rows, *, dtype: Any = np.float32, progress: Progress | None = None) -> NDArray[np.float64]:
     """(n,): inner products of the rows of `left` (n) with those of `right`, n or 1, in one pass.
 
     Multiplied in float64 where float32 overflows or underflows. Raises AggregationError if a value is not finite.
@@ -138,17 +131,17 @@ def dots(
             return np.asarray(np.vecdot(one, other), dtype=np.float64)
 
     found = np.zeros(left.n)
-    for block in run(task, left, width(left.n, np.dtype(dtype).itemsize), threads, progress):
+    for block in run(task, left, width(left.n, np.dtype(dtype).itemsize), progress):
         found += block
     if dtype == np.float32 and not (np.isfinite(found).all() and np.abs(found).min() > _FAINT * left.size):
-        return dots(left, right, dtype=np.float64, threads=threads, progress=progress)
+        return dots(left, right, dtype=np.float64, progress=progress)
     if not np.isfinite(found).all():
         left.check_finite()
         right.check_finite()
     return found
 
 
-def _pass(rows: Rows, origin: int, dtype: Any, threads: int | None, progress: Progress | None) -> Gram:
+def _pass(rows: Rows, origin: int, dtype: Any, progress: Progress | None) -> Gram:
     order = [origin, *(row for row in range(rows.n) if row != origin)]
     ordered, scratch = rows.select(order), Scratch()
     n = rows.n
@@ -164,7 +157,7 @@ def _pass(rows: Rows, origin: int, dtype: Any, threads: int | None, progress: Pr
             return _products(block), squares
 
     products, squares = np.zeros((n, n)), np.zeros(n)
-    for block_products, block_squares in run(task, rows, width(n, np.dtype(dtype).itemsize), threads, progress):
+    for block_products, block_squares in run(task, rows, width(n, np.dtype(dtype).itemsize), progress):
         products += block_products
         squares += block_squares
     products[0, 0] = squares[0]

@@ -1,4 +1,4 @@
-"""What is done to the updates before the rule, as a matrix (m, n) that makes m rows of n, or n factors for n rows."""
+"""Pre-aggregation, what is done to the updates before the rule: a matrix (n, n) or factors (n,) for n rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordat.aggregation.geometry import Matrix
-from concordat.api.aggregation_rules import BUCKET
 
 Weights = NDArray[np.float64]
 
@@ -25,19 +24,6 @@ def nnm(distances2: Matrix, max_faulty: int) -> Matrix:
     return mix
 
 
-def bucketing(n: int, seed: int) -> Matrix:
-    """(ceil(n / 2), n): means of random pairs; of an odd number, one update stays alone.
-
-    Karimireddy et al., ICLR 2022. The seed must not be known to the sites before they submit.
-    """
-    order = np.random.default_rng(seed).permutation(n)
-    buckets = [order[start : start + BUCKET] for start in range(0, n, BUCKET)]
-    mix = np.zeros((len(buckets), n))
-    for row, bucket in zip(mix, buckets, strict=True):
-        row[bucket] = 1 / len(bucket)
-    return mix
-
-
 def arc(norms: Weights, max_faulty: int) -> Weights:
     """(n,): factors that clip the floor(2 (f/n) (n − f)) largest norms to the next one.
 
@@ -45,9 +31,5 @@ def arc(norms: Weights, max_faulty: int) -> Weights:
     """
     n = len(norms)
     clipped = 2 * max_faulty * (n - max_faulty) // n
-    return clip_factors(norms, np.sort(norms)[n - clipped - 1])
-
-
-def clip_factors(norms: Weights, bound: float) -> Weights:
-    """min(1, bound / norm) for each norm; 1 for a norm of 0."""
-    return np.minimum(1, np.divide(bound, norms, out=np.ones_like(norms), where=norms > 0))
+    bound = np.sort(norms)[n - clipped - 1]
+    return np.asarray(np.minimum(1, np.divide(bound, norms, out=np.ones_like(norms), where=norms > 0)))

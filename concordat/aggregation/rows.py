@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from concordat.tensors import Named, Tensors, shown
 
-"""Tensors by name: float32, float16 or ml_dtypes.bfloat16."""
 Vector = NDArray[np.float32]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))

@@ -15,9 +15,7 @@ _GROUP = 16
 """Rows added one by one; then such sums are. Rounding grows with n/16 + 16."""
 
 
-def weighted_sum(
-    rows: Rows, weights: NDArray[np.float64], *, threads: int | None = None, progress: Progress | None = None
-) -> Vector:
+def weighted_sum(rows: Rows, weights: NDArray[np.float64], *, progress: Progress | None = None) -> Vector:
     """Sum of weights (n,) times rows, (size,), to 1e-6 of the sum of absolute terms; rows of weight 0 are not read.
 
     In float32, as fast as memory gives them; in float64 where that overflows, or where a weight would underflow.
@@ -51,9 +49,9 @@ def weighted_sum(
 
     columns = width(read.n, 8)
     if np.abs(weights).min() >= FLOAT32.tiny:
-        blocks = run(plainly, rows, _COLUMNS, threads, progress, _LEAST)
+        blocks = run(plainly, rows, _COLUMNS, progress, _LEAST)
     else:
-        blocks = run(exactly, rows, columns, threads, progress)
+        blocks = run(exactly, rows, columns, progress)
     for _ in blocks:
         pass
     return out

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from concordat.api.aggregation_rules import STANDALONE, PreAggregation, Rule, least_updates_cel
+from concordat.api.aggregation_rules import UNPROTECTED, PreAggregation, Rule, least_updates_cel
 from concordat.api.conditions import ConditionType, is_false, is_true
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import FederationRoundStatus
@@ -154,8 +154,7 @@ class Aggregation(Model):
     rule: Rule = Rule.DNC
     """Aggregation rule. The default, DnC after ARC, is the one to start with: see docs/aggregation.md."""
     pre_aggregation: PreAggregation = PreAggregation.ARC
-    """Before the rule: ARC clips the largest norms; NNM replaces each update by the mean of its nearest; Bucketing
-    averages random pairs."""
+    """Before the rule: ARC clips the largest norms; NNM replaces each update by the mean of its nearest."""
     max_faulty_sites: Annotated[int, Field(ge=0, le=500)] = 1
     """The fault budget: how many faulty sites the round must withstand. Each update that screening rejects for what is
     in it uses up one; the rule withstands what is left. More rejections than this hold the round for approval."""
@@ -255,19 +254,16 @@ def _not_before(name: str) -> dict[str, str]:
     }
 
 
-_STANDALONE = ", ".join(f"'{name.value}'" for name in sorted(STANDALONE))
+_UNPROTECTED = ", ".join(f"'{name.value}'" for name in sorted(UNPROTECTED))
 _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
     {
-        "rule": "self.quorum >= "
-        + least_updates_cel(
-            "self.aggregation.rule", "self.aggregation.preAggregation", "self.aggregation.maxFaultySites"
-        ),
+        "rule": "self.quorum >= " + least_updates_cel("self.aggregation.rule", "self.aggregation.maxFaultySites"),
         "message": "too few updates for aggregation.rule to withstand aggregation.maxFaultySites f: quorum must be at "
-        "least 2f+1, for Krum and MultiKrum 2f+3, for Bulyan 4f+3; with Bucketing twice that less one",
+        "least 2f+1",
         "fieldPath": ".quorum",
     },
     {
-        "rule": f"self.aggregation.preAggregation == 'None' || !(self.aggregation.rule in [{_STANDALONE}])",
+        "rule": f"self.aggregation.preAggregation == 'None' || !(self.aggregation.rule in [{_UNPROTECTED}])",
         "message": "this aggregation.rule takes no pre-aggregation; set aggregation.preAggregation to None",
         "fieldPath": ".aggregation.preAggregation",
     },
@@ -283,11 +279,9 @@ _AGGREGATION_RULES: tuple[dict[str, str], ...] = (
         "fieldPath": ".recipe.trainFactor",
     },
     {
-        "rule": "self.aggregation.lora != 'Svd' || (!(self.aggregation.rule in ['CoordinateMedian', 'Bulyan', "
-        "'MeaMed', 'FLTrust']) && (self.aggregation.rule != 'TrimmedMean' "
-        "|| self.aggregation.preAggregation in ['None', 'NNM']))",
-        "message": "aggregation.lora Svd takes TrimmedMean, by itself or after NNM, and the rules that give weights: "
-        "neither CoordinateMedian, Bulyan, MeaMed nor FLTrust",
+        "rule": "self.aggregation.lora != 'Svd' || (self.aggregation.rule != 'FLTrust' "
+        "&& (self.aggregation.rule != 'TrimmedMean' || self.aggregation.preAggregation in ['None', 'NNM']))",
+        "message": "aggregation.lora Svd takes no FLTrust, and TrimmedMean by itself or after NNM",
         "fieldPath": ".aggregation.rule",
     },
     {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from concordat.api.aggregation_rules import PreAggregation, Rule, shortage
+from concordat.api.aggregation_rules import Rule, shortage
 from concordat.api.round import Factor
 from concordat.lora.adapter import Adapter, LoraError, Module
 from concordat.lora.deltas import Matrix, both_deltas, mean_partner, side_by_side, stacked
@@ -82,14 +82,13 @@ def svd_trimmed(
     The cores are turned into the singular vectors of their mean, mixed by `mixing` (rows are mixed updates: NNM; None:
     as they are), and of every coordinate the `max_faulty` largest and smallest values are left out. A trimmed mean
     withstands `max_faulty` liars in any orthonormal basis (Allouah et al., AISTATS 2023), also in one they had a hand
-    in. CoordinateMedian is the trimmed mean of (n - 1) // 2. Raises LoraError as svd_mean does, and if there are too
-    few updates.
+    in. Raises LoraError as svd_mean does, and if there are too few updates.
     """
     both_deltas(updates, parent)
     mixed = np.eye(len(updates)) if mixing is None else np.asarray(mixing, dtype=np.float64)
     if mixed.ndim != 2 or mixed.shape[1] != len(updates):
         raise LoraError(f"mixing has shape {list(mixed.shape)}; it needs a column for each of {len(updates)} updates")
-    if why := shortage(Rule.TRIMMED_MEAN, PreAggregation.NONE, max_faulty, len(mixed)):
+    if why := shortage(Rule.TRIMMED_MEAN, max_faulty, len(mixed)):
         raise LoraError(why)
     return _projected(updates, parent, ranks, lambda cores: cores.trimmed(mixed, max_faulty))
 

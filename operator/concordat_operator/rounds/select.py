@@ -84,7 +84,7 @@ def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[
             f"({names(site.metadata.name for site in chosen)}): lower it, or bring more sites to Ready.",
         )
     policy = spec.aggregation
-    lack = shortage(policy.rule, policy.pre_aggregation, policy.max_faulty_sites, len(chosen))
+    lack = shortage(policy.rule, policy.max_faulty_sites, len(chosen))
     if lack is not None:
         return Finding(Reason.TOO_MANY_FAULTS, f"{lack}: lower it, or bring more sites to Ready.")
     if policy.reference_site is not None and policy.reference_site not in {site.metadata.name for site in chosen}:

@@ -42,13 +42,6 @@ REFUSED = [
     (FederationRound, ROUND | {"extendDeadlines": {"consentSeconds": 299}}, "must not be less than deadlines"),
     (FederationRound, ROUND | {"quorum": 2}, "quorum must be at least 2f+1"),
     (FederationRound, ROUND | {"quorum": 4, "aggregation": {"maxFaultySites": 2}}, "quorum must be at least 2f+1"),
-    (FederationRound, ROUND | {"quorum": 4, "aggregation": {"rule": "Krum"}}, "for Krum and MultiKrum 2f+3"),
-    (FederationRound, ROUND | {"quorum": 6, "aggregation": {"rule": "Bulyan"}}, "for Bulyan 4f+3"),
-    (
-        FederationRound,
-        ROUND | {"quorum": 4, "aggregation": {"preAggregation": "Bucketing"}},
-        "with Bucketing twice that less one",
-    ),
     (FederationRound, ROUND | {"aggregation": {"rule": "Mean"}}, "set aggregation.preAggregation to None"),
     (
         FederationRound,
@@ -69,8 +62,8 @@ REFUSED = [
     ),
     (
         FederationRound,
-        ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd", "rule": "MeaMed"}},
-        "Svd takes TrimmedMean",
+        ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd", "rule": "TrimmedMean"}},
+        "TrimmedMean by itself or after NNM",
     ),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"not a key": "x"}}}, "every key must match"),
     (Site, SITE | {"role": "Evaluator", "channel": "stable"}, "an Evaluator follows no channel"),
@@ -82,9 +75,8 @@ REFUSED = [
 ACCEPTED = [
     *MINIMAL.items(),
     (FederationRound, ROUND | {"quorum": 1, "aggregation": {"rule": "Mean", "preAggregation": "None"}}),
-    (FederationRound, ROUND | {"quorum": 5, "aggregation": {"rule": "Krum"}}),
-    (FederationRound, ROUND | {"quorum": 7, "aggregation": {"rule": "Bulyan", "preAggregation": "None"}}),
-    (FederationRound, ROUND | {"quorum": 5, "aggregation": {"preAggregation": "Bucketing"}}),
+    (FederationRound, ROUND | {"quorum": 5, "aggregation": {"rule": "CAF", "maxFaultySites": 2}}),
+    (FederationRound, ROUND | {"aggregation": {"rule": "TrimmedMean", "preAggregation": "NNM"}}),
     (FederationRound, ROUND | {"recipe": {"trainFactor": "Both"}, "aggregation": {"lora": "Svd"}}),
     (FederationRound, ROUND | {"aggregation": {"lora": "Svd"}}),
     (FederationRound, ROUND | {"aggregation": {"lora": "FrozenA"}}),

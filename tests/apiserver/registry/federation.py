@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concordat.aggregation import Parameters, aggregate, apply_delta
+from concordat.aggregation import aggregate, apply_delta
 from concordat.api.aggregation_rules import PreAggregation, Rule
 from concordat.api.round import Factor
 from concordat.api.types import ArtifactRef
@@ -195,9 +195,7 @@ class Federation:
 
     def expected(self, *sites: str, faults: int = 1) -> bytes:
         """The adapter that these sites' honest updates make by the contract's rule."""
-        found = aggregate(
-            [HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, parameters=Parameters(pre=PreAggregation.NNM)
-        )
+        found = aggregate([HONEST[site] for site in sites], Rule.TRIMMED_MEAN, faults, pre=PreAggregation.NNM)
         moved = read_adapter(apply_delta(PARENT, found.tensors), CONFIG)
         return write_tensors(orthonormal(moved, Factor.B))
 

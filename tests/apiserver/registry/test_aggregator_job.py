@@ -290,11 +290,7 @@ def test_a_copy_does_not_take_the_place_of_a_rejected_original(federation: Feder
         ([], {}, "QuorumNotReached"),
         (SITES[:2], {}, "QuorumNotReached"),
         (SITES[:2], {"quorum": 2}, "TooManyFaults"),
-        (
-            SITES[:4],
-            {"aggregation": {"rule": "CoordinateMedian", "maxFaultySites": 2}},
-            "TooManyFaults",
-        ),
+        (SITES[:4], {"aggregation": {"rule": "CAF", "maxFaultySites": 2}}, "TooManyFaults"),
     ],
 )
 def test_too_few_updates_make_no_candidate(

@@ -168,7 +168,7 @@ BOTH = {"image": "registry.local/learning@sha256:" + "1" * 64, "trainFactor": "B
     [
         {"lora": "Svd", "rule": "TrimmedMean", "preAggregation": "NNM", "maxFaultySites": 1},
         {"lora": "Svd", "rule": "TrimmedMean", "preAggregation": "None", "maxFaultySites": 0},
-        {"lora": "Svd", "rule": "GeometricMedian", "preAggregation": "None", "maxFaultySites": 1},
+        {"lora": "Svd", "rule": "CAF", "preAggregation": "None", "maxFaultySites": 1},
         {"lora": "Svd", "rule": "Mean", "preAggregation": "None", "maxFaultySites": 0},
     ],
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -16,15 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from concordat.aggregation import AggregationError, Parameters, aggregate, gram
+from concordat.aggregation import AggregationError, aggregate, gram
 from concordat.aggregation.rows import Rows
-from concordat.api.aggregation_rules import STANDALONE, PreAggregation, Rule, least_updates
+from concordat.api.aggregation_rules import UNPROTECTED, PreAggregation, Rule, least_updates
 
 Array = NDArray[Any]
+T = TypeVar("T")
 LARGEST = np.finfo(np.float32).max
 _values = st.floats(width=32, allow_nan=False, allow_infinity=False)
 _stacks = st.integers(1, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 5), elements=_values))
-BY_POSITION = [Rule.COORDINATE_MEDIAN, Rule.TRIMMED_MEAN, Rule.MEAMED]
 
 
 def named(stack: Array) -> list[dict[str, Array]]:
@@ -37,13 +38,19 @@ def several_blocks(n: int, dtype: Any = np.float32) -> list[dict[str, Array]]:
     return [{name: np.asarray(random.normal(size=s) / 50, dtype=dtype) for name, s in shapes.items()} for _ in range(n)]
 
 
+def by_threads(monkeypatch: pytest.MonkeyPatch, make: Callable[[], T]) -> list[T]:
+    """What is made by one, two and three threads."""
+    made = []
+    for threads in "123":
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        made.append(make())
+    return made
+
+
 @pytest.mark.parametrize("rule", Rule)
-def test_the_number_of_threads_changes_no_bit(rule: Rule) -> None:
+def test_the_number_of_threads_changes_no_bit(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     updates = several_blocks(11)
-    made = [
-        aggregate(updates, rule, 2, threads=threads, parameters=Parameters(max_norm=1.0, reference=updates[3])).tensors
-        for threads in (1, 2, 3)
-    ]
+    made = by_threads(monkeypatch, lambda: aggregate(updates, rule, 2, reference=updates[3]).tensors)
     for name, tensor in made[0].items():
         assert tensor.dtype == np.float32
         assert tensor.shape == updates[0][name].shape
@@ -52,14 +59,11 @@ def test_the_number_of_threads_changes_no_bit(rule: Rule) -> None:
 
 @pytest.mark.parametrize("pre", PreAggregation)
 @pytest.mark.parametrize("n", [11, 40])
-def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int) -> None:
+def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     updates = several_blocks(n)
-    made = [
-        aggregate(updates, Rule.TRIMMED_MEAN, 2, threads=threads, parameters=Parameters(pre=pre)).tensors
-        for threads in (1, 2, 3)
-    ]
+    made = by_threads(monkeypatch, lambda: aggregate(updates, Rule.TRIMMED_MEAN, 2, pre=pre).tensors)
     assert all(made[0][name].tobytes() == other[name].tobytes() for name in made[0] for other in made)
-    assert len({gram(Rows(updates), threads=threads).inner.tobytes() for threads in (1, 2, 3)}) == 1
+    assert len(set(by_threads(monkeypatch, lambda: gram(Rows(updates)).inner.tobytes()))) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
@@ -67,42 +71,29 @@ def test_nor_does_it_with_a_pre_aggregation(pre: PreAggregation, n: int) -> None
 def test_half_precision_is_widened_first(dtype: Any, rule: Rule) -> None:
     narrow = several_blocks(7, dtype)
     wide = [{name: tensor.astype(np.float32) for name, tensor in update.items()} for update in narrow]
-    one, other = (
-        aggregate(u, rule, 1, parameters=Parameters(max_norm=1.0, reference=u[0])).tensors for u in (narrow, wide)
-    )
+    one, other = (aggregate(u, rule, 1, reference=u[0]).tensors for u in (narrow, wide))
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-@given(
-    _stacks, st.sampled_from([(Rule.MEAN, 0), (Rule.COORDINATE_MEDIAN, 0), (Rule.TRIMMED_MEAN, 2), (Rule.MEAMED, 2)])
-)
+@given(_stacks, st.sampled_from([(Rule.MEAN, 0), (Rule.TRIMMED_MEAN, 1), (Rule.TRIMMED_MEAN, 2)]))
 def test_any_finite_values_give_the_result_of_float64(stack: Array, rule_and_f: tuple[Rule, int]) -> None:
     rule, f = rule_and_f
     n, wide = len(stack), np.sort(stack.astype(np.float64), axis=0)
     if n <= 2 * f:
         return
-    middle = np.median(wide, axis=0)
-    keep = {Rule.MEAN: wide, Rule.TRIMMED_MEAN: wide[f : n - f], Rule.COORDINATE_MEDIAN: middle[None]}.get(rule)
-    clear = np.ones(wide.shape[1], dtype=bool)
-    if keep is None:
-        apart = np.abs(wide - middle)
-        order = np.argsort(apart, axis=0, kind="stable")
-        keep = np.take_along_axis(wide, order[: n - f], axis=0)
-        # The median is rounded to float32: which of two equally far from it is nearer, rounding decides.
-        ranked = np.sort(apart, axis=0)
-        clear = ranked[n - f] - ranked[n - f - 1] > 1e-6 * np.abs(wide).max(axis=0)
+    keep = wide[f : n - f]
     found = aggregate(named(stack), rule, f).tensors["x"]
     slack = 1e-6 * np.abs(keep).max(axis=0) + 10 * float(np.finfo(np.float32).smallest_subnormal)
-    assert (np.abs(found.astype(np.float64) - keep.mean(axis=0)) <= slack)[clear].all()
-    assert (found >= keep.min(axis=0) - slack)[clear].all()
+    assert (np.abs(found.astype(np.float64) - keep.mean(axis=0)) <= slack).all()
+    assert (found >= keep.min(axis=0) - slack).all()
 
 
-@given(_stacks, st.sampled_from(BY_POSITION), st.randoms(use_true_random=False))
-def test_the_order_of_updates_changes_no_bit_by_coordinate(stack: Array, rule: Rule, random: Any) -> None:
-    f = (len(stack) - 1) // 2
+@given(_stacks, st.integers(0, 4), st.randoms(use_true_random=False))
+def test_the_order_of_updates_changes_no_bit_of_a_trimmed_mean(stack: Array, f: int, random: Any) -> None:
+    f = min(f, (len(stack) - 1) // 2)
     order = list(range(len(stack)))
     random.shuffle(order)
-    one, other = (aggregate(named(rows), rule, f).tensors["x"] for rows in (stack, stack[order]))
+    one, other = (aggregate(named(rows), Rule.TRIMMED_MEAN, f).tensors["x"] for rows in (stack, stack[order]))
     assert one.tobytes() == other.tobytes()
 
 
@@ -112,21 +103,19 @@ def test_the_order_of_updates_changes_no_bit_by_coordinate(stack: Array, rule: R
             hnp.arrays(np.float32, st.tuples(st.integers(f + 1, 6), st.just(4)), elements=_values),
             hnp.arrays(np.float32, (f, 4), elements=_values),
         )
-    ),
-    st.sampled_from([Rule.TRIMMED_MEAN, Rule.COORDINATE_MEDIAN]),
+    )
 )
-def test_faulty_updates_cannot_leave_the_honest_range(stacks: tuple[Array, Array], rule: Rule) -> None:
+def test_faulty_updates_cannot_leave_the_honest_range(stacks: tuple[Array, Array]) -> None:
     honest, hostile = stacks
-    found = aggregate(named(np.concatenate([hostile, honest])), rule, len(hostile)).tensors["x"]
+    found = aggregate(named(np.concatenate([hostile, honest])), Rule.TRIMMED_MEAN, len(hostile)).tensors["x"]
     assert (found >= honest.min(axis=0)).all()
     assert (found <= honest.max(axis=0)).all()
 
 
 @given(_stacks, st.sampled_from([rule for rule in Rule if rule is not Rule.FLTRUST]))
 def test_whatever_the_values_no_result_is_not_finite(stack: Array, rule: Rule) -> None:
-    f = next(f for f in (2, 1, 0) if f == 0 or least_updates(rule, PreAggregation.NONE, f) <= len(stack))
-    if least_updates(rule, PreAggregation.NONE, f) <= len(stack):
-        assert np.isfinite(aggregate(named(stack), rule, f, parameters=Parameters(max_norm=1.0)).tensors["x"]).all()
+    f = next(f for f in (2, 1, 0) if least_updates(rule, f) <= len(stack))
+    assert np.isfinite(aggregate(named(stack), rule, f).tensors["x"]).all()
 
 
 @pytest.mark.parametrize("rule", Rule)
@@ -134,15 +123,15 @@ def test_whatever_the_values_no_result_is_not_finite(stack: Array, rule: Rule) -
 def test_a_value_that_is_not_finite_is_named_whatever_the_rule(rule: Rule, value: float) -> None:
     updates = several_blocks(15)
     updates[6]["c"][0, 60_000] = value
-    for pre in PreAggregation if rule not in STANDALONE else [PreAggregation.NONE]:
+    for pre in PreAggregation if rule not in UNPROTECTED else [PreAggregation.NONE]:
         with pytest.raises(AggregationError, match=f"update 6: tensor c has the value {value} at index 60000"):
-            aggregate(updates, rule, 1, parameters=Parameters(pre=pre, max_norm=1.0, reference=updates[0]))
+            aggregate(updates, rule, 1, pre=pre, reference=updates[0])
 
 
 @pytest.mark.parametrize("rule", Rule)
 def test_the_largest_of_float32_do_not_overflow(rule: Rule) -> None:
     x = np.array([LARGEST, -LARGEST, 1], np.float32)
-    made = aggregate(named(np.array([x] * 7)), rule, 1, parameters=Parameters(max_norm=1e39, reference={"x": x}))
+    made = aggregate(named(np.array([x] * 7)), rule, 1, reference={"x": x})
     np.testing.assert_allclose(made.tensors["x"].astype(np.float64), x.astype(np.float64), rtol=1e-6)
 
 
@@ -156,7 +145,7 @@ def test_the_updates_are_left_as_they_were() -> None:
     updates = several_blocks(7)
     before = [{name: tensor.copy() for name, tensor in update.items()} for update in updates]
     for rule in Rule:
-        aggregate(updates, rule, 1, parameters=Parameters(max_norm=1.0, reference=updates[0]))
+        aggregate(updates, rule, 1, reference=updates[0])
     assert all(np.array_equal(one[n], other[n]) for one, other in zip(updates, before, strict=True) for n in one)
 
 
@@ -164,17 +153,19 @@ def test_the_updates_are_left_as_they_were() -> None:
     ("rule", "pre", "n"),
     [
         (Rule.MEAN, PreAggregation.NONE, 64),
-        (Rule.GEOMETRIC_MEDIAN, PreAggregation.NONE, 64),
-        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 64),
-        (Rule.MEAMED, PreAggregation.NNM, 256),
+        (Rule.DNC, PreAggregation.ARC, 64),
+        (Rule.TRIMMED_MEAN, PreAggregation.NNM, 256),
     ],
 )
-def test_memory_does_not_grow_with_the_round(rule: Rule, pre: PreAggregation, n: int) -> None:
+def test_memory_does_not_grow_with_the_round(
+    rule: Rule, pre: PreAggregation, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
     one = np.random.default_rng(0).normal(size=(8, 200_000)).astype(np.float32)
     updates = [{"x": one[i % 8] if i % 8 else one[i % 8] + np.float32(i)} for i in range(n)]
     tracemalloc.start()
     try:
-        aggregate(updates, rule, n // 5, threads=64, parameters=Parameters(pre=pre))
+        aggregate(updates, rule, n // 5, pre=pre)
         assert tracemalloc.get_traced_memory()[1] < one[0].nbytes + (128 << 20)
     finally:
         tracemalloc.stop()
@@ -183,13 +174,7 @@ def test_memory_does_not_grow_with_the_round(rule: Rule, pre: PreAggregation, n:
 @pytest.mark.parametrize("rule", Rule)
 def test_progress_grows_to_all_columns(rule: Rule) -> None:
     updates, seen = several_blocks(11), list[tuple[int, int]]()
-    aggregate(
-        updates,
-        rule,
-        2,
-        progress=lambda *at: seen.append(at),
-        parameters=Parameters(max_norm=1.0, reference=updates[0]),
-    )
+    aggregate(updates, rule, 2, progress=lambda *at: seen.append(at), reference=updates[0])
     assert len({size for _, size in seen}) == 1
     assert all(one[0] < other[0] for one, other in pairwise(seen))
     assert seen[-1][0] == seen[-1][1]

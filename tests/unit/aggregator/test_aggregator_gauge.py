@@ -34,7 +34,7 @@ def combined(
     for site, delta in zip(sites, sent, strict=True):
         method.admit(site, delta)
     products = method.compare(sites, [])[0]
-    result = method.combine(sites, policy["maxFaultySites"], products, reference=None, seed=0)
+    result = method.combine(sites, policy["maxFaultySites"], products, reference=None)
     return result.candidate, result.norm
 
 

@@ -125,7 +125,7 @@ def _another_closure(statement: dict[str, Any]) -> None:
         ("closure", _another_closure, "the closure is of contract sha256:999"),
         ("aggregation", _set(_SUBJECT, _hex(OTHER)), "the aggregation is of sha256:999.*, the adapter is sha256:eee"),
         ("aggregation", _set("predicate.runDetails.builder.id", "https://x"), "aggregation was made by https://x"),
-        ("aggregation", _set(f"{_PARAMETERS}.rule", "CoordinateMedian"), "has rule 'CoordinateMedian', the contract"),
+        ("aggregation", _set(f"{_PARAMETERS}.rule", "TrimmedMean"), "has rule 'TrimmedMean', the contract"),
         ("aggregation", _set(f"{_PARAMETERS}.round", "x"), "the aggregation has round 'x'"),
         ("aggregation", _set(f"{_PARAMETERS}.contract", OTHER), "the aggregation has contract 'sha256:999"),
         ("aggregation", _dependency("base", OTHER), "made with base sha256:999"),
