@@ -25,8 +25,8 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Called with (columns done, columns in all); a pass over the updates counts every column once."""
 
-ELEMENTS = 1 << 20
-"""Values in one block of all rows: 4 MiB of float32, few enough for the caches, enough to keep Python out of it."""
+ELEMENTS = 1 << 19
+"""Values in one block of all rows: 2 MiB of float32, few enough for the caches, enough to keep Python out of it."""
 MAX_THREADS = 6
 """A thread needs up to four blocks of scratch: six stay below 128 MiB. More would wait for Python's lock."""
 _MOST_COLUMNS = 1 << 16

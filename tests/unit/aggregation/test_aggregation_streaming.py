@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from concordat.aggregation import AggregationError, aggregate, gram
+from concordat.aggregation.coordinate_rules import sort_rows
 from concordat.aggregation.rows import Rows
 from concordat.api.aggregation_rules import UNPROTECTED, PreAggregation, Rule, least_updates
 
@@ -95,6 +96,25 @@ def test_the_order_of_updates_changes_no_bit_of_a_trimmed_mean(stack: Array, f: 
     random.shuffle(order)
     one, other = (aggregate(named(rows), Rule.TRIMMED_MEAN, f).tensors["x"] for rows in (stack, stack[order]))
     assert one.tobytes() == other.tobytes()
+
+
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(0, 2**32))
+def test_a_network_sorts_what_the_cut_leaves_and_finds_both_ends(n: int, cut: int, seed: int) -> None:
+    cut = min(cut, (n - 1) // 2)
+    rows = np.random.default_rng(seed).integers(0, 5, size=(n, 200)).astype(np.float32)
+    wanted, found = np.sort(rows, axis=0), sort_rows([*rows.copy()], np.empty(200, np.float32), cut)
+    for place in {0, n - 1, *range(cut, n - cut)}:
+        np.testing.assert_array_equal(found[place], wanted[place])
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+@pytest.mark.parametrize("n", [7, 8, 31, 32, 33])
+def test_few_and_many_updates_have_one_trimmed_mean(n: int, cut: int) -> None:
+    updates = several_blocks(n)
+    found = aggregate(updates, Rule.TRIMMED_MEAN, cut).tensors
+    for name, tensor in found.items():
+        kept = np.sort(np.stack([update[name] for update in updates]), axis=0)[cut : n - cut]
+        np.testing.assert_allclose(tensor, kept.mean(axis=0, dtype=np.float64), rtol=0, atol=1e-7)
 
 
 @given(
