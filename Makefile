@@ -124,13 +124,13 @@ soak: setup prerequisites ## Short rounds with random faults (ROUNDS=500)
 	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements/bench.txt
 	@touch $@
 
-BENCH := PYTHONPATH=.:learning .venv-bench/bin/python -m
+BENCH := PYTHONPATH=.:learning:aggregator .venv-bench/bin/python -m
 
 .PHONY: bench-attacks bench-speed bench-agreement
 bench-attacks: .venv-bench/.ready ## Attacks on every rule (an hour)
 	@$(BENCH) bench.attacks
 
-bench-speed: .venv-bench/.ready ## Speed and memory of the engine (30 minutes)
+bench-speed: .venv-bench/.ready ## Speed of engine and Job (20 minutes)
 	@$(BENCH) bench.speed
 
 bench-agreement: .venv-bench/.ready ## Our rules beside ByzFL's and Flower's

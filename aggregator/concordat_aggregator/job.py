@@ -19,10 +19,9 @@ from concordat.api.aggregation_rules import most_faulty
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
-from concordat.artifacts.http import CONNECTIONS
 from concordat.lineage import bundle
 from concordat.lora import LoraError
-from concordat.protocol.aggregation import AggregationReport, AggregationResult, SubmittedUpdate
+from concordat.protocol.aggregation import AggregationReport, AggregationResult
 from concordat.protocol.artifact_types import (
     ADAPTER,
     ADAPTER_CONFIG_FILE,
@@ -49,7 +48,7 @@ from concordat_aggregator.inputs import (
 )
 from concordat_aggregator.method import Combined, Method
 from concordat_aggregator.screen_round import RoundScreening, screen_round
-from concordat_aggregator.verify import UpdateVerdict, Verifier, reject_copies
+from concordat_aggregator.verify import Verifier, reject_copies
 
 EXIT_INVALID = 65
 EXIT_BUG = 70
@@ -82,7 +81,7 @@ async def run(
     parent = await load_parent(store, signed.contract)
     method = method_of(signed.contract, parent, work)
     verifier = Verifier(store, signed, parent, method, work)
-    verdicts = reject_copies(await _verify(verifier, request.submissions))
+    verdicts = reject_copies(await verifier.verify_all(request.submissions))
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
@@ -124,17 +123,6 @@ async def run(
         files[SITE_STATEMENTS_FILE] = bundle(lines)
     repository = round_repository(signed.contract.federation, signed.contract.round.uid)
     return AggregationResult(report=await store.push(repository, AGGREGATION_REPORT, files), adapter=report.adapter)
-
-
-async def _verify(verifier: Verifier, submissions: Sequence[SubmittedUpdate]) -> list[UpdateVerdict]:
-    """Return the verdict on each, several at a time: most of it is waiting for the registry."""
-    free = asyncio.Semaphore(CONNECTIONS)
-
-    async def one(submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
-        async with free:
-            return await verifier.verify(submission, arrived)
-
-    return await asyncio.gather(*(one(submission, i) for i, submission in enumerate(submissions)))
 
 
 class _NoAggregate:

@@ -6,8 +6,9 @@ verify a lineage.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
+from concordat.artifacts.http import CONNECTIONS
 from concordat.lineage import SiteRefused
 from concordat.lineage.site import check_consent, check_update, line_of, open_consent, open_update
 from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
@@ -91,6 +93,16 @@ class Verifier:
         self._method = method
         self._work = work / "updates"
         self._limits = update.norm_limits(signed.contract.screening)
+
+    async def verify_all(self, submissions: Sequence[SubmittedUpdate]) -> list[UpdateVerdict]:
+        """Return the verdict on each, in the order of their arrival, several at a time."""
+        free = asyncio.Semaphore(CONNECTIONS)
+
+        async def one(submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
+            async with free:
+                return await self.verify(submission, arrived)
+
+        return await asyncio.gather(*(one(submission, i) for i, submission in enumerate(submissions)))
 
     async def verify(self, submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
         """Return the verdict on one submission by itself; it was the one that `arrived` others came before."""

@@ -15,6 +15,11 @@ Update = dict[str, NDArray[Any]]
 TENSORS, ROWS = 80, 250
 
 
+def faulty(n: int) -> int:
+    """f of n updates: a fifth."""
+    return n // 5
+
+
 def write(folder: Path, count: int, size: int) -> None:
     """Files 000.safetensors … of `size` values each in 80 tensors; those that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)

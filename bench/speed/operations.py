@@ -6,53 +6,52 @@ imported only by the process that measures it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from bench.speed.inputs import Update
+from bench.speed.inputs import Update, faulty
 
 Operations = dict[str, Callable[[], Any]]
 MEAN, TRIMMED, PAIRWISE = "mean", "trimmed mean", "pairwise distances"
 NNM_TRIMMED, ARC_DNC, CAF = "NNM + trimmed mean", "ARC + DnC", "CAF"
 OPERATIONS = (MEAN, TRIMMED, PAIRWISE, NNM_TRIMMED, ARC_DNC, CAF)
-READ, SGEMM, SGEMM_BLOCKS = "read", "sgemm", "sgemm by blocks"
+READ, SGEMM, CAF_WEIGHTS = "read", "sgemm", "CAF's weights"
 SGEMM_COLUMNS, _BLOCK = 1 << 17, 1 << 13
-
-
-def faulty(n: int) -> int:
-    """f of n updates: a fifth."""
-    return n // 5
+CAF_UPDATES = 256
 
 
 def machine(updates: list[Update]) -> Operations:
-    """The bounds: reading every value once with two threads, and sgemm X·Yᵀ of blocks of n rows."""
+    """The yardsticks: reading every value once, and sgemm X·Yᵀ of n rows, by blocks, one for each thread."""
     from threadpoolctl import threadpool_limits
 
-    pool = ThreadPoolExecutor(2)
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal((len(updates), SGEMM_COLUMNS), dtype=np.float32) for _ in range(2))
     starts = range(0, SGEMM_COLUMNS, _BLOCK)
     blocks = [tuple(x[:, i : i + _BLOCK].copy() for x in (left, right)) for i in starts]
+    pool = ThreadPoolExecutor(threads())
 
-    def by_blocks() -> list[Any]:
+    def sgemm() -> list[Any]:
         with threadpool_limits(1, user_api="blas"):
             return list(pool.map(lambda block: block[0] @ block[1].T, blocks))
 
-    return {
-        READ: reading(updates),
-        SGEMM: lambda: left @ right.T,
-        SGEMM_BLOCKS: by_blocks,
-    }
+    return {READ: reading(updates), SGEMM: sgemm}
+
+
+def threads() -> int:
+    """Threads that this process may use: `clean_environment` sets them."""
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 def reading(updates: list[Update]) -> Callable[[], Any]:
-    """Every value once, with two threads."""
+    """Every value once, with all threads."""
     tensors = [tensor for update in updates for tensor in update.values()]
-    pool = ThreadPoolExecutor(2)
-    return lambda: list(pool.map(lambda start: [tensor.sum() for tensor in tensors[start::2]], range(2)))
+    n = threads()
+    pool = ThreadPoolExecutor(n)
+    return lambda: list(pool.map(lambda start: [tensor.sum() for tensor in tensors[start::n]], range(n)))
 
 
 def concordat(updates: list[Update]) -> Operations:
@@ -72,7 +71,20 @@ def concordat(updates: list[Update]) -> Operations:
         NNM_TRIMMED: run(Rule.TRIMMED_MEAN, PreAggregation.NNM),
         ARC_DNC: run(Rule.DNC, PreAggregation.ARC),
         CAF: run(Rule.CAF),
+        CAF_WEIGHTS: caf_weights(),
     }
+
+
+def caf_weights() -> Callable[[], Any]:
+    """CAF from the products of CAF_UPDATES updates, each a tenth longer than the last: it takes one out at a time, so
+    that it computes as many eigenvectors as it ever does, 2f.
+    """
+    from concordat.aggregation import Rows, gram, shares
+    from concordat.api.aggregation_rules import Rule
+
+    rows = np.random.default_rng(1).standard_normal((CAF_UPDATES, 3000)) * 1.1 ** np.arange(CAF_UPDATES)[:, None]
+    products = gram(Rows([{"x": row.astype(np.float32)} for row in rows]))
+    return lambda: shares(products, Rule.CAF, faulty(CAF_UPDATES))
 
 
 def byzfl_numpy(updates: list[Update]) -> Operations:
@@ -134,14 +146,16 @@ def flower_serverapp(updates: list[Update]) -> Operations:
     }
 
 
-OURS, MACHINE = "Concordat", "machine"
+OURS, MACHINE, JOB = "Concordat", "machine", "the Job"
+NUMPY = "ByzFL, numpy"
 PEERS: dict[str, Callable[[list[Update]], Operations]] = {
-    "ByzFL, numpy": byzfl_numpy,
+    NUMPY: byzfl_numpy,
     "ByzFL, torch": byzfl_torch,
     "Flower": flower,
     "Flower serverapp": flower_serverapp,
 }
 IMPLEMENTATIONS = {MACHINE: machine, OURS: concordat, **PEERS}
+"""And JOB, which needs a folder."""
 
 
 def _stacked(updates: list[Update]) -> Any:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.speed import job
 from bench.speed.inputs import read, touch
-from bench.speed.operations import IMPLEMENTATIONS, OURS, reading
+from bench.speed.operations import IMPLEMENTATIONS, JOB, OURS, Operations, reading
 
 REPEATS, MOST, SECONDS = 5, 30, 2.0
 """At least so many timed calls, and for fast operations more, up to so many in all, until they took so long."""
@@ -22,11 +23,13 @@ _SLOW = 5.0
 
 
 def measure(operation: Callable[[], Any], once: bool, beside: Callable[[], Any] | None = None) -> dict[str, Any]:
-    """Seconds of each timed call, and the largest memory in bytes beyond what the process held before the call.
+    """Seconds and processor seconds of each timed call, and the largest memory in bytes beyond what the process held
+    before the call.
 
     `beside` is called before each, and timed as well: for a ratio of the two that the machine's moods do not change.
     """
     seconds: list[float] = []
+    cpu: list[float] = []
     extra: list[int] = []
     others: list[float] = []
     while not _enough(seconds, once):
@@ -38,14 +41,15 @@ def measure(operation: Callable[[], Any], once: bool, beside: Callable[[], Any] 
             beside()
             others.append(time.perf_counter() - started)
         Path("/proc/self/clear_refs").write_text("5")
-        before, started = _resident("VmRSS"), time.perf_counter()
+        before, started, spent = _resident("VmRSS"), time.perf_counter(), time.process_time()
         result = operation()
         seconds.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - spent)
         extra.append(_resident("VmHWM") - before)
         del result
     if not once and seconds[0] < _SLOW:
-        del seconds[0], extra[0], others[:1]
-    return {"seconds": seconds, "extra": max(extra), "beside": others}
+        del seconds[0], cpu[0], extra[0], others[:1]
+    return {"seconds": seconds, "cpu": cpu, "extra": max(extra), "beside": others}
 
 
 def _enough(seconds: list[float], once: bool) -> bool:
@@ -64,14 +68,18 @@ def _resident(field: str) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("implementation", choices=IMPLEMENTATIONS)
+    parser.add_argument("implementation", choices=[*IMPLEMENTATIONS, JOB])
     parser.add_argument("folder", type=Path)
     parser.add_argument("updates", type=int)
     parser.add_argument("operations", nargs="+")
     parser.add_argument("--once", action="store_true", help="one call, for its memory")
     flags = parser.parse_args()
     updates = read(flags.folder, flags.updates)
-    operations = IMPLEMENTATIONS[flags.implementation](updates)
+    operations: Operations
+    if flags.implementation == JOB:
+        operations = job.operations(updates, flags.folder)
+    else:
+        operations = IMPLEMENTATIONS[flags.implementation](updates)
     touch(updates)
     beside = reading(updates) if flags.implementation == OURS and not flags.once else None
     for name in flags.operations:
