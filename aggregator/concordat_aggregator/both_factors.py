@@ -37,13 +37,13 @@ class BothFactors:
         self._adapter = parent.adapter
         self._stored = StoredUpdates(work)
 
-    def norms(self, delta: Named) -> dict[str, float]:
+    def measure(self, delta: Named) -> tuple[Named, dict[str, float]]:
         """See Method."""
-        return product_norms(delta, self._adapter)
+        return delta, product_norms(delta, self._adapter)
 
-    def admit(self, site: str, delta: Named) -> None:
+    def admit(self, site: str, measured: Named) -> None:
         """See Method."""
-        self._stored.add(site, delta)
+        self._stored.add(site, measured)
 
     def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Method."""

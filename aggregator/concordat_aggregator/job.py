@@ -47,6 +47,7 @@ from concordat_aggregator.inputs import (
     parse_ref,
 )
 from concordat_aggregator.method import Combined, Method
+from concordat_aggregator.remembering import RememberingMethod
 from concordat_aggregator.screen_round import RoundScreening, screen_round
 from concordat_aggregator.verify import Verifier, reject_copies
 
@@ -73,13 +74,16 @@ async def run(
 ) -> AggregationResult | None:
     """Verifier, aggregate and push; return the references of report and adapter, and None before the END.
 
-    Every step is made again from the start, which gives the same: nothing has to be handed over but files. Raises
-    RequestError, or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
+    Every run begins at the start, and finds on the disk what an earlier one measured and combined. Raises RequestError,
+    or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
     request = await load_request(store, request_ref)
     signed = await load_contract(store, request)
     parent = await load_parent(store, signed.contract)
     method = method_of(signed.contract, parent, work)
+    canary = signed.contract.screening.canary
+    if canary is not None:
+        method = RememberingMethod(method, work / "made" / request_ref.digest.removeprefix("sha256:"))
     verifier = Verifier(store, signed, parent, method, work)
     verdicts = reject_copies(await verifier.verify_all(request.submissions))
     if until is Until.UPDATES:
@@ -91,7 +95,6 @@ async def run(
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
         return None
-    canary = signed.contract.screening.canary
     if isinstance(outcome, Combined) and canary is not None:
         why = functional.refusal(work, canary)
         outcome = outcome if why is None else _NoAggregate(Reason.TRIGGER_RESPONSE, why)

@@ -20,7 +20,7 @@ from concordat.aggregation import Gram, Rows, aggregate, apply_delta, gram
 from concordat.api.round import Factor, LoraMode
 from concordat.lora import Whitening, orthonormal, read_adapter
 from concordat.protocol.contract import Contract
-from concordat.tensors import Named, Tensors, map_tensors, write_tensors
+from concordat.tensors import Named, Tensors, map_tensors, save_tensors
 from concordat_aggregator.inputs import Parent, RequestError, check_finite
 
 _LOG = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class Combined:
 class Method(Protocol):
     """A way to measure and combine updates: for one trained factor (OneFactor) or for both (BothFactors)."""
 
-    def norms(self, delta: Named) -> dict[str, float]:
-        """Frobenius norm of the weight change, by module."""
+    def measure(self, delta: Named) -> tuple[Named, dict[str, float]]:
+        """Return the update as it is kept, and the Frobenius norm of its weight change by module."""
 
-    def admit(self, site: str, delta: Named) -> None:
-        """Keep an update that passed its own checks, for comparison with the others."""
+    def admit(self, site: str, measured: Named) -> None:
+        """Keep an update that was measured and passed its own checks, for comparison with the others."""
 
     def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """Return the Gram matrix of these sites' updates, and the cosine of each to the last aggregate, the largest
@@ -67,7 +67,7 @@ class StoredUpdates:
 
     def add(self, site: str, update: Named) -> None:
         """Keep one."""
-        self._file(site).write_bytes(write_tensors(update))
+        save_tensors(self._file(site), update)
 
     def all(self, sites: Sequence[str]) -> list[Named]:
         """Those of these sites, memory-mapped."""
@@ -87,13 +87,13 @@ class OneFactor:
         self._whitening = Whitening.of(parent.adapter, self._factor)
         self._stored = StoredUpdates(work)
 
-    def norms(self, delta: Named) -> dict[str, float]:
+    def measure(self, delta: Named) -> tuple[Named, dict[str, float]]:
         """See Method."""
-        return self._whitening.norms(delta)
+        return self._whitening.measure(delta)
 
-    def admit(self, site: str, delta: Named) -> None:
+    def admit(self, site: str, measured: Named) -> None:
         """See Method."""
-        self._stored.add(site, self._whitening.whiten(delta))
+        self._stored.add(site, measured)
 
     def compare(self, sites: Sequence[str], ancestors: Sequence[Tensors]) -> tuple[Gram, NDArray[np.float64] | None]:
         """See Method."""

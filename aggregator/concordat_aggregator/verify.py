@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from concordat.aggregation.blocks import one_blas_thread
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
@@ -29,6 +32,8 @@ from concordat_aggregator.method import Method
 
 _LOG = logging.getLogger(__name__)
 MAX_MESSAGE = 500
+_AT_ONCE = 2
+"""Updates measured at a time: as many as the Job has processors, each with one copy of an update in memory."""
 _HEADER_ALLOWANCE = 1 << 20
 
 
@@ -92,6 +97,9 @@ class Verifier:
         self._parent = parent
         self._method = method
         self._work = work / "updates"
+        self._norms = work / "norms"
+        self._norms.mkdir(parents=True, exist_ok=True)
+        self._measuring = asyncio.Semaphore(_AT_ONCE)
         self._limits = update.norm_limits(signed.contract.screening)
 
     async def verify_all(self, submissions: Sequence[SubmittedUpdate]) -> list[UpdateVerdict]:
@@ -102,7 +110,9 @@ class Verifier:
             async with free:
                 return await self.verify(submission, arrived)
 
-        return await asyncio.gather(*(one(submission, i) for i, submission in enumerate(submissions)))
+        # Whole updates are what the processors share, not the products of small matrices.
+        with one_blas_thread():
+            return await asyncio.gather(*(one(submission, i) for i, submission in enumerate(submissions)))
 
     async def verify(self, submission: SubmittedUpdate, arrived: int) -> UpdateVerdict:
         """Return the verdict on one submission by itself; it was the one that `arrived` others came before."""
@@ -122,7 +132,8 @@ class Verifier:
             digests = {name: file.digest for name, file in files.items()}
             verdict = replace(verdict, update_sha256=update.check_files(digests, statement))
             path = await self._fetch(submission.artifact, files[DELTA_FILE].size)
-            norm = self._measure(site, path)
+            async with self._measuring:
+                norm = await asyncio.to_thread(self._measure, site, submission.artifact.digest, path)
         except (RegistryUnavailable, OSError):
             raise
         except ScreeningError as error:
@@ -162,20 +173,36 @@ class Verifier:
             map_tensors(path)
         return path
 
-    def _measure(self, site: str, path: Path) -> float:
-        """Check form and norms, and hand the update to the method; returns its norm. Raises ScreeningError."""
+    def _measure(self, site: str, digest: str, path: Path) -> float:
+        """Check form and norms, and hand the update to the method; returns its norm. Raises ScreeningError.
+
+        Once in a pod: the norm is written when everything else is.
+        """
+        record = self._norms / site
+        if record.exists():
+            of, norm = record.read_text().split()
+            if of == digest:
+                return float(norm)
         delta = update.check_form(map_tensors(path), self._parent.tensors, self._signed.contract.recipe.train_factor)
-        norm = check_norms(self._method.norms(delta), self._limits)
-        self._method.admit(site, delta)
-        return norm
+        measured, norms = self._method.measure(delta)
+        total = check_norms(norms, self._limits)
+        record.unlink(missing_ok=True)
+        self._method.admit(site, measured)
+        part = self._norms / f".{site}"
+        part.write_text(f"{digest} {total!r}")
+        os.replace(part, record)
+        return total
 
 
 def reject_copies(verdicts: Iterable[UpdateVerdict]) -> list[UpdateVerdict]:
     """Return the verdicts by site name; of updates with equal values only the first to arrive passes."""
+    verdicts = list(verdicts)
+    # Equal values have equal norms, to the last bit: the others need not be read.
+    norms = Counter(verdict.norm for verdict in verdicts)
     first: dict[bytes, str] = {}
     out: list[UpdateVerdict] = []
     for verdict in sorted(verdicts, key=lambda v: v.arrived):
-        if verdict.delta is not None:
+        if verdict.delta is not None and norms[verdict.norm] > 1:
             owner = first.setdefault(update.fingerprint(map_tensors(verdict.delta)), verdict.site)
             if owner != verdict.site:
                 message = f"the update equals that of {owner}, which came first, value for value"

@@ -8,6 +8,7 @@ average of x is the average of the weight changes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -48,8 +49,13 @@ class Whitening:
 
     def whiten(self, delta: Named) -> Tensors:
         """x of the delta, in the names and shapes of the factor's tensors. Raises LoraError for other tensors."""
+        return self.measure(delta)[0]
+
+    def measure(self, delta: Named) -> tuple[Tensors, dict[str, float]]:
+        """Return what `whiten` and `norms` do, in one pass."""
         check_delta(delta, self.parent, self.factor)
-        return self._mapped(delta, 0)
+        norms: dict[str, float] = {}
+        return self._mapped(delta, 0, norms), norms
 
     def unwhiten(self, x: Named) -> Tensors:
         """Return the shortest delta with the weight change of x.
@@ -82,24 +88,32 @@ class Whitening:
             for name, module in self.parent.modules.items()
         }
 
-    def _mapped(self, tensors: Named, which: int) -> Tensors:
+    def _mapped(self, tensors: Named, which: int, norms: dict[str, float] | None = None) -> Tensors:
+        """Return the tensors times one of the maps; `norms` receives those of the result, by module name."""
         out = {}
         for name, module in self.parent.modules.items():
             tensor = tensors[module.tensor_name(self.factor)]
             mapped = np.empty(tensor.shape, np.float32)
-            rows, target, step = self._rows(tensor), self._rows(mapped), _step(module.rank)
+            target, begin, squares = self._rows(mapped), 0, 0.0
             with np.errstate(over="ignore", invalid="ignore"):
-                for i in range(0, len(rows), step):
-                    target[i : i + step] = rows[i : i + step].astype(np.float64) @ self._maps[name][which]
+                for block in self._blocks(tensor, self._maps[name][which]):
+                    target[begin : begin + len(block)] = block
+                    begin += len(block)
+                    squares += _square(block)
             out[module.tensor_name(self.factor)] = mapped
+            if norms is not None:
+                norms[name] = math.sqrt(squares)
         return out
 
     def _norm(self, tensor: NDArray[Any], name: str) -> float:
-        root = self._maps[name][0]
-        rows, step = self._rows(tensor), _step(len(root))
         with np.errstate(over="ignore", invalid="ignore"):
-            blocks = (rows[i : i + step].astype(np.float64) @ root for i in range(0, len(rows), step))
-            return math.sqrt(sum(float(np.square(block).sum()) for block in blocks))
+            return math.sqrt(sum(_square(block) for block in self._blocks(tensor, self._maps[name][0])))
+
+    def _blocks(self, tensor: NDArray[Any], root: Matrix) -> Iterator[Matrix]:
+        """Yield the tensor's rows times the map, in blocks, so that the float64 copy stays small."""
+        rows, step = self._rows(tensor), max(1, _BLOCK // len(root))
+        for i in range(0, len(rows), step):
+            yield rows[i : i + step].astype(np.float64) @ root
 
     def _rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Return a view whose rows are r long; the maps are symmetric, so that they apply from the right for both
@@ -125,6 +139,5 @@ def _onto_fixed(module: Module, trained: Factor, a: NDArray[Any], b: NDArray[Any
     return np.asarray((module.b.T.astype(np.float64) @ b) @ a)
 
 
-def _step(rank: int) -> int:
-    # In blocks, so that the float64 copy stays small.
-    return max(1, _BLOCK // rank)
+def _square(block: Matrix) -> float:
+    return float(np.vdot(block, block))

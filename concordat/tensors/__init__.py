@@ -17,6 +17,7 @@ from concordat.tensors.files import (
     Tensors,
     map_tensors,
     read_tensors,
+    save_tensors,
     shown,
     write_tensors,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "map_tensors",
     "pad",
     "read_tensors",
+    "save_tensors",
     "shown",
     "write_tensors",
 ]

@@ -60,7 +60,8 @@ def check_schema(delta: Named, parent: Named, factor: Factor) -> None:
 
 
 def pad(delta: Named, parent: Named, factor: Factor) -> Tensors:
-    """Return the update of a site that trained the first components only, with zeros for the others.
+    """Return the update of a site that trained the first components only, with zeros for the others; one of the whole
+    rank as it is.
 
     A site of rank q < r trains the first q rows of A, the first q columns of B, and keeps the rest of the parent in
     its frozen weights. parent + pad(delta) then is what the site trained, exactly. Raises FormError if a slice does
@@ -98,6 +99,8 @@ def _padded(name: str, tensor: NDArray[Any], parent: NDArray[Any]) -> NDArray[np
         raise FormError(
             f"{shown(name)} has rank {rank}, above the contract's {limit}; train at most {limit} components"
         )
+    if rank == limit:
+        return tensor
     out = np.zeros(parent.shape, np.float32)
     out[(slice(rank), slice(None)) if axis == 0 else (slice(None), slice(rank))] = tensor
     return out

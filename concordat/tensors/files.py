@@ -80,6 +80,20 @@ def write_tensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     return bytes(save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}))
 
 
+def save_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write float32 tensors to a safetensors file, without a copy of them in memory as `write_tensors` makes."""
+    header, end = {}, 0
+    for name in sorted(tensors):
+        begin, end = end, end + tensors[name].nbytes
+        header[name] = {"dtype": "F32", "shape": tensors[name].shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(tensors):
+            file.write(np.ascontiguousarray(tensors[name], dtype="<f4").data)
+
+
 def shown(text: str, most: int = 100) -> str:
     """Text that others made, fit for a log or a status: printable ASCII, the rest escaped; cut to `most` characters."""
     escaped = text[:most].encode("ascii", "backslashreplace").decode("ascii")

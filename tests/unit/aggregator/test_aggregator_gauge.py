@@ -32,7 +32,7 @@ def combined(
     method = method_of(described, Parent(parent.tensors(), b'{"r": 3, "lora_alpha": 3}', parent), folder)
     sites = [f"site-{number}" for number in range(len(sent))]
     for site, delta in zip(sites, sent, strict=True):
-        method.admit(site, delta)
+        method.admit(site, method.measure(delta)[0])
     products = method.compare(sites, [])[0]
     result = method.combine(sites, policy["maxFaultySites"], products, reference=None)
     return result.candidate, result.norm

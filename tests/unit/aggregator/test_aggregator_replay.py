@@ -35,7 +35,7 @@ def cosines(
     recipe = {"image": IMAGE, "trainFactor": factor.value}
     method = method_of(contract(recipe=recipe), Parent(parent.tensors(), b"", parent), tmp_path)
     for site, delta in sent.items():
-        method.admit(site, delta)
+        method.admit(site, method.measure(delta)[0])
     found = method.compare(list(sent), ancestors)[1]
     return None if found is None else found.tolist()
 

@@ -46,6 +46,15 @@ def test_norms_are_those_of_the_weight_change(drawn: Drawn, factor: Factor, size
         assert norm == pytest.approx(size * np.linalg.norm(after[name] - before[name]), rel=1e-6)
 
 
+@given(parents(), _one, _sizes)
+def test_one_pass_gives_what_two_give(drawn: Drawn, factor: Factor, size: float) -> None:
+    parent, rng = drawn
+    whitening, delta = Whitening.of(parent, factor), update(rng, parent, factor, size)
+    x, norms = whitening.measure(delta)
+    assert norms == whitening.norms(delta)
+    assert all(x[name].tobytes() == tensor.tobytes() for name, tensor in whitening.whiten(delta).items())
+
+
 @given(parents(), _one, st.integers(1, 5))
 def test_the_average_is_that_of_the_weight_changes(drawn: Drawn, factor: Factor, n: int) -> None:
     parent, rng = drawn

@@ -25,6 +25,7 @@ from concordat.tensors import (
     TensorError,
     map_tensors,
     read_tensors,
+    save_tensors,
     shown,
     write_tensors,
 )
@@ -56,6 +57,20 @@ def test_what_is_written_is_read_bit_for_bit(tensors: dict[str, NDArray[np.float
 @given(_tensors)
 def test_the_order_of_tensors_does_not_change_the_bytes(tensors: dict[str, NDArray[np.float32]]) -> None:
     assert write_tensors(dict(reversed(tensors.items()))) == write_tensors(tensors)
+
+
+@given(
+    st.dictionaries(_names, hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=4)), min_size=1, max_size=4)
+)
+def test_what_is_saved_is_read(tensors: dict[str, NDArray[Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t"
+        save_tensors(path, {name: np.asfortranarray(tensor) for name, tensor in tensors.items()})
+        found, mapped = read_tensors(path), map_tensors(path)
+        assert found.keys() == mapped.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert found[name].tobytes() == mapped[name].tobytes() == tensor.tobytes()
+            assert found[name].shape == mapped[name].shape == tensor.shape
 
 
 @given(_tensors, st.data())
