@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from concordat.aggregation import apply_delta
+from concordat.api.conditions import Reason
 from concordat.api.round import Canary, Factor
 from concordat.artifacts import RegistryStore
 from concordat.protocol.artifact_types import ADAPTER_CONFIG_FILE, ADAPTER_FILE
@@ -22,7 +24,7 @@ from concordat_aggregator.inputs import Parent, RequestError
 from concordat_aggregator.method import Combined
 from concordat_aggregator.verify import UpdateVerdict
 
-GATE, CANDIDATE = "gate", "candidate"
+UPDATES, GATE, CANDIDATE = "canary", "gate", "candidate"
 
 
 async def prepare(
@@ -30,7 +32,7 @@ async def prepare(
 ) -> None:
     """Lay out the base package, the parent, and the parent with each update that passed so far."""
     await store.pull(contract.base, work / "base")
-    folder = work / "canary"
+    folder = work / UPDATES
     # What an earlier try of this pod left may be half a file.
     shutil.rmtree(folder, ignore_errors=True)
     _adapter(folder / PARENT_FOLDER, write_tensors(parent.tensors), parent.config)
@@ -52,9 +54,11 @@ def prepare_gate(parent: Parent, combined: Combined | None, work: Path) -> None:
         _adapter(folder / SITES / CANDIDATE, write_tensors(combined.candidate), parent.config)
 
 
-def refusal(work: Path, canary: Canary) -> str | None:
+def refusal(checked: Path, canary: Canary) -> str | None:
     """Return why the candidate is refused, in words; None: it is not. Raises RequestError."""
-    found, most = read(work / GATE, [CANDIDATE])[CANDIDATE], canary.max_candidate_trigger_gain_ppm / 1e6
+    found, most = read(checked / GATE).get(CANDIDATE), canary.max_candidate_trigger_gain_ppm / 1e6
+    if found is None:
+        raise RequestError(f"the functional check left no result for the {CANDIDATE}")
     if found.trigger_gain <= most:
         return None
     return (
@@ -63,16 +67,24 @@ def refusal(work: Path, canary: Canary) -> str | None:
     )
 
 
-def read(work: Path, sites: Sequence[str]) -> dict[str, Functional]:
-    """Return what the check found of each of these sites.
-
-    Raises RequestError if the result is not there or not whole.
-    """
+def read(folder: Path) -> dict[str, Functional]:
+    """Return what the check found, by site. Raises RequestError if the result is not there or not whole."""
     try:
-        found = CanaryReport.from_bytes((work / CanaryReport.FILE).read_bytes()).sites
-        return {site: _functional(found[site]) for site in sites}
-    except (OSError, DocumentError, KeyError) as error:
+        found = CanaryReport.from_bytes((folder / CanaryReport.FILE).read_bytes()).sites
+        return {site: _functional(response) for site, response in found.items()}
+    except (OSError, DocumentError) as error:
         raise RequestError(f"the functional check left no usable {CanaryReport.FILE}: {error!r}") from error
+
+
+def without_result(verdicts: Sequence[UpdateVerdict], found: Mapping[str, Functional]) -> list[UpdateVerdict]:
+    """Reject the updates that the check was not given: they were not in the registry when it began."""
+    why = "it was not in the registry when the functional check began"
+    return [
+        replace(verdict, reason=Reason.ARTIFACT_UNREADABLE, message=why, delta=None)
+        if verdict.passed and verdict.site not in found
+        else verdict
+        for verdict in verdicts
+    ]
 
 
 def limits(canary: Canary) -> FunctionalLimits:

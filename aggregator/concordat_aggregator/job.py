@@ -70,10 +70,11 @@ class Until(Enum):
 
 
 async def run(
-    store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END
+    store: RegistryStore, request_ref: ArtifactRef, work: Path, until: Until = Until.END, *, checked: Path | None = None
 ) -> AggregationResult | None:
-    """Verifier, aggregate and push; return the references of report and adapter, and None before the END.
+    """Verify, aggregate and push; return the references of report and adapter, and None before the END.
 
+    `checked` is where the functional check leaves what it found; it is needed with a canary, but for the UPDATES.
     Every run begins at the start, and finds on the disk what an earlier one measured and combined. Raises RequestError,
     or ArtifactError for what the hub itself should have provided, RegistryUnavailable among them.
     """
@@ -89,14 +90,20 @@ async def run(
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)
         return None
-    screening = screen_round(signed.contract, verdicts, method, await load_ancestors(store, request), work)
+    found = None
+    if canary is not None:
+        if checked is None:
+            raise RequestError("the contract has a canary, but --checked is not given")
+        found = functional.read(checked / functional.UPDATES)
+        verdicts = functional.without_result(verdicts, found)
+    screening = screen_round(signed.contract, verdicts, method, await load_ancestors(store, request), found)
     faults = _faults(signed, screening)
     outcome = _combine(signed, screening, method, faults)
     if until is Until.CANDIDATE:
         functional.prepare_gate(parent, outcome if isinstance(outcome, Combined) else None, work)
         return None
-    if isinstance(outcome, Combined) and canary is not None:
-        why = functional.refusal(work, canary)
+    if isinstance(outcome, Combined) and canary is not None and checked is not None:
+        why = functional.refusal(checked, canary)
         outcome = outcome if why is None else _NoAggregate(Reason.TRIGGER_RESPONSE, why)
     for verdict in screening.verdicts:
         _LOG.info("%s: %s: %s", verdict.site, verdict.reason.value, verdict.message)
@@ -205,9 +212,11 @@ async def _push_candidate(
     }
 
 
-async def _main(registry: str, request: str, work: Path, until: Until, result: Path | None) -> None:
-    async with RegistryStore(registry) as store:
-        outcome = await run(store, parse_ref(request), work, until)
+async def _main(arguments: argparse.Namespace) -> None:
+    result: Path | None = arguments.result
+    async with RegistryStore(arguments.registry) as store:
+        until = Until(arguments.until or "end")
+        outcome = await run(store, parse_ref(arguments.request), arguments.work, until, checked=arguments.checked)
     if result is not None and outcome is not None:
         result.write_text(outcome.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
 
@@ -218,6 +227,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--registry", required=True, help="URL of the artifact registry")
     parser.add_argument("--request", required=True, help="<repository>@<digest> of the aggregation request")
     parser.add_argument("--work", required=True, type=Path, help="folder for the updates and what is made of them")
+    parser.add_argument("--checked", type=Path, help="folder of what the functional check found")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--result", type=Path, help="file that receives the references as one JSON line")
     what.add_argument(
@@ -226,8 +236,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        until = Until(arguments.until or "end")
-        asyncio.run(_main(arguments.registry, arguments.request, arguments.work, until, arguments.result))
+        asyncio.run(_main(arguments))
     except RegistryUnavailable as error:
         _LOG.error("%s", error)
         return EXIT_TRANSIENT

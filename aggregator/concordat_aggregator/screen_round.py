@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from concordat.aggregation import Gram
 from concordat.protocol.contract import Contract
-from concordat.screening import CHARGED, Candidate, FunctionalCheck, numbers_wire, screen
+from concordat.screening import CHARGED, Candidate, Functional, FunctionalCheck, numbers_wire, screen
 from concordat.tensors import Tensors
 from concordat_aggregator import functional
 from concordat_aggregator.method import Method
@@ -41,9 +40,9 @@ def screen_round(
     verdicts: Sequence[UpdateVerdict],
     method: Method,
     ancestors: Sequence[Tensors],
-    work: Path,
+    checked: Mapping[str, Functional] | None,
 ) -> RoundScreening:
-    """Verifier the round. Raises RequestError if the contract asks for a functional check that left no result."""
+    """Screen the round. `checked` is what the functional check found of each update that passed by itself."""
     entered = [verdict for verdict in verdicts if verdict.passed]
     sites = [verdict.site for verdict in entered]
     products, repeated = method.compare(sites, ancestors)
@@ -56,7 +55,7 @@ def screen_round(
         max_faulty=contract.aggregation.max_faulty_sites,
         charged_before=sum(verdict.reason in CHARGED for verdict in verdicts),
         previous=repeated,
-        functional=None if canary is None else FunctionalCheck(functional.read(work, sites), functional.limits(canary)),
+        functional=None if canary is None or checked is None else FunctionalCheck(checked, functional.limits(canary)),
     )
     found = {finding.site: finding for finding in screened.findings}
     screened_verdicts: list[UpdateVerdict] = []

@@ -183,11 +183,12 @@ def _fresh(folder: Path) -> tempfile.TemporaryDirectory[str]:
 def _aggregate(opened: Round, work: tempfile.TemporaryDirectory[str], runs: tuple[Until, ...]) -> Any:
     """Run the program as often as the pod has containers of it. What the learning image does between is not counted."""
     for until in runs:
-        result = asyncio.run(run(opened.store, opened.request, Path(work.name), until))
+        folder, checked = Path(work.name), Path(work.name) / "checked"
+        result = asyncio.run(run(opened.store, opened.request, folder, until, checked=checked))
         if until is Until.UPDATES:
-            _answer(Path(work.name), [f"site-{number:03}" for number in range(len(opened.updates))])
+            _answer(checked / "canary", [f"site-{number:03}" for number in range(len(opened.updates))])
         if until is Until.CANDIDATE:
-            _answer(Path(work.name) / "gate", ["candidate"])
+            _answer(checked / "gate", ["candidate"])
     assert result is not None
     data = asyncio.run(opened.store.read(result.report, AggregationReport.FILE))
     report = AggregationReport.from_bytes(data)
@@ -198,6 +199,7 @@ def _aggregate(opened: Round, work: tempfile.TemporaryDirectory[str], runs: tupl
 def _answer(folder: Path, sites: list[str]) -> None:
     """Write what the learning image would leave."""
     found = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1"}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "canary.json").write_text(json.dumps({**found, "sites": dict.fromkeys(sites, _QUIET)}))
 
 
@@ -211,7 +213,7 @@ def _judge(opened: Round, work: tempfile.TemporaryDirectory[str]) -> Any:
         method = method_of(signed.contract, parent, Path(work.name))
         verifier = Verifier(opened.store, signed, parent, method, Path(work.name))
         verdicts = reject_copies(await verifier.verify_all(request.submissions))
-        screened = screen_round(signed.contract, verdicts, method, [], Path(work.name))
+        screened = screen_round(signed.contract, verdicts, method, [], None)
         assert screened.rejected == 0
 
     asyncio.run(judged())

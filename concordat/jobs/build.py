@@ -31,6 +31,7 @@ _AGGREGATION_SECONDS = 1800
 _AGGREGATION_SIZE = Size(cpu="2", memory="2Gi", scratch="32Gi")
 # Updates and what is made of them lie on the disk, not in memory.
 _WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
+_CHECKED = "/checked"
 
 
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
@@ -89,12 +90,21 @@ def evaluation_job(release: Release, site: Site) -> dict[str, Any]:
 
 
 def aggregation_job(
-    round_: FederationRound, contract: Contract, *, request: ArtifactRef, image: str, registry_url: str, run: int = 1
+    round_: FederationRound,
+    contract: Contract,
+    *,
+    request: ArtifactRef,
+    image: str,
+    registry_url: str,
+    canary_image: str | None = None,
+    run: int = 1,
 ) -> dict[str, Any]:
     """Return the Job that judges and aggregates a round's updates, in the hub. It names its result in its last words.
 
     With a canary, four containers come first: the same program up to what is to be checked, and the check, which needs
-    the learning image; once for the updates, once for the candidate.
+    the hub's own learning image, `canary_image`; once for the updates, once for the candidate. The check reads what the
+    program laid out and cannot change it; what it found lies on a volume that the program only reads. Raises JobError
+    without the image.
     """
     command = [
         *("python", "-m", "concordat_aggregator"),
@@ -104,13 +114,28 @@ def aggregation_job(
     ]
     canary = contract.screening.canary
     before: list[Before] = []
+    mounts: list[dict[str, Any]] = []
+    volumes: list[dict[str, Any]] = []
     if canary is not None:
-        mount = {"name": "canary", "mountPath": "/canary", "readOnly": True}
+        if canary_image is None:
+            raise JobError("screening.canary needs learningImage of the operator's chart")
+        command += ["--checked", _CHECKED]
+        mounts = [{"name": "checked", "mountPath": _CHECKED, "readOnly": True}]
+        checking: list[dict[str, Any]] = [
+            {"name": "canary", "mountPath": "/canary", "readOnly": True},
+            {"name": "tmp", "mountPath": "/hub", "readOnly": True},
+            {"name": "checked", "mountPath": _CHECKED},
+        ]
         before = [
-            Before("prepare", image, [*command, "--until", "updates"]),
-            Before("canary", contract.image, _canary(f"{_WORK}/canary", _WORK), [mount]),
-            Before("combine", image, [*command, "--until", "candidate"]),
-            Before("gate", contract.image, _canary(f"{_WORK}/gate", f"{_WORK}/gate"), [mount]),
+            Before("prepare", image, [*command, "--until", "updates"], mounts),
+            Before("canary", canary_image, _canary("canary"), checking, tmp="scratch"),
+            Before("combine", image, [*command, "--until", "candidate"], mounts),
+            Before("gate", canary_image, _canary("gate"), checking, tmp="scratch"),
+        ]
+        volumes = [
+            {"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}},
+            {"name": "checked", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}},
         ]
     return JobTemplate(
         name=aggregation_job_name(round_, run),
@@ -127,9 +152,8 @@ def aggregation_job(
         size=_AGGREGATION_SIZE,
         seconds=_AGGREGATION_SECONDS,
         kept_seconds=_KEPT_SECONDS,
-        volumes=[]
-        if canary is None
-        else [{"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}}],
+        volumes=volumes,
+        mounts=mounts,
         before=before,
     ).manifest()
 
@@ -145,9 +169,9 @@ def _learning(module: str) -> list[str]:
     return ["python", "-m", f"concordat_learning.{module}", *folders]
 
 
-def _canary(updates: str, out: str) -> list[str]:
-    folders = ("--base", f"{_WORK}/base", "--updates", updates, "--data", "/canary", "--out", out)
-    return ["python", "-m", "concordat_learning.canary", *folders]
+def _canary(what: str) -> list[str]:
+    folders = ("--base", "/hub/work/base", "--updates", f"/hub/work/{what}", "--data", "/canary")
+    return ["python", "-m", "concordat_learning.canary", *folders, "--out", f"{_CHECKED}/{what}"]
 
 
 def _site_volumes(site: Site, federation: str, name: str, base: ArtifactRef) -> dict[str, Any]:

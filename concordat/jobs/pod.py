@@ -51,6 +51,8 @@ class Before:
     image: str
     command: Sequence[str]
     mounts: Sequence[Mapping[str, Any]] = ()
+    tmp: str = "tmp"
+    """Volume that is its /tmp; the Job's own container and its like share `tmp`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,9 @@ class JobTemplate:
             ],
         }
         if self.before:
-            pod["initContainers"] = [_container(b.name, b.image, b.command, self.size, b.mounts) for b in self.before]
+            pod["initContainers"] = [
+                _container(b.name, b.image, b.command, self.size, b.mounts, tmp=b.tmp) for b in self.before
+            ]
         if self.runtime_class is not None:
             pod["runtimeClassName"] = self.runtime_class
         held = {"suspend": True} if self.suspend else {}
@@ -128,7 +132,7 @@ class JobTemplate:
 
 
 def _container(
-    name: str, image: str, command: Sequence[str], size: Size, mounts: Sequence[Mapping[str, Any]]
+    name: str, image: str, command: Sequence[str], size: Size, mounts: Sequence[Mapping[str, Any]], *, tmp: str = "tmp"
 ) -> dict[str, Any]:
     cpu = value(size.cpu)
     # A site's Jobs are short of memory, seldom of processors: a small request lets several sites share a node.
@@ -153,7 +157,7 @@ def _container(
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [*(dict(mount) for mount in mounts), {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [*(dict(mount) for mount in mounts), {"name": tmp, "mountPath": "/tmp"}],  # noqa: S108
     }
 
 

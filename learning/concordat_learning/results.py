@@ -41,12 +41,13 @@ def publish(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write or replace one file: readers see all of it or what was there before.
+    """Write or replace one file, in a folder that is made: readers see all of it or what was there before.
 
     Raises TransientError if the volume does not take it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()

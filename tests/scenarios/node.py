@@ -141,17 +141,19 @@ class Node:
             for site in sites
         }
         report = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1", "sites": found}
+        out.mkdir(parents=True, exist_ok=True)
         (out / "canary.json").write_text(json.dumps(report))
 
     async def _aggregate(self, job: dict[str, Any]) -> None:
         """Run the real aggregator, and leave its pod with the termination message."""
         work, registry = self.folder / "work" / job["metadata"]["uid"], self.registry_of("aggregator")
+        checked = work / "checked"
         if job["spec"]["template"]["spec"].get("initContainers"):
             await aggregate(registry, request_of(job), work, Until.UPDATES)
-            self._check_canary(work / "canary", work)
-            await aggregate(registry, request_of(job), work, Until.CANDIDATE)
-            self._check_canary(work / "gate", work / "gate")
-        outcome = await aggregate(registry, request_of(job), work)
+            self._check_canary(work / "canary", checked / "canary")
+            await aggregate(registry, request_of(job), work, Until.CANDIDATE, checked=checked)
+            self._check_canary(work / "gate", checked / "gate")
+        outcome = await aggregate(registry, request_of(job), work, checked=checked)
         metadata = {
             "name": f"{job['metadata']['name']}-pod",
             "namespace": self.hub_space,

@@ -17,6 +17,7 @@ AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:0123456789abcdef" + "0" * 48
 REF = {"repository": "digits/x", "digest": DIGEST}
 IMAGE = "registry.local/learning@" + DIGEST
+CANARY_IMAGE = "registry.local/hubs-own@" + DIGEST
 KEY = SigningKey.generate().public
 ROUND = {"name": "r1", "namespace": "concordat", "uid": "0123abcd-1"}
 
@@ -102,6 +103,7 @@ class Make:
                 request=request,
                 image=IMAGE,
                 registry_url="http://concordat-registry.concordat.svc:5000",
+                canary_image=CANARY_IMAGE,
             ),
         }
 

@@ -12,7 +12,7 @@ from concordat.api.types import ArtifactRef
 from concordat.api.update import UpdateStatus, Verdict
 from concordat.controller import Forbidden, fields, gather_bounded, write_status
 from concordat.errors import Terminal, Transient
-from concordat.jobs import Failure, aggregation_job, failure, outcome
+from concordat.jobs import Failure, JobError, aggregation_job, failure, outcome
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, ReportedUpdate, SubmittedUpdate
 from concordat.protocol.artifact_types import AGGREGATION_REQUEST
 from concordat.protocol.contract import Contract
@@ -68,14 +68,18 @@ class AggregationStep:
     async def launch(self, observed: ObservedRound) -> Finding | None:
         """Create the Job of the current run. Returns why it is not there yet. Raises Terminal if it is not allowed."""
         hub, aggregation = self._hub, _aggregation(observed)
-        job = aggregation_job(
-            observed.round,
-            observed.agreed,
-            request=aggregation.request,
-            image=hub.settings.operator_image,
-            registry_url=hub.settings.registry_url,
-            run=aggregation.run,
-        )
+        try:
+            job = aggregation_job(
+                observed.round,
+                observed.agreed,
+                request=aggregation.request,
+                image=hub.settings.operator_image,
+                registry_url=hub.settings.registry_url,
+                canary_image=hub.settings.learning_image,
+                run=aggregation.run,
+            )
+        except JobError as error:
+            raise Terminal(Reason.JOB_NOT_ALLOWED, f"The aggregator Job could not be made: {error}.") from None
         missing = await start(hub, job, again=False)
         if missing is not None and missing.reason == Reason.JOB_NOT_ALLOWED:
             raise Terminal(Reason.JOB_NOT_ALLOWED, missing.message)

@@ -53,6 +53,12 @@ def select(
             Reason.NO_IMAGE,
             "No image for the training Job: set spec.recipe.image, or learningImage of the operator's chart.",
         )
+    if spec.screening.canary is not None and default_image is None:
+        return Finding(
+            Reason.NO_IMAGE,
+            "No image for the canary check: set learningImage of the operator's chart. It runs beside the aggregator, "
+            "so it is the hub's own, never the contract's.",
+        )
     if evaluator(spec.federation, sites) is None:
         return Finding(
             Reason.NO_EVALUATOR,

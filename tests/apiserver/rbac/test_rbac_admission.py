@@ -81,7 +81,12 @@ def _aggregation(**screening: Any) -> dict[str, Any]:
     )
     request = ArtifactRef.model_validate(REF)
     return aggregation_job(
-        round_, _contract(screening=screening), request=request, image=IMAGE, registry_url="http://registry:5000"
+        round_,
+        _contract(screening=screening),
+        request=request,
+        image=IMAGE,
+        canary_image=IMAGE,
+        registry_url="http://registry:5000",
     )
 
 

@@ -178,7 +178,16 @@ class Federation:
         return f"{ref.repository}@{ref.digest}"
 
     def arguments(self, request: str, folder: Path) -> list[str]:
-        where = ["--registry", self.url, "--request", request, "--work", str(folder / "work")]
+        where = [
+            "--registry",
+            self.url,
+            "--request",
+            request,
+            "--work",
+            str(folder / "work"),
+            "--checked",
+            str(folder / "work" / "checked"),
+        ]
         return [*where, "--result", str(folder / "result")]
 
     def aggregate(self, request: str, folder: Path) -> dict[str, Any]:

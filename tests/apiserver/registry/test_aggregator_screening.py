@@ -27,10 +27,10 @@ def canary_found(work: Path, candidate: dict[str, Any] | None = None, **sites: d
     """What the containers of the learning image leave."""
     found = dict.fromkeys(SITES, QUIET) | {name.replace("_", "-"): value for name, value in sites.items()}
     report = {"schema": "concordat.dev/canary-report/v1", "examples": 200, "parentLoss": "1", "sites": found}
-    (work / "gate").mkdir(parents=True, exist_ok=True)
-    (work / "canary.json").write_text(json.dumps(report))
     gate = {**report, "sites": {"candidate": candidate or QUIET}}
-    (work / "gate" / "canary.json").write_text(json.dumps(gate))
+    for folder, left in (("canary", report), ("gate", gate)):
+        (work / "checked" / folder).mkdir(parents=True, exist_ok=True)
+        (work / "checked" / folder / "canary.json").write_text(json.dumps(left))
 
 
 def test_every_verdict_has_the_numbers_of_every_step(federation: Federation, tmp_path: Path) -> None:
@@ -100,14 +100,27 @@ def test_a_candidate_with_a_backdoor_is_refused(federation: Federation, tmp_path
     assert "91 % more of the canary examples go to one class than with the base model" in report["message"]
 
 
+def test_a_site_that_the_check_was_not_given_is_rejected_alone(federation: Federation, tmp_path: Path) -> None:
+    """Security finding F7: it deleted its update and put it back while the check ran; that failed the round for all."""
+    request = federation.request(federation.open(**CANARY), federation.honest(*SITES))
+    canary_found(tmp_path / "work")
+    report_file = tmp_path / "work" / "checked" / "canary" / "canary.json"
+    report = json.loads(report_file.read_text())
+    del report["sites"]["site-b"]
+    report_file.write_text(json.dumps(report))
+    found = outcomes(federation.aggregate(request, tmp_path))
+    assert found == dict.fromkeys(SITES, "Verified") | {"site-b": "ArtifactUnreadable"}
+
+
 @pytest.mark.parametrize("left", [None, "{}", '{"schema": "concordat.dev/canary-report/v1", "sites": {}}'])
 def test_without_the_result_of_the_canary_nothing_is_decided(
     federation: Federation, tmp_path: Path, left: str | None
 ) -> None:
     request = federation.request(federation.open(**CANARY), federation.honest(*SITES))
-    (tmp_path / "work").mkdir()
+    left_in = tmp_path / "work" / "checked" / "canary"
+    left_in.mkdir(parents=True)
     if left is not None:
-        (tmp_path / "work" / "canary.json").write_text(left)
+        (left_in / "canary.json").write_text(left)
     assert main(federation.arguments(request, tmp_path)) == EXIT_INVALID
 
 

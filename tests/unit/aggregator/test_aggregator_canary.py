@@ -34,6 +34,7 @@ def updates() -> list[dict[str, Any]]:
 def answer(folder: Path, sites: list[str]) -> None:
     """What the containers of the learning image leave."""
     found = {"schema": "concordat.dev/canary-report/v1", "examples": 1, "parentLoss": "1"}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "canary.json").write_text(json.dumps({**found, "sites": dict.fromkeys(sites, QUIET)}))
 
 
@@ -69,13 +70,13 @@ def test_three_runs_make_every_pass_once_and_the_report_of_one_run(
     opened = open_round(sent(updates(), factor), factor, {"rule": "DnC", "preAggregation": "ARC", **lora}, canary=True)
 
     def until(end: Until, work: Path) -> Any:
-        return asyncio.run(run(opened.store, opened.request, work, end))
+        return asyncio.run(run(opened.store, opened.request, work, end, checked=work / "checked"))
 
     work = tmp_path / "pod"
     until(Until.UPDATES, work)
-    answer(work, SITES)
+    answer(work / "checked" / "canary", SITES)
     until(Until.CANDIDATE, work)
-    answer(work / "gate", ["candidate"])
+    answer(work / "checked" / "gate", ["candidate"])
     before = dict(calls)
     result = until(Until.END, work)
     assert dict(calls) == before
@@ -85,9 +86,8 @@ def test_three_runs_make_every_pass_once_and_the_report_of_one_run(
     assert AggregationReport.from_bytes(report).reason == "Aggregated"
     # A pod that finds the answers and nothing else makes the same.
     afresh = tmp_path / "afresh"
-    (afresh / "gate").mkdir(parents=True)
-    answer(afresh, SITES)
-    answer(afresh / "gate", ["candidate"])
+    answer(afresh / "checked" / "canary", SITES)
+    answer(afresh / "checked" / "gate", ["candidate"])
     assert until(Until.END, afresh) == result
 
 
@@ -98,10 +98,8 @@ def test_what_another_update_left_is_not_taken(tmp_path: Path) -> None:
         other["0"] = -2 * other["0"]
     results = []
     for work, made in ((tmp_path / "shared", first), (tmp_path / "shared", second), (tmp_path / "own", second)):
-        (work / "gate").mkdir(parents=True, exist_ok=True)
-        answer(work, SITES)
-        answer(work / "gate", ["candidate"])
+        answer(work / "checked" / "canary", SITES)
         opened = open_round(sent(made, Factor.B), Factor.B, {"rule": "DnC", "preAggregation": "ARC"}, canary=True)
-        asyncio.run(run(opened.store, opened.request, work, Until.CANDIDATE))
+        asyncio.run(run(opened.store, opened.request, work, Until.CANDIDATE, checked=work / "checked"))
         results.append((work / "gate" / "sites" / "candidate" / "adapter_model.safetensors").read_bytes())
     assert results[0] != results[1] == results[2]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from concordat.api.types import ArtifactRef
 from concordat.jobs import JobError, aggregation_job, aggregation_job_name, evaluation_job, training_job
 from concordat.jobs.quantity import value
-from tests.support.jobs import Make
+from tests.support.jobs import CANARY_IMAGE, Make
 
 KINDS = ("train", "evaluate", "aggregate")
+CANARY = {"canary": {"claim": "canary"}}
 
 
 def _pod(job: dict[str, Any]) -> dict[str, Any]:
@@ -143,9 +144,9 @@ def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(m
 
 
 def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) -> None:
-    job = make.jobs({"screening": {"canary": {"claim": "canary"}}})["aggregate"]
+    job = make.jobs({"screening": CANARY})["aggregate"]
     prepare, canary, combine, gate = _pod(job)["initContainers"]
-    assert (prepare["image"], canary["image"]) == (_container(job)["image"], make.contract().image)
+    assert (prepare["image"], combine["image"]) == (_container(job)["image"],) * 2
     for container, until in ((prepare, "updates"), (combine, "candidate")):
         assert container["command"] == [*_container(job)["command"][:-2], "--until", until]
     for container in (canary, gate):
@@ -153,9 +154,26 @@ def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) ->
     claim = {"name": "canary", "persistentVolumeClaim": {"claimName": "canary", "readOnly": True}}
     assert claim in _pod(job)["volumes"]
     assert "canary" in [mount["name"] for mount in canary["volumeMounts"]]
+    for checking in (canary, gate):
+        # Security finding F7: the check changes nothing of what the program made, and is the hub's own program.
+        assert checking["image"] == CANARY_IMAGE != make.contract().image
+        mounts = {
+            mount["mountPath"]: (mount["name"], mount.get("readOnly", False)) for mount in checking["volumeMounts"]
+        }
+        written = {"/checked": ("checked", False), "/tmp": ("scratch", False)}  # noqa: S108
+        assert mounts == {**written, "/hub": ("tmp", True), "/canary": ("canary", True)}
+    for own in (combine, _container(job)):
+        assert {"name": "checked", "mountPath": "/checked", "readOnly": True} in own["volumeMounts"]
     assert "canary" not in [mount["name"] for c in (prepare, _container(job)) for mount in c["volumeMounts"]]
     for container in (prepare, canary, combine, gate):
         assert container["securityContext"] == _container(job)["securityContext"]
+
+
+def test_a_canary_is_not_checked_with_the_contracts_image(make: Make) -> None:
+    """Security finding F7."""
+    ref, contract = ArtifactRef(repository="x", digest="sha256:" + "0" * 64), make.contract(screening=CANARY)
+    with pytest.raises(JobError, match="learningImage of the operator's chart"):
+        aggregation_job(make.round(), contract, request=ref, image=make.image, registry_url="http://r")
 
 
 def test_the_longest_name_of_a_round_still_makes_a_name(make: Make) -> None:

@@ -184,6 +184,11 @@ def test_the_triggers_of_the_file_are_used(hub: Hub) -> None:
 Spoil = Callable[[Path], None]
 
 
+def _a_file_instead(folder: Path) -> None:
+    folder.rmdir()
+    folder.touch()
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "says"),
     [
@@ -197,7 +202,7 @@ Spoil = Callable[[Path], None]
             64,
             "site-a/adapter_model.safetensors: ",
         ),
-        (lambda root: shutil.rmtree(root / "out"), 75, "canary.json cannot be written: No such file or directory"),
+        (lambda root: _a_file_instead(root / "out"), 75, "canary.json cannot be written: File exists"),
     ],
 )
 def test_what_cannot_be_measured_is_told(
