@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from concordat.api import Condition, Site, Update
 from concordat.api.update import Consent
-from concordat.controller import JOB, LEASE
+from concordat.controller import JOB, LEASE, Conflict
 from concordat.jobs import is_suspended, training_job
 from concordat.lora import Ceiling
 from concordat.protocol import artifact_types as types
@@ -24,6 +24,7 @@ from concordat.statements import SigningKey, open_bundle, sign
 from concordat.statements.provenance import read_update
 from concordat.statements.summary import consent, read_summary
 from concordat.tensors import Tensors, read_tensors, write_tensors
+from concordat_agent.admission import admit
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.signer import ConsentMissing, Prepared
 from concordat_agent.site.heartbeat import Heartbeat
@@ -276,6 +277,21 @@ async def test_what_lies_in_the_output_before_the_job_runs_is_not_its_result(wor
     await _run(world, agent, manifest)
     await _step(world, agent, name)
     assert _said(world, name, "Submitted").reason == "NoCandidate"
+
+
+async def test_a_job_that_runs_already_keeps_its_output_folder(world: World) -> None:
+    """The answer to the agent's patch was lost, and the watch is behind: it admits again what it admitted."""
+    agent = world.agent()
+    name, manifest = await _staged(world, agent)
+    await world.propose(manifest)
+    seen, update = world.job(name), world.get(Update, name)
+    await _step(world, agent, name)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    with pytest.raises(Conflict):
+        await admit(agent, update, seen)
+    world.end_job(name)
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").is_true
 
 
 async def test_a_job_made_again_has_to_be_admitted_again(world: World) -> None:
