@@ -168,6 +168,15 @@ class ReleaseReconciler:
             models: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
             if incumbent is not None and incumbent.artifact != parent:
                 models["champion"] = incumbent.artifact
+            compared = Compared(
+                models=models,
+                champion=incumbent.release if incumbent is not None else None,
+                confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM,
+            )
+            if agent.notes.of(release, Compared) not in (None, compared):
+                # An earlier try, before another release was adopted: its models lie under the same names.
+                workspace.discard({name} & workspace.jobs())
+            agent.notes.keep(release, compared)
             workspace.prepare(name)
             await registry.pull(spec.base, workspace.base(spec.base.digest))
             for model, ref in models.items():
@@ -178,13 +187,7 @@ class ReleaseReconciler:
             return Answer.no(Reason.LINEAGE_INVALID, f"{error}.")
         except PERMANENT_REGISTRY_ERRORS as error:
             return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
-        compared = Compared(
-            models=models,
-            champion=incumbent.release if incumbent is not None else None,
-            confidence_ppm=spec.confidence_ppm or _DEFAULT_CONFIDENCE_PPM,
-        )
         workspace.write_input(name, EvaluationTask.FILE, compared.task.to_bytes())
-        agent.notes.keep(release, compared)
         return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(models)} are staged.")
 
     async def _decide_on(

@@ -336,6 +336,21 @@ async def test_a_copy_that_only_the_status_calls_staged_is_staged_before_its_job
     assert (world.folder / "work" / name / "in" / "candidate" / types.ADAPTER_FILE).is_file()
 
 
+async def test_what_an_earlier_try_staged_is_not_taken_for_what_is_compared_now(world: World) -> None:
+    """The agent was stopped before it said that it had staged; meanwhile the site adopted another release."""
+    await world.create_site()
+    agent = world.agent()
+    first, second, third = await world.offer(), await world.offer(2, value=0.7), await world.offer(3, value=0.9)
+    await judged(world, agent, first)
+    await staged(world, agent, third)
+    await judged(world, agent, second, candidate=950_000, champion=900_000)
+    await world.cluster.apply_status(Release, world.site, third, {"conditions": []}, FIELD_MANAGER)
+    await judged(world, agent, third, candidate=960_000, champion=950_000)
+    adopted = said(world, third, "Adopted")
+    assert adopted.is_true, adopted.message
+    assert f"95.00 % with {second}, in use now" in adopted.message
+
+
 @pytest.mark.parametrize("file", ["candidate/adapter_model.safetensors", "task.json", "champion/more"])
 async def test_inputs_that_changed_under_the_job_decide_nothing(world: World, file: str) -> None:
     """Security finding F1."""
