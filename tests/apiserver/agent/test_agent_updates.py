@@ -160,7 +160,8 @@ async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
     staged = world.get(Update, name)
     folder = world.folder / "work" / name
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    await world.cluster.apply_status(Update, world.site, name, {"conditions": []}, FIELD_MANAGER)
+    shown = {"conditions": [], "consent": present(staged.status.consent).wire()}
+    await world.cluster.apply_status(Update, world.site, name, shown, FIELD_MANAGER)
     world.clock.advance(10)
     agent = world.agent()
     await _step(world, agent, name)
