@@ -25,6 +25,10 @@ async def _write(federation: Federation, short: str, status: dict[str, Any]) -> 
 
 
 async def _damage(federation: Federation, short: str, how: str) -> None:
+    """What a site may do to its consent; to name another one the real API server no longer lets it."""
+    if how == "take it back":
+        await federation.registry.delete(present(federation.updates("r1")[short].status.consent).statement)
+        return
     if how == "delete the Update":
         update = federation.updates("r1")[short]
         federation.agents.pop(federation.name(short))
@@ -70,7 +74,7 @@ async def test_a_consent_that_changes_while_the_aggregator_runs_is_not_asked_aga
     assert await _accepted(federation) == SHORTS
 
 
-@pytest.mark.parametrize("how", ["name garbage", "name what is not there", "name nothing"])
+@pytest.mark.parametrize("how", ["take it back", "name garbage", "name what is not there", "name nothing"])
 async def test_a_consent_that_changes_after_it_was_attested_costs_the_site_its_place(
     federation: Federation, how: str
 ) -> None:
