@@ -1,4 +1,4 @@
-"""What a container of the pod makes and the next would make again: with a canary the program runs three times."""
+"""A memory of what a container of the pod made, for the next: with a canary the program runs three times."""
 
 from __future__ import annotations
 

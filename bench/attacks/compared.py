@@ -21,14 +21,14 @@ _STEP, _SHIFT, _STEPS = 1e-10, 1e-9, 10_000
 
 @dataclass(frozen=True)
 class Given:
-    """What a rule is told beside the updates."""
+    """Facts that a rule is told beside the updates."""
 
     faulty: int
     """Updates to withstand."""
     cap: float = np.inf
     """Norm to which sites clip."""
     number: int = 0
-    """Of the round: seed of what is drawn."""
+    """The round's seed of what is drawn."""
 
 
 Function = Callable[[Wide, Given], Wide]
@@ -41,7 +41,7 @@ class Method:
     rule: Function
     """From updates (n, P): the weight of each, (n,), of which the aggregate is the sum; or the aggregate, (P,)."""
     weighs: bool
-    """Whether the rule gives weights."""
+    """The rule gives weights."""
     mix: Function | None = None
     """From updates (n, P): the matrix (m, n) that makes the rule's m updates of them."""
 
@@ -82,12 +82,12 @@ def bulyan(rows: Wide, given: Given) -> Wide:
 
 
 def meamed(rows: Wide, given: Given) -> Wide:
-    """Of every column the mean of the n − f values nearest to the median (Xie et al., 2018)."""
+    """Return of every column the mean of the n − f values nearest to the median (Xie et al., 2018)."""
     return _nearest_to_median(rows, len(rows) - given.faulty)
 
 
 def median(rows: Wide, given: Given) -> Wide:
-    """Of every column the median (Yin et al., ICML 2018): the trimmed mean that cuts (n − 1) / 2."""
+    """Return of every column the median (Yin et al., ICML 2018): the trimmed mean that cuts (n − 1) / 2."""
     return np.asarray(np.median(rows, axis=0))
 
 
@@ -226,7 +226,7 @@ NOT_OFFERED: dict[str, Method] = {
 
 
 def _nearest_to_median(rows: Wide, keep: int) -> Wide:
-    """Of every column the mean of the `keep` values nearest to the median; of two equally near, the smaller one."""
+    """Return of every column the mean of the `keep` values nearest to the median; of two as near, the smaller one."""
     ordered = np.sort(rows, axis=0)
     away = np.abs(ordered - np.median(rows, axis=0))
     return np.asarray(np.take_along_axis(ordered, np.argsort(away, axis=0, kind="stable")[:keep], axis=0).mean(axis=0))

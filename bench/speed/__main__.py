@@ -38,7 +38,7 @@ from bench.speed.report import Cell, Measured, Plan, report
 OUT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "speed.md"
 SIZE = 10_000_000
 _NOT_MANY = {NNM_TRIMMED, CAF}
-"""What the peers are not asked above 16 updates: NNM for its memory, both for their time."""
+"""Operations that the peers are not asked above 16 updates: NNM for its memory, both for their time."""
 
 
 def main() -> None:

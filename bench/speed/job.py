@@ -93,7 +93,7 @@ class LocalRegistry(MemoryRegistry):
 
 @dataclass(frozen=True)
 class Round:
-    """What the Job of one round is given."""
+    """One round, as its Job is given it."""
 
     store: LocalRegistry
     request: ArtifactRef
@@ -155,7 +155,7 @@ def open_round(deltas: Sequence[bytes], factor: Factor, aggregation: Mapping[str
 
 
 def operations(updates: list[Update], folder: Path) -> dict[str, Callable[[], Any]]:
-    """What is timed, each in a fresh folder below `folder`. The folder is the result: it goes when that is dropped."""
+    """Return what is timed, each in a fresh folder below `folder`. It is the result, and goes when that is dropped."""
     only_b, both = sent(updates, Factor.B), sent(updates, Factor.BOTH)
     dnc = {"rule": "DnC", "preAggregation": "ARC"}
     nnm = {"rule": "TrimmedMean", "preAggregation": "NNM"}

@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """The sizes and repetitions of a measurement."""
 
     size: int
     """Values in one update."""

@@ -44,9 +44,9 @@ def pending(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[
     return Reason.POD_PENDING, f"Kubernetes has not begun with the Job: does kube-controller-manager run? {look}."
 
 
-def is_suspended(job: Mapping[str, Any]) -> bool:
-    """Return whether the Job may have no pod yet."""
-    return bool((job.get("spec") or {}).get("suspend"))
+def is_suspended(job: Mapping[str, Any] | None) -> bool:
+    """Return whether there is a Job that may have no pod yet."""
+    return bool(((job or {}).get("spec") or {}).get("suspend"))
 
 
 def _pod_pending(pod: Mapping[str, Any]) -> tuple[Reason, str] | None:

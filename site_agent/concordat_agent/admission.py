@@ -1,4 +1,4 @@
-"""Whether a Job may run, and whether what one left may be relied on. The hub proposes Jobs, suspended; the agent looks.
+"""Admission of Jobs, and reliance on what one left. The hub proposes Jobs, suspended; the agent looks.
 
 No pod of a Job exists before its agent has compared the Job with what contract and site yield, emptied the folder for
 its output and noted the Job on a volume that no Job can write. What another Job left is therefore never taken for this

@@ -60,6 +60,8 @@ class Workspace:
 
         Reads all of it. Raises OSError.
         """
+        if not folder.is_dir():
+            return "it is gone"
         missing = dict(expected)
         for place, _, files, descriptor in os.fwalk(folder, onerror=_raise):
             for name in files:

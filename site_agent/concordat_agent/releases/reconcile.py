@@ -67,7 +67,7 @@ class ReleaseReconciler:
             return Result()
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
-        step = next_step(release, site.spec.role, job_outcome, held=job is not None and is_suspended(job))
+        step = next_step(release, site.spec.role, job_outcome, held=is_suspended(job))
         if step is Step.REST:
             return Result()
         answered = await self._attempt(step, release, site, job or {}, job_outcome)

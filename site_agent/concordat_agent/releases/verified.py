@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from concordat.api import Release, Role
 from concordat.lineage import Lineage, LineageError, verify_candidate, verify_release
@@ -22,23 +23,10 @@ async def verified(agent: Agent, release: Release, role: Role) -> Verified:
     if files != sorted((ADAPTER_FILE, ADAPTER_CONFIG_FILE)):
         # What the agent would put beside the adapter in the folder that is served: a pickle, or a Python module.
         raise LineageError(f"the adapter has the files {', '.join(files)[:200]}, expected its two and no others")
-    if role is Role.EVALUATOR:
-        lineage = await asyncio.to_thread(
-            verify_candidate,
-            lines,
-            agent.trust,
-            adapter=spec.adapter.digest,
-            contract_digest=spec.contract_digest,
-        )
-    else:
-        lineage = await asyncio.to_thread(
-            verify_release,
-            lines,
-            agent.trust,
-            adapter=spec.adapter.digest,
-            contract_digest=spec.contract_digest,
-            sequence=spec.sequence,
-        )
+    verify = verify_candidate if role is Role.EVALUATOR else partial(verify_release, sequence=spec.sequence)
+    lineage: Lineage = await asyncio.to_thread(
+        verify, lines, agent.trust, adapter=spec.adapter.digest, contract_digest=spec.contract_digest
+    )
     proved = Verified(lineage.contract, spec.adapter.digest, _statement_id(lineage, role))
     _compare(release, proved.contract)
     return proved

@@ -75,7 +75,7 @@ class UpdateReconciler:
             return Result(requeue_after=CLOCK_SECONDS)
         job = agent.cache.get(JOB, *key)
         job_outcome = outcome(job)
-        step = next_step(update, job_outcome, agent.clock.now(), held=job is not None and is_suspended(job))
+        step = next_step(update, job_outcome, agent.clock.now(), held=is_suspended(job))
         if step is Step.REST:
             return Result()
         answers = await self._do(step, update, site, job or {}, job_outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,7 @@ def _piped(folder: Path) -> None:
         (_changed("parent/adapter.bin"), "parent/adapter.bin has other bytes"),
         (_changed("parent/model.py"), "parent/model.py was not there"),
         (lambda folder: (folder / "task.json").unlink(), "task.json is gone"),
+        (shutil.rmtree, "it is gone"),
         (_linked, "task.json has other bytes"),
         (_piped, "task.json has other bytes"),
     ],
