@@ -76,7 +76,7 @@ def site_rights(trust: dict[str, Any], folder: Path) -> Manifests:
         "image": _IMAGE,
         "operator": {"namespace": HUB},
         "trust": trust,
-        "policy": {"consent": {"allowedImages": [IMAGE]}, "judging": {"image": IMAGE}},
+        "policy": {"consent": {"allowedImages": [IMAGE]}, "judging": {"image": IMAGE, "minQualityPpm": 1}},
     }
     wanted = {"Role", "RoleBinding", "ServiceAccount"}
     return [obj for obj in render("concordat-site", SITE, values, folder) if obj["kind"] in wanted]

@@ -34,7 +34,7 @@ from concordat_agent.updates import contract as contracts
 from concordat_agent.workspace import Workspace
 
 _LIMITS = {"maxSteps": 500, "maxWallSeconds": 3600, "allowedImages": [IMAGE]}
-_POLICY = SitePolicy.from_json(json.dumps({"consent": _LIMITS, "judging": {"image": IMAGE}}))
+_POLICY = SitePolicy.from_json(json.dumps({"consent": _LIMITS, "judging": {"image": IMAGE, "minQualityPpm": 1}}))
 _WORKERS = 32
 _SILENT_SECONDS = 1.0
 

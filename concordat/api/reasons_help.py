@@ -317,7 +317,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.ADOPTED: ReasonHelp("The site uses this release, or used it until a later one."),
     Reason.POLICY_REJECTED: ReasonHelp(
         "The site's policy does not allow adoption, or the measured quality is below its minimum.",
-        "The message names the limit; it is `policy.adoption` of the site's release.",
+        "The message names the limit; it is in `policy.adoption` or `policy.judging` of the site's release.",
     ),
     Reason.REGRESSION: ReasonHelp(
         "The release is worse on the site's own data than what it uses now, by more than its policy allows.",

@@ -66,10 +66,15 @@ class GatePolicy(_Strict):
 
 
 class JudgingPolicy(_Strict):
-    """The measurement of releases, or of candidates by an evaluator."""
+    """Releases that are good enough for the site, or candidates for an evaluator, by the data that are its own."""
 
     image: ImageRef
     """Image that measures, by digest, whatever image trained."""
+    min_quality_ppm: Annotated[Ppm, Field(ge=1)]
+    """Least quality, whatever it is compared with: the first release that a site adopts is compared with a parent that
+    the hub names, and so is every candidate."""
+    max_regression_ppm: Ppm = 20_000
+    """Most that it may fall below what the site uses now, an evaluator's below what it approved last."""
 
 
 class Mode(StrEnum):
@@ -84,10 +89,6 @@ class AdoptionPolicy(_Strict):
 
     mode: Annotated[Mode, Field(strict=False)] = Mode.AUTOMATIC
     """Automatic adopts what passes; Never validates and reports, but adopts nothing."""
-    min_quality_ppm: Ppm = 0
-    """Least quality on the site's own validation data."""
-    max_regression_ppm: Ppm = 20_000
-    """Most that the release may fall below what the site uses now, on the same data."""
 
 
 class SitePolicy(_Strict):
@@ -96,7 +97,7 @@ class SitePolicy(_Strict):
     consent: ConsentPolicy
     """Rounds the site takes part in."""
     judging: JudgingPolicy
-    """The measurement of releases."""
+    """What is good enough, and who measures it."""
     gates: GatePolicy = Field(default_factory=GatePolicy)
     """Local gates."""
     adoption: AdoptionPolicy = Field(default_factory=AdoptionPolicy)

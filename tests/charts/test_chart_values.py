@@ -71,6 +71,7 @@ CASES: list[tuple[str, str, Any, str]] = [
     ("site-trainer", "policy.consent.allowedImages", ["learning:1"], "at '/policy/consent/allowedImages/0'"),
     ("site-trainer", "policy.consent.allowedImages", [], "at '/policy/consent/allowedImages': minItems: got 0, want 1"),
     ("site-trainer", "policy.judging", ABSENT, "at '/policy/judging/image'"),
+    ("site-trainer", "policy.judging.minQualityPpm", 0, "at '/policy/judging/minQualityPpm': minimum: got 0, want 1"),
     ("site-trainer", "policy.judging.image", "learning:1", "at '/policy/judging/image'"),
     ("site-trainer", "policy.gates.maxRegressionPpm", 1_000_001, "at '/policy/gates/maxRegressionPpm'"),
     ("site-trainer", "policy.adoption.mode", "Sometimes", "at '/policy/adoption/mode': value must be one of"),

@@ -101,7 +101,7 @@ async def test_the_factors_take_turns_and_a_round_without_a_release_takes_none(f
 
 
 async def test_a_site_that_demands_more_rejects_and_stays_where_it_was(federation: Federation) -> None:
-    await federation.join("site-e", adoption={"minQualityPpm": 990_000})
+    await federation.join("site-e", judging={"minQualityPpm": 990_000})
     await federation.settle()
     await federation.round("r1")
     await federation.settle()

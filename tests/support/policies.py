@@ -8,7 +8,10 @@ from typing import Any
 from concordat_agent.policy import SitePolicy
 
 
-def policy(image: str, consent: dict[str, Any] | None = None, **rules: Any) -> SitePolicy:
-    """A policy that lets `image` train and measure; `consent` and `rules` are members by their names on the wire."""
+def policy(
+    image: str, consent: dict[str, Any] | None = None, judging: dict[str, Any] | None = None, **rules: Any
+) -> SitePolicy:
+    """A policy that lets `image` train and measure; the others are members by their names on the wire."""
     limits = {"maxSteps": 500, "maxWallSeconds": 3600, "allowedImages": [image], **(consent or {})}
-    return SitePolicy.from_json(json.dumps({"consent": limits, "judging": {"image": image}} | rules))
+    judges = {"image": image, "minQualityPpm": 1, **(judging or {})}
+    return SitePolicy.from_json(json.dumps({"consent": limits, "judging": judges, **rules}))

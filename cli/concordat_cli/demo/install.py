@@ -137,7 +137,7 @@ def site_values(name: str, images: Mapping[str, str], trust: Mapping[str, Any]) 
     (values,) = documents(EXAMPLES / "sites" / f"{name}.yaml")
     policy = values.setdefault("policy", {})
     policy.setdefault("consent", {})["allowedImages"] = [images["learning"]]
-    policy["judging"] = {"image": images["learning"]}
+    policy.setdefault("judging", {})["image"] = images["learning"]
     agent = images["hostile" if name == HOSTILE else "agent"]
     registry = f"http://concordat-registry.{HUB}.svc:5000"
     return {

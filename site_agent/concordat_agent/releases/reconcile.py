@@ -15,7 +15,7 @@ from concordat.api.release import ReleaseStatus, answer, show_answer
 from concordat.api.round_status import EvaluationStatus
 from concordat.api.site import Champion
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError
+from concordat.artifacts import PERMANENT_REGISTRY_ERRORS, ArtifactError, ArtifactNotFound
 from concordat.controller import JOB, Key, Result, write_status
 from concordat.jobs import JobError, Outcome, evaluation_job, is_suspended, outcome, same_job
 from concordat.lineage import LineageError
@@ -28,7 +28,7 @@ from concordat_agent.admission import Refused, admit, demand
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_agent.policy import Answer
-from concordat_agent.releases.adoption import Comparison, decide_adoption
+from concordat_agent.releases.adoption import Comparison, decide_adoption, objection
 from concordat_agent.releases.decision import Compared, Decision
 from concordat_agent.releases.plan import CONDITIONS, WITH_ANSWER, Step, answer_condition, next_step
 from concordat_agent.releases.verdict import verdict
@@ -156,10 +156,10 @@ class ReleaseReconciler:
     async def _stage(self, release: Release, site: Site) -> Answer:
         agent, spec, name = self._agent, release.spec, release.metadata.name
         workspace, registry, role = agent.workspace, agent.registry, site.spec.role
-        incumbent = agent.champions.incumbent(spec.federation, name, spec.adapter) if role is Role.TRAINER else None
+        incumbent = agent.champions.incumbent(spec.federation, name, spec.adapter)
         try:
             proved = await self._acceptable(release, site)
-            if incumbent is not None and spec.sequence <= incumbent.sequence:
+            if role is Role.TRAINER and incumbent is not None and spec.sequence <= incumbent.sequence:
                 raise LineageError(
                     f"sequence {spec.sequence} is not higher than {incumbent.sequence}, which this site adopted as "
                     f"{incumbent.release}; a way back is a new release with a higher sequence"
@@ -167,7 +167,11 @@ class ReleaseReconciler:
             parent = proved.contract.parent
             models: dict[ModelName, ArtifactRef] = {"parent": parent, "candidate": spec.adapter}
             if incumbent is not None and incumbent.artifact != parent:
-                models["champion"] = incumbent.artifact
+                if await self._gone(incumbent.artifact):
+                    # The hub no longer keeps it. What was measured of it then is still known here.
+                    incumbent = None
+                else:
+                    models["champion"] = incumbent.artifact
             compared = Compared(
                 models=models,
                 champion=incumbent.release if incumbent is not None else None,
@@ -189,6 +193,13 @@ class ReleaseReconciler:
             return Answer.no(Reason.ARTIFACT_UNREADABLE, f"{error}.")
         workspace.write_input(name, EvaluationTask.FILE, compared.task.to_bytes())
         return Answer.yes(Reason.LINEAGE_VERIFIED, f"Lineage verified offline; {', '.join(models)} are staged.")
+
+    async def _gone(self, artifact: ArtifactRef) -> bool:
+        try:
+            await self._agent.registry.files(artifact)
+        except ArtifactNotFound:
+            return True
+        return False
 
     async def _decide_on(
         self, release: Release, site: Site, job: dict[str, Any], job_outcome: Outcome
@@ -235,7 +246,7 @@ class ReleaseReconciler:
         agent, spec, metrics = self._agent, release.spec, _metrics(measured)
         decision = agent.notes.of(release, Decision)
         if decision is None:
-            judged = self._decide(release, compared, measured) if role is Role.TRAINER else _verdict(contract, metrics)
+            judged = self._decide(release, compared, measured, contract if role is Role.EVALUATOR else None)
             decision = Decision(
                 passed=judged.passed,
                 reason=judged.reason,
@@ -243,27 +254,35 @@ class ReleaseReconciler:
                 policy_digest=agent.policy.digest,
             )
             agent.notes.keep(release, decision)
-        if role is Role.TRAINER and decision.passed:
-            # Again after a restart. If a newer one was adopted meanwhile, that one stays.
+        if decision.passed:
+            # Again after a restart. If a newer one was adopted meanwhile, that one stays. An evaluator's champion is
+            # the newest that it approved.
             agent.champions.adopt(spec.federation, _champion(release, metrics))
         return decision
 
-    def _decide(self, release: Release, compared: Compared, measured: EvaluationEvidence) -> Answer:
-        """Return the site's decision, compared with what it uses now."""
+    def _decide(
+        self, release: Release, compared: Compared, measured: EvaluationEvidence, contract: Contract | None
+    ) -> Answer:
+        """Return the decision, compared with the champion; with a contract, an evaluator's on its round's candidate."""
         agent, spec = self._agent, release.spec
-        candidate_ppm = measured.models.candidate.ppm
         incumbent = agent.champions.incumbent(spec.federation, release.metadata.name, spec.adapter)
+        known = "in use now" if contract is None else "approved last"
         if incumbent is None:
-            in_use, in_use_ppm = "the parent", measured.models.parent.ppm
-        elif spec.sequence <= incumbent.sequence:
+            comparison = Comparison(measured.models.candidate.ppm, measured.models.parent.ppm, "the parent")
+        elif contract is None and spec.sequence <= incumbent.sequence:
             return Answer.no(
                 Reason.SUPERSEDED,
                 f"Sequence {spec.sequence} is not higher than {incumbent.sequence}, "
                 f"adopted meanwhile as {incumbent.release}.",
             )
         else:
-            in_use, in_use_ppm = f"{incumbent.release}, in use now", _quality(incumbent, compared, measured)
-        return decide_adoption(agent.policy.adoption, Comparison(candidate_ppm, in_use_ppm, in_use))
+            quality = _quality(incumbent, compared, measured)
+            comparison = Comparison(measured.models.candidate.ppm, quality, f"{incumbent.release}, {known}")
+        if contract is None:
+            return decide_adoption(agent.policy, comparison)
+        own = objection(agent.policy, comparison)
+        found = _verdict(contract, _metrics(measured))
+        return found if own is None or not found.passed else Answer.no(Reason.REJECTED, f"Rejected: {own.message}")
 
     def _left(self, job: str, compared: Compared) -> EvaluationEvidence:
         files = self._agent.workspace.result(job, {EvaluationEvidence.FILE: EvaluationEvidence.LIMIT})
@@ -298,7 +317,7 @@ class ReleaseReconciler:
 
 
 def _quality(incumbent: Champion, compared: Compared, measured: EvaluationEvidence) -> int:
-    """Return the incumbent's quality, measured beside the candidate or, if adopted since then, at its adoption."""
+    """Return the incumbent's quality, measured beside the candidate or, if it was not, at its adoption."""
     if compared.champion != incumbent.release:
         return incumbent.quality_ppm
     return (measured.models.champion or measured.models.parent).ppm

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import concordat_agent
-from concordat.api import Release, Site, Update
+from concordat.api import Release, Role, Site, Update
 from concordat.api.site import AgentStatus
 from concordat.controller import Key, Result, fields, write_status
 from concordat_agent.agent import FIELD_MANAGER, Agent
@@ -33,7 +33,8 @@ class SiteReconciler:
             policy_digest=agent.policy.digest,
             version=concordat_agent.VERSION,
         )
-        champions = agent.champions.in_use()
+        # An evaluator uses none: it remembers what it approved.
+        champions = agent.champions.in_use() if site.spec.role is Role.TRAINER else {}
         await write_status(
             agent.cluster, site, plan.status(site, agent_status, champions), FIELD_MANAGER, owned_conditions=()
         )

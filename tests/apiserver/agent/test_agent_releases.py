@@ -124,15 +124,16 @@ async def test_a_regression_is_rejected_with_a_signature_and_the_champion_stays(
 
 
 @pytest.mark.parametrize(
-    ("adoption", "says"),
+    ("rules", "says"),
     [
-        ({"mode": "Never"}, "adoption.mode is Never"),
-        ({"minQualityPpm": 950_000}, "below adoption.minQualityPpm 950000"),
+        ({"adoption": {"mode": "Never"}}, "adoption.mode is Never"),
+        ({"judging": {"minQualityPpm": 950_000}}, "below judging.minQualityPpm 950000"),
     ],
 )
-async def test_the_sites_policy_rejects(world: World, adoption: dict[str, Any], says: str) -> None:
+async def test_the_sites_policy_rejects(world: World, rules: dict[str, Any], says: str) -> None:
+    """Security finding F12: also the first release, which is compared with a parent that the hub names."""
     await world.create_site()
-    agent = world.agent(adoption=adoption)
+    agent = world.agent(**rules)
     name = await world.offer()
     await judged(world, agent, name)
     adopted = said(world, name, "Adopted")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from concordat.api import Site
 from concordat.lineage import bundle, verify_candidate, verify_release
 from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey, names, sign
 from concordat.statements.release import ReleaseStatement
+from concordat_agent.site.reconcile import SiteReconciler
 from tests.apiserver.agent.releases import decision, judged, said, step
 from tests.apiserver.agent.world import World
 from tests.support.presence import present
@@ -56,6 +58,37 @@ async def test_the_evaluator_rejects_what_does_not_gain(world: World) -> None:
     assert (evaluated.is_false, evaluated.reason) == (True, "Rejected")
     assert not (await decision(world, release)).passed
     assert agent.champions.current("digits") is None
+
+
+async def test_the_evaluator_has_a_floor_of_its_own(world: World) -> None:
+    """Security finding F12: the hub names the parent that a candidate has to beat, and may name a useless one."""
+    await world.create_site("Evaluator")
+    agent = world.agent(judging={"minQualityPpm": 500_000})
+    name = await world.offer(candidate=True)
+    await judged(world, agent, name, parent=100_000, candidate=499_999)
+    evaluated = said(world, name, "Evaluated")
+    assert (evaluated.is_false, evaluated.reason) == (True, "Rejected")
+    assert "below judging.minQualityPpm 500000" in evaluated.message
+
+
+async def test_the_evaluator_remembers_what_it_approved_last(world: World) -> None:
+    """Security finding F12: a candidate from an old, weaker parent gains on that one, and falls below the last."""
+    await world.create_site("Evaluator")
+    agent = world.agent()
+    first = await world.offer(candidate=True)
+    await judged(world, agent, first, parent=500_000, candidate=900_000)
+    assert said(world, first, "Evaluated").is_true
+    assert present(agent.champions.current("digits")).release == first
+    second = await world.offer(2, value=0.7, candidate=True)
+    await judged(world, agent, second, parent=500_000, candidate=600_000, champion=900_000)
+    evaluated = said(world, second, "Evaluated")
+    assert (evaluated.is_false, evaluated.reason) == (True, "Rejected")
+    assert f"90.00 % with {first}, approved last" in evaluated.message
+    third = await world.offer(3, value=0.8, candidate=True)
+    await judged(world, agent, third, parent=500_000, candidate=890_000, champion=900_000)
+    assert said(world, third, "Evaluated").is_true
+    await SiteReconciler(agent)((world.site, world.site))
+    assert world.get(Site, world.site).status.champion is None
 
 
 async def test_the_evaluator_takes_candidates_only(world: World) -> None:

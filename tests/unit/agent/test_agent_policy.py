@@ -30,8 +30,13 @@ def _policy(**changes: Any) -> SitePolicy:
         ('{"consent":{"maxSteps":1,"maxWallSeconds":1}}', "consent.allowedImages"),
         ('{"consent":{"maxSteps":1,"maxWallSeconds":1,"allowedImages":[]}}', "consent.allowedImages"),
         (f'{{"consent":{CONSENT}}}', "judging"),
-        (f'{{"consent":{CONSENT},"judging":{{"image":"a:latest"}}}}', "judging.image"),
-        (f'{{"consent":{CONSENT},"judging":{{"image":"{IMAGE}"}},"adoption":{{"mode":"Sometimes"}}}}', "adoption.mode"),
+        (f'{{"consent":{CONSENT},"judging":{{"image":"a:latest","minQualityPpm":1}}}}', "judging.image"),
+        (f'{{"consent":{CONSENT},"judging":{{"image":"{IMAGE}"}}}}', "judging.minQualityPpm"),
+        (f'{{"consent":{CONSENT},"judging":{{"image":"{IMAGE}","minQualityPpm":0}}}}', "judging.minQualityPpm"),
+        (
+            f'{{"consent":{CONSENT},"judging":{{"image":"{IMAGE}","minQualityPpm":1}},"adoption":{{"mode":"Sometimes"}}}}',
+            "adoption.mode",
+        ),
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_field(text: str, says: str) -> None:
