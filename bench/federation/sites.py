@@ -24,6 +24,7 @@ from concordat.protocol.artifact_types import LINEAGE_FILE
 from concordat.statements import SigningKey
 from concordat_agent.agent import Agent
 from concordat_agent.hub_clock import HubClock
+from concordat_agent.keyring import Keyring
 from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
@@ -103,7 +104,7 @@ class Sites:
                 clock=HubClock(),
                 policy=_POLICY,
                 trust=trust,
-                signer=Signer(site, key, registry, _POLICY.digest, prepare),
+                signer=Signer(site, Keyring(key), registry, _POLICY.digest, prepare),
                 workspace=self.workspaces[site],
                 champions=Champions(folder / "adopted.json"),
                 notes=Notes(folder / "notes"),

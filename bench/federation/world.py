@@ -133,9 +133,9 @@ class World:
         hub = Trust.from_json(await self._trust())
         evaluator = SigningKey.generate()
         self.trust = Trust(hub.contract_keys, hub.aggregation_keys, {EVALUATOR: evaluator.public})
-        self.sites.add(EVALUATOR, evaluator, self.trust)
-        for name in self.names:
-            self.sites.add(name, SigningKey.generate(), self.trust)
+        site_keys = {name: SigningKey.generate() for name in self.names} | {EVALUATOR: evaluator}
+        for name, key in site_keys.items():
+            self.sites.add(name, key, self.trust)
         await self._run_agents()
         keys = {
             "contractKeys": [key.to_pem() for key in hub.contract_keys],
@@ -148,7 +148,10 @@ class World:
             async with slots:
                 await self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
                 role = "Evaluator" if name == EVALUATOR else "Trainer"
+                keys = [{"publicKey": site_keys[name].public.to_pem()}]
+                member = {"role": role, "federations": [FEDERATION], "keys": keys}
                 await self.create(*of_site(rights, name), site_manifest(name, FEDERATION, role))
+                await self.create(_of_hub("Membership", name, member))
 
         await asyncio.gather(*(install(name) for name in [EVALUATOR, *self.names]))
         files = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: CONFIG}

@@ -34,9 +34,11 @@ def prepare(target: Target, seed: int, steps: Steps) -> None:
         install.wait_for_data(kube)
     with steps.step("Installing the evaluator, then five sites", 25):
         install.install_site(kube, roster.EVALUATOR, images, trust)
+        install.accept_members(kube, roster.EVALUATOR)
         trust = install.wait_for_trust(kube, evaluator=True)
         install.install_sites(kube, images, trust)
         install.wait_for_registry(kube)
+        install.accept_members(kube, *roster.SITES)
         install.publish(kube, model.publish_genesis(kube, roster.HUB, base))
         install.wait_for_sites(kube, steps)
 

@@ -15,13 +15,14 @@ from concordat.api.conditions import (
     is_settled,
     is_true,
 )
+from concordat.api.membership import Membership
 from concordat.api.release import Release, ReleaseChannel
 from concordat.api.resource import Resource
 from concordat.api.round import FederationRound
 from concordat.api.site import Role, Site
 from concordat.api.update import Update
 
-KINDS: tuple[type[Resource], ...] = (FederationRound, Site, Update, Release, ReleaseChannel)
+KINDS: tuple[type[Resource], ...] = (FederationRound, Membership, Site, Update, Release, ReleaseChannel)
 
 __all__ = [
     "KINDS",
@@ -33,6 +34,7 @@ __all__ = [
     "ConditionStatus",
     "ConditionType",
     "FederationRound",
+    "Membership",
     "Reason",
     "Release",
     "ReleaseChannel",

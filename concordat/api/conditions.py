@@ -47,9 +47,13 @@ class Reason(StrEnum):
     # A site
     ACCEPTED = "Accepted"
     NAME_MISMATCH = "NameMismatch"
+    NOT_A_MEMBER = "NotAMember"
+    MEMBERSHIP_SUSPENDED = "MembershipSuspended"
+    ROLE_MISMATCH = "RoleMismatch"
     NO_KEY = "NoKey"
     KEY_CHANGED = "KeyChanged"
     KEY_IN_USE = "KeyInUse"
+    KEY_EXPIRED = "KeyExpired"
     HEARTBEAT = "Heartbeat"
     HEARTBEAT_LOST = "HeartbeatLost"
     OUTAGE_ASSUMED = "OutageAssumed"

@@ -117,7 +117,20 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     ),
     Reason.IN_PROGRESS: ReasonHelp("The step is being worked on."),
     # A site
-    Reason.ACCEPTED: ReasonHelp("The hub has pinned the site's key and accepts its statements."),
+    Reason.ACCEPTED: ReasonHelp("The site is a member, and shows a key that its Membership names."),
+    Reason.NOT_A_MEMBER: ReasonHelp(
+        "No Membership of the hub accepts this site.",
+        "Compare the key in the message with the one that the site's people read in their agent's log, then: "
+        "`concordat site accept <site>`.",
+    ),
+    Reason.MEMBERSHIP_SUSPENDED: ReasonHelp(
+        "The site's Membership has `spec.suspended: true`: it is not asked, and nothing that it says counts.",
+        "Set it to false when the cause is dealt with.",
+    ),
+    Reason.ROLE_MISMATCH: ReasonHelp(
+        "The Site says another role than its Membership.",
+        "Whoever is wrong installs anew: a role cannot change.",
+    ),
     Reason.NAME_MISMATCH: ReasonHelp(
         "The Site's name differs from its namespace's; a site's name is its namespace.",
         "Create the Site under the name of its namespace; the concordat-site chart does.",
@@ -127,13 +140,18 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "See whether the agent runs: `kubectl get pods -n <site>` and its log.",
     ),
     Reason.KEY_CHANGED: ReasonHelp(
-        "The agent shows another key than the pinned one; its statements are refused.",
-        "Find out why. If the change is meant, delete the Site and create it again (with the new "
-        "`spec.publicKeyThumbprint`); otherwise restore the agent's state volume.",
+        "The agent shows no key that its Membership names; its statements are refused.",
+        "Find out why. If the change is meant: `concordat site accept <site>`; otherwise restore the agent's state "
+        "volume.",
     ),
     Reason.KEY_IN_USE: ReasonHelp(
-        "Another site has this key: a namespace or its volume was copied, or somebody shows a key that is not theirs.",
-        "Give the site a new `state` volume, so that its agent makes a key of its own, and create the Site anew.",
+        "Another member, or the hub itself, has a key that this Membership names.",
+        "Take it out of the Membership that it does not belong to. A copied namespace or volume needs a new `state` "
+        "volume, so that its agent makes a key of its own.",
+    ),
+    Reason.KEY_EXPIRED: ReasonHelp(
+        "The Membership names the key that the agent shows, but not for the present time.",
+        "Give it a later `notAfter`, or accept the site's next key: `concordat site accept <site>`.",
     ),
     Reason.HEARTBEAT: ReasonHelp("The agent was heard from lately."),
     Reason.HEARTBEAT_LOST: ReasonHelp(

@@ -23,6 +23,8 @@ from concordat.api.types import (
     rules,
 )
 
+Proof = Annotated[str, Field(min_length=1, max_length=4096)]
+
 
 class Role(StrEnum):
     """What the site does in its federations."""
@@ -54,19 +56,35 @@ class SiteSpec(Model):
     decides what the site adopts, or what an evaluator approves."""
     channel: Name | None = None
     """ReleaseChannel of the hub the site follows; absent: releases are not offered to it."""
-    public_key_thumbprint: KeyThumbprint | None = None
-    """Pins the agent's key: any other key is refused. Absent: the first key the agent shows is pinned."""
+
+
+class AgentKey(Model):
+    """A key that the agent holds, and its proof of that."""
+
+    public_key: PublicKeyPem
+    """The key, a PEM SubjectPublicKeyInfo (P-256)."""
+    proof: Proof
+    """Statement by this key that it is the key of this Site, of this UID: a Sigstore bundle."""
+    endorsement: Proof | None = None
+    """The same statement by the key before it."""
 
 
 class AgentStatus(Model):
     """What the agent says of itself."""
 
-    public_key: PublicKeyPem
-    """The site's public key, a PEM SubjectPublicKeyInfo (P-256)."""
+    key: AgentKey
+    """The site's newest key."""
+    previous_key: AgentKey | None = None
+    """The one before it, while it is still kept."""
     policy_digest: Sha256
     """Digest of the site policy the agent enforces."""
     version: Annotated[str, Field(min_length=1, max_length=64)]
     """Version of the agent."""
+
+    @property
+    def keys(self) -> list[AgentKey]:
+        """Return the keys, the newest first."""
+        return [self.key] if self.previous_key is None else [self.key, self.previous_key]
 
 
 class Champion(Model):
@@ -103,11 +121,14 @@ class SiteStatus(Model):
     champion: Champion | None = None
     """Written by the agent: the release in use. Absent: the base package without an adopted release."""
     accepted_key: AcceptedKey | None = None
-    """Written by the operator: the pinned key."""
+    """Written by the operator: which of the agent's keys the hub accepts, by the site's Membership."""
 
 
 class Site(Resource):
-    """A participant: public key, data references, release channel. One in each site namespace, named like it."""
+    """A participant: data references, release channel. One in each site namespace, named like it.
+
+    Whether the hub accepts it, and by which key, is in the hub's Membership of the same name.
+    """
 
     KIND: ClassVar[Kind] = Kind(
         kind="Site",

@@ -12,7 +12,8 @@ from concordat.jobs.pod_status import condition, line, states
 PATIENCE = timedelta(seconds=30)
 """How long a pod may take to start before somebody wants to know why."""
 _BUSY = timedelta(minutes=3)
-"""The same for Kubernetes to begin with a Job: it makes about twenty pods a second, and a thousand sites want one."""
+"""The same for a site's agent to admit a Job, and for Kubernetes to begin with one: it makes about twenty pods a
+second, and a thousand sites want one."""
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _COMES_BY_ITSELF = frozenset({"ContainerCreating", "PodInitializing"})
@@ -24,7 +25,7 @@ def look_after(job: Mapping[str, Any], now: datetime) -> timedelta | None:
     since = status.get("startTime") or job["metadata"].get("creationTimestamp")
     if status.get("ready") or since is None:
         return None
-    patience = PATIENCE if status.get("startTime") or is_suspended(job) else _BUSY
+    patience = PATIENCE if status.get("startTime") and not is_suspended(job) else _BUSY
     return max(datetime.fromisoformat(since) + patience - now, timedelta(0))
 
 

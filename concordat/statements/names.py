@@ -7,6 +7,7 @@ from __future__ import annotations
 
 CONTRACT = "https://concordat.dev/round-contract/v1"
 EXTENSION = "https://concordat.dev/round-extension/v1"
+ENROLMENT = "https://concordat.dev/enrolment/v1"
 CLOSURE = "https://concordat.dev/round-closure/v1"
 RELEASE = "https://concordat.dev/release/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"

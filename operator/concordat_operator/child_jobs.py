@@ -11,7 +11,7 @@ from concordat.api import ConditionType, Reason, Resource
 from concordat.api.types import Model
 from concordat.controller import Forbidden, Invalid, QuotaExceeded, fields, write_status
 from concordat.errors import Transient
-from concordat.jobs import PATIENCE, ended, look_after, own_pods, pending
+from concordat.jobs import PATIENCE, ended, is_suspended, look_after, own_pods, pending
 from concordat_operator.create import create_job
 from concordat_operator.finding import Finding
 from concordat_operator.hub import FIELD_MANAGER, Hub
@@ -57,7 +57,7 @@ async def not_running(hub: Hub, job: Mapping[str, Any]) -> Finding | None:
     after = look_after(job, hub.clock.now())
     if after is None or after:
         return None
-    found = pending(job, await own(hub, job))
+    found = pending(job, [] if is_suspended(job) else await own(hub, job))
     return Finding(*found) if found is not None else None
 
 

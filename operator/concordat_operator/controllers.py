@@ -10,6 +10,7 @@ from __future__ import annotations
 from concordat.api import (
     ConditionType,
     FederationRound,
+    Membership,
     Reason,
     Release,
     ReleaseChannel,
@@ -26,6 +27,7 @@ from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.channels.reconcile import ChannelReconciler
 from concordat_operator.history.reconcile import HistoryReconciler
 from concordat_operator.hub import Hub
+from concordat_operator.members.reconcile import MembershipReconciler
 from concordat_operator.releases.reconcile import ReleaseReconciler
 from concordat_operator.rounds.reconcile import RoundReconciler
 from concordat_operator.sites.reconcile import SiteReconciler
@@ -43,12 +45,18 @@ _RESULTS = ("contract", "extension", "aggregation", "aggregate", "attempt", "lin
 def controllers(hub: Hub) -> list[Controller]:
     """Return the reconcilers and what leads to them."""
     wiring = _Wiring(hub)
+    memberships: Watches = {
+        Membership: (Watch(wiring.members, _spec),),
+        Site: (Watch(wiring.its_membership, _as_member),),
+    }
+    sites: Watches = {Site: _itself, LEASE: wiring.unheard, Membership: (Watch(wiring.member_sites, _spec),)}
     rounds: Watches = {
         FederationRound: (Watch(_itself, _without_counts),),
         Update: (Watch(wiring.its_round, interval=wiring.coalesce),),
         JOB: wiring.labelled_round,
         Release: wiring.release_round,
         Site: (Watch(wiring.uncontracted, _as_selected, wiring.coalesce),),
+        Membership: (Watch(wiring.uncontracted, _spec, wiring.coalesce),),
         ReleaseChannel: (Watch(wiring.uncontracted, _target),),
     }
     updates: Watches = {
@@ -61,6 +69,7 @@ def controllers(hub: Hub) -> list[Controller]:
         Release: (Watch(_itself, _without_counts), Watch(wiring.original, _reply, wiring.coalesce)),
         JOB: _of_job,
         Site: (Watch(wiring.undecided, _as_selected), Watch(wiring.releases_in, _uid)),
+        Membership: (Watch(wiring.undecided, _spec),),
     }
     channels: Watches = {
         ReleaseChannel: (Watch(_itself, _without_counts),),
@@ -69,7 +78,8 @@ def controllers(hub: Hub) -> list[Controller]:
     }
     history: Watches = {FederationRound: (Watch(wiring.federation_of, _ended),)}
     return [
-        Controller("site", {Site: _itself, LEASE: wiring.unheard}, SiteReconciler(hub)),
+        Controller("membership", memberships, MembershipReconciler(hub)),
+        Controller("site", sites, SiteReconciler(hub)),
         Controller("round", rounds, RoundReconciler(hub)),
         Controller("update", updates, UpdateReconciler(hub)),
         Controller("release", releases, ReleaseReconciler(hub)),
@@ -82,10 +92,22 @@ class _Wiring:
     """From an object to the keys it concerns, where that takes a look at the cache."""
 
     def __init__(self, hub: Hub) -> None:
-        self._namespace, self._cache = hub.settings.namespace, hub.cache
+        self._namespace, self._cache, self._members = hub.settings.namespace, hub.cache, hub.members
 
     def coalesce(self) -> float:
         return _COALESCE_SECONDS + _COALESCE_SECONDS_PER_SITE * self._cache.count(Site)
+
+    def members(self, membership: Membership) -> list[Key]:
+        """Return it, and those that name the same keys."""
+        if membership.metadata.namespace != self._namespace:
+            return []
+        return [(self._namespace, name) for name in sorted(self._members.concerned(membership))]
+
+    def member_sites(self, membership: Membership) -> list[Key]:
+        return [(name, name) for _, name in self.members(membership)]
+
+    def its_membership(self, site: Site) -> list[Key]:
+        return [(self._namespace, site.metadata.name)]
 
     def its_round(self, update: Update) -> list[Key]:
         return [(update.spec.round_ref.namespace, update.spec.round_ref.name)]
@@ -122,9 +144,9 @@ class _Wiring:
     def original(self, copy: Release) -> list[Key]:
         return [] if copy.metadata.namespace == self._namespace else [(self._namespace, copy.metadata.name)]
 
-    def undecided(self, site: Site) -> list[Key]:
+    def undecided(self, member: Site | Membership) -> list[Key]:
         """Releases wait for an evaluator, not for the other sites."""
-        if site.spec.role is not Role.EVALUATOR:
+        if member.spec.role is not Role.EVALUATOR:
             return []
         return [r.key for r in self._cache.list(Release, self._namespace) if r.status.lineage is None]
 
@@ -163,6 +185,15 @@ def _uid(obj: Obj) -> tuple[object, ...]:
 def _states(obj: Obj) -> Conditions:
     """Return the conditions without their words and times."""
     return tuple((c.type, c.status.value, c.reason) for c in obj.status.conditions)
+
+
+def _spec(obj: Obj) -> object:
+    return (*_uid(obj), obj.spec)
+
+
+def _as_member(site: Site) -> object:
+    """Return what a Membership depends on: the site's role, and the keys that its agent shows."""
+    return (*_uid(site), site.spec.role, site.status.agent.keys if site.status.agent is not None else None)
 
 
 def _without_counts(obj: Obj) -> object:

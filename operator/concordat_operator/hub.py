@@ -13,6 +13,7 @@ from concordat.controller import Cache, Clock, Cluster
 from concordat.protocol.contract import Contract
 from concordat.protocol.document import Document
 from concordat_operator.keys import Keys
+from concordat_operator.members.index import Members
 from concordat_operator.settings import Settings
 
 FIELD_MANAGER = "concordat-operator"
@@ -38,11 +39,16 @@ class Hub:
     registry: RegistryStore
     clock: Clock
     keys: Keys
+    members: Members = field(init=False)
+    """Whose word counts."""
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a round is opened, from the choice of its parent to the write of its contract; and while the next
     sequence of a federation is chosen and taken."""
     _documents: OrderedDict[str, tuple[Document, int]] = field(default_factory=OrderedDict)
     """By digest, with their sizes in bytes; the one used last comes last."""
+
+    def __post_init__(self) -> None:
+        self.members = Members(self.cache, self.settings.namespace, self.keys.all())
 
     async def contract(self, ref: ArtifactRef) -> Contract:
         """Return the contract in an artifact."""

@@ -28,6 +28,10 @@ class Keys:
     aggregation: SigningKey
     """Signs verdicts, closures and aggregations: what the hub ascertained."""
 
+    def all(self) -> frozenset[PublicKey]:
+        """Return the public keys: no member may have one of them."""
+        return frozenset((self.contract.public, self.aggregation.public))
+
     def trust(self, evaluators: Mapping[str, PublicKey]) -> Trust:
         """Return the keys by which the hub's statements, and those of its evaluators, are verified."""
         return Trust(

@@ -12,7 +12,7 @@ from concordat.api.round_status import ContractStatus, ExtensionStatus
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import RegistryStore
 from concordat.controller import gather_bounded
-from concordat.lineage import bundle
+from concordat.lineage import bundle, verify_candidate
 from concordat.protocol.aggregation import AggregationReport, ReportedUpdate
 from concordat.protocol.artifact_types import (
     CONTRACT,
@@ -86,7 +86,7 @@ async def publish_verdicts(
     """Sign verdicts, closure and aggregation. `at` is when the aggregator ended.
 
     `site_lines` are consents and updates of the accepted sites, as the aggregator verified them: nothing is read again
-    that a site could have changed or removed since.
+    that a site could have changed or removed since. Raises LineageError if a site would not accept the candidate.
     """
     verdicts: dict[str, ArtifactRef] = {}
     signed_lines: dict[str, bytes] = {}
@@ -118,7 +118,9 @@ async def publish_verdicts(
     lines.append(await _sign_and_push(registry, repository_of(contract), aggregation, keys.aggregation))
     lines.append(await registry.read(signed.artifact, Contract.STATEMENT_FILE))
     lines += site_lines
-    _, lineage = await publish_lineage(registry, contract.federation, lines)
+    data, lineage = await publish_lineage(registry, contract.federation, lines)
+    adapter, trust = report.adapter.digest, keys.trust({})
+    await asyncio.to_thread(verify_candidate, data, trust, adapter=adapter, contract_digest=signed.sha256)
     return PublishedVerdicts(verdicts, lineage)
 
 

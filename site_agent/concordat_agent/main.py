@@ -25,9 +25,10 @@ from concordat.controller import (
 )
 from concordat.controller.environment import SettingsError
 from concordat.lineage import LineageError, Trust
-from concordat.statements import StatementError, write_once_key
+from concordat.statements import StatementError
 from concordat_agent.agent import Agent
 from concordat_agent.hub_clock import HubClock
+from concordat_agent.keyring import Keyring
 from concordat_agent.notes import Notes
 from concordat_agent.policy import PolicyError, SitePolicy
 from concordat_agent.releases.champions import ChampionError, Champions
@@ -63,9 +64,9 @@ async def serve(
     cache, hub_clock = Cache(), HubClock(clock)
     policy = SitePolicy.from_json(settings.policy.read_bytes())
     trust = Trust.from_json(settings.trust.read_text())
-    key = write_once_key(settings.key)
+    keys = Keyring.load(settings.key, settings.key_version)
     champions = Champions(settings.history)
-    log.info("starting", extra=fields(site=settings.site, key=key.public.thumbprint, policy=policy.digest))
+    log.info("starting", extra=fields(site=settings.site, key=keys.public[0].thumbprint, policy=policy.digest))
     async with Cluster() as cluster, RegistryStore(settings.registry_url) as registry:
         agent = Agent(
             site=settings.site,
@@ -75,7 +76,7 @@ async def serve(
             clock=hub_clock,
             policy=policy,
             trust=trust,
-            signer=Signer(settings.site, key, registry, policy.digest, prepare),
+            signer=Signer(settings.site, keys, registry, policy.digest, prepare),
             workspace=Workspace(settings.workspace),
             champions=champions,
             notes=Notes(settings.notes),

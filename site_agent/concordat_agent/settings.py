@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from concordat.controller.environment import http_port, required
+from concordat.controller.environment import SettingsError, http_port, required
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Settings:
     http_port: int = 8080
     workspace: Path = Path("/workspace")
     key: Path = Path("/var/lib/concordat/site.key")
+    key_version: int = 1
     policy: Path = Path("/etc/concordat/policy.json")
     trust: Path = Path("/etc/concordat/trust.json")
 
@@ -34,9 +35,19 @@ class Settings:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
-        """Return settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL and CONCORDAT_HTTP_PORT. Raises SettingsError."""
+        """Return settings from CONCORDAT_SITE, CONCORDAT_REGISTRY_URL, CONCORDAT_HTTP_PORT and
+        CONCORDAT_KEY_VERSION. Raises SettingsError.
+        """
         return cls(
             site=required(env, "CONCORDAT_SITE", "the name of the site, which is that of its namespace"),
             registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the hub's artifact registry"),
             http_port=http_port(env),
+            key_version=_key_version(env),
         )
+
+
+def _key_version(env: Mapping[str, str]) -> int:
+    value = env.get("CONCORDAT_KEY_VERSION") or "1"
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 1000):
+        raise SettingsError(f"CONCORDAT_KEY_VERSION is {value!r}: set it to a whole number from 1 on, for example 2")
+    return int(value)

@@ -25,11 +25,12 @@ from concordat.protocol.contract import Contract
 from concordat.protocol.locations import decisions_repository, site_repository
 from concordat.protocol.training import TrainingEvidence
 from concordat.screening import decimal, norm_limits
-from concordat.statements import PublicKey, SigningKey, StatementError, open_bundle, sign
+from concordat.statements import SigningKey, StatementError, open_bundle, sign
 from concordat.statements.names import ADAPTER_SUBJECT, agent_id, release_resource
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.statements.summary import Summary, consent, levels, read_summary
 from concordat.tensors import Tensors, check_schema, write_tensors
+from concordat_agent.keyring import Keyring
 from concordat_agent.policy import Answer
 
 
@@ -69,23 +70,21 @@ class ConsentMissing(Exception):
 
 
 class Signer:
-    """Signs with the site's key and pushes to the registry."""
+    """Signs with the site's keys and pushes to the registry.
+
+    In a round with the key that its contract names, else with the one that the hub accepts now.
+    """
 
     def __init__(
-        self, site: str, key: SigningKey, registry: RegistryStore, policy_digest: str, prepare: Prepare = clipped
+        self, site: str, keys: Keyring, registry: RegistryStore, policy_digest: str, prepare: Prepare = clipped
     ) -> None:
         self._site = site
-        self._key = key
+        self.keys = keys
         self._registry = registry
         self._policy_digest = policy_digest
         self._prepare = prepare
 
-    @property
-    def public_key(self) -> PublicKey:
-        """Return the public part of the site's key."""
-        return self._key.public
-
-    async def consent(self, update: Update, answer: Answer) -> Consent:
+    async def consent(self, update: Update, contract: Contract, answer: Answer) -> Consent:
         """Sign and push the answer to a contract, dated as the Update was created."""
         created = update.metadata.creation_timestamp
         if created is None:
@@ -99,15 +98,15 @@ class Signer:
             reason=answer.reason.value,
             at=created,
         )
-        return Consent(statement=await self._push(self._slot(update), signed.statement()))
+        return Consent(statement=await self._push(self._slot(update), signed.statement(), self._named(contract)))
 
-    async def consent_id(self, update: Update) -> str:
+    async def consent_id(self, update: Update, contract: Contract) -> str:
         """Return the id of this site's own consent, read back and verified. Raises ConsentMissing, ArtifactError."""
         if update.status.consent is None:
             raise ConsentMissing("status.consent is empty")
         data = await self._registry.read(update.status.consent.statement, STATEMENT_FILE, MAX_STATEMENT)
         try:
-            summary = read_summary(open_bundle(data, [self._key.public]))
+            summary = read_summary(open_bundle(data, [self._named(contract).public]))
         except StatementError as error:
             raise ConsentMissing(f"status.consent names no statement of this site: {error}") from None
         if not summary.passed or summary.subject != update.spec.contract_digest:
@@ -146,7 +145,7 @@ class Signer:
         statement = update_provenance(self._site, contract, update.spec.contract_digest, local_update).statement()
         return Submission(
             artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
-            statement=await self._push(self._slot(update), statement),
+            statement=await self._push(self._slot(update), statement, self._named(contract)),
             norm=norm,
             clipped=prepared.clipped,
             examples=training.examples,
@@ -164,10 +163,11 @@ class Signer:
         metrics: EvaluationStatus,
         level: str,
         at: datetime,
+        key: str | None,
     ) -> Decision:
         """Sign and push this site's decision on a release (ADOPTED), or the evaluator's on a candidate (EVALUATED).
 
-        `policy_digest` is of the policy by which it was taken.
+        `policy_digest` is of the policy by which it was taken; `key` the thumbprint that the hub accepts now.
         """
         signed = Summary(
             file=ADAPTER_SUBJECT,
@@ -183,10 +183,16 @@ class Signer:
             details={"figures": metrics.wire()},
         )
         repository = decisions_repository(release.spec.federation, self._site)
-        return Decision(statement=await self._push(repository, signed.statement()), evaluation=metrics)
+        pushed = await self._push(repository, signed.statement(), self.keys.choose(key))
+        return Decision(statement=pushed, evaluation=metrics)
 
-    async def _push(self, repository: str, statement: dict[str, Any]) -> ArtifactRef:
-        return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, self._key)})
+    async def _push(self, repository: str, statement: dict[str, Any], key: SigningKey) -> ArtifactRef:
+        return await self._registry.push(repository, STATEMENT, {STATEMENT_FILE: sign(statement, key)})
+
+    def _named(self, contract: Contract) -> SigningKey:
+        """Return the key that the contract names for this site."""
+        named = contract.site(self._site)
+        return self.keys.choose(named.key_thumbprint if named is not None else None)
 
     def _slot(self, update: Update) -> str:
         return site_repository(update.spec.federation, update.spec.round_ref.uid, self._site)

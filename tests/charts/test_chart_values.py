@@ -75,7 +75,7 @@ CASES: list[tuple[str, str, Any, str]] = [
     ("site-trainer", "policy.judging.image", "learning:1", "at '/policy/judging/image'"),
     ("site-trainer", "policy.gates.maxRegressionPpm", 1_000_001, "at '/policy/gates/maxRegressionPpm'"),
     ("site-trainer", "policy.adoption.mode", "Sometimes", "at '/policy/adoption/mode': value must be one of"),
-    ("site-trainer", "publicKeyThumbprint", "SHA256:short", "at '/publicKeyThumbprint'"),
+    ("site-trainer", "keyVersion", 0, "at '/keyVersion': minimum: got 0, want 1"),
     ("site-trainer", "workspace.size", 5, "at '/workspace/size': got number, want string"),
     ("site-trainer", "networkPolicy.apiServerPorts", [0], "at '/networkPolicy/apiServerPorts/0'"),
 ]

@@ -15,6 +15,7 @@ from concordat.artifacts import RegistryStore
 from concordat.artifacts.manifest import File
 from concordat.protocol.canonical import sha256_digest
 from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.keyring import Keyring
 from concordat_agent.main import controllers
 from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
@@ -186,7 +187,7 @@ def restart(
         before,
         registry=registry,
         policy=rules,
-        signer=Signer(site, federation.site_keys[short], registry, rules.digest),
+        signer=Signer(site, Keyring(federation.site_keys[short]), registry, rules.digest),
         workspace=AgentWorkspace(folder, disk),
         champions=AgentChampions(folder / "adopted.json", disk),
         notes=AgentNotes(folder / "notes", disk),

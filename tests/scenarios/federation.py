@@ -11,7 +11,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from concordat.api import ConditionSet, ConditionType, FederationRound, Reason, Release, ReleaseChannel, Site, Update
+from concordat.api import (
+    ConditionSet,
+    ConditionType,
+    FederationRound,
+    Membership,
+    Reason,
+    Release,
+    ReleaseChannel,
+    Site,
+    Update,
+)
 from concordat.api.release import ReleaseStatus
 from concordat.controller import (
     JOB,
@@ -37,11 +47,13 @@ from concordat.protocol.locations import (
 from concordat.statements import SigningKey
 from concordat.tensors import write_tensors
 from concordat_agent.agent import Agent
+from concordat_agent.keyring import Keyring
 from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.workspace import Workspace
+from concordat_cli.enrolment import manifest, membership, request
 from concordat_operator.controllers import controllers as hub_controllers
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import Keys, load_or_create, publish_first
@@ -56,7 +68,7 @@ from tests.support.policies import policy
 from tests.support.waiting import no_hang
 
 CONFIG = b'{"r": 2, "lora_alpha": 2}'
-KINDS: tuple[KindLike, ...] = (FederationRound, Site, Update, Release, ReleaseChannel, JOB, LEASE)
+KINDS: tuple[KindLike, ...] = (FederationRound, Membership, Site, Update, Release, ReleaseChannel, JOB, LEASE)
 
 
 class Federation(View, Node):
@@ -119,9 +131,13 @@ class Federation(View, Node):
         trust: Trust | None = None,
         channel: str = "stable",
         key_of: str | None = None,
+        member: bool = True,
         **rules: Any,
     ) -> None:
-        """A site with its agent, subscribed to `channel` if it is a trainer. `key_of` is a site whose key it shows."""
+        """A site with its agent, subscribed to `channel` if it is a trainer; accepted unless it is no `member`.
+
+        `key_of` is a site whose key it shows.
+        """
         site = self.name(short)
         await self.namespace(site)
         spec = {
@@ -139,7 +155,10 @@ class Federation(View, Node):
         key, folder = SigningKey.generate() if key_of is None else self.site_keys[key_of], self.folder / site
         self.site_keys[short] = key
         folder.mkdir()
-        if role == "Evaluator":
+        if member:
+            keys = [{"publicKey": key.public.to_pem()}]
+            await self.create("Membership", site, {"role": role, "federations": ["digits"], "keys": keys})
+        if role == "Evaluator" and member:
             self.evaluator_key = key
         trust = trust or self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
         self.workspaces[site], registry = Workspace(folder), self.registry_of(short)
@@ -151,12 +170,30 @@ class Federation(View, Node):
             clock=SetHubClock(self.clock),
             policy=site_policy,
             trust=trust,
-            signer=Signer(site, key, registry, site_policy.digest, prepare),
+            signer=Signer(site, Keyring(key), registry, site_policy.digest, prepare),
             workspace=self.workspaces[site],
             champions=Champions(folder / "adopted.json"),
             notes=Notes(folder / "notes"),
         )
         self.agents[site] = agent_controllers(agent)
+
+    def rotate(self, short: str, key: SigningKey, *, keep: bool = True) -> None:
+        """Start a site's agent again with a new key; its key before is lost unless it is kept."""
+        site = self.name(short)
+        agent = self.site_agents[site]
+        keys = Keyring(key, self.site_keys[short] if keep else None)
+        signer = Signer(site, keys, self.registry_of(short), agent.policy.digest)
+        self.site_agents[site] = replace(agent, signer=signer)
+        self.agents[site] = agent_controllers(self.site_agents[site])
+        self.site_keys[short] = key
+
+    async def accept(self, short: str) -> None:
+        """Accept the key that a site shows, as `concordat site accept` does."""
+        name = self.name(short)
+        site, before = self.cache.get(Site, name, name), self.cache.get(Membership, self.hub_space, name)
+        assert site is not None
+        wanted = membership(request(site), self.hub_space, before, self.clock.now())
+        await self.admin.apply(manifest(wanted), "kubectl")
 
     async def namespace(self, name: str) -> None:
         """A namespace with its default ServiceAccount, which pods need."""

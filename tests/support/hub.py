@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.api import FederationRound, Membership, Release, ReleaseChannel, Role, Site, Update
+from concordat.api.site import AcceptedKey
 from concordat.protocol.contract import Contract
 from concordat.statements import SigningKey
+from concordat.statements.enrolment import enrolment
+from concordat_operator.members.plan import Member
 from tests.support.contracts import contract
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 REF = {"repository": "digits/x", "digest": DIGEST}
 IMAGE = "registry.local/learning@" + DIGEST
-KEY = SigningKey.generate().public
+SIGNER = SigningKey.generate()
+KEY = SIGNER.public
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 
 
@@ -74,7 +78,7 @@ class Make:
         shown = {"Accepted": "True", "Ready": "True", **(conditions or {})}
         return Site.model_validate(
             {
-                "metadata": {"name": name, "namespace": name, "labels": labels or {}},
+                "metadata": {"name": name, "namespace": name, "uid": f"uid-of-{name}", "labels": labels or {}},
                 "spec": {
                     "role": role,
                     "federations": [{"name": "digits", "dataClaim": "data"}],
@@ -84,7 +88,7 @@ class Make:
                 },
                 "status": {
                     "conditions": self.conditions(**shown),
-                    "agent": {"publicKey": KEY.to_pem(), "policyDigest": DIGEST, "version": "1"},
+                    "agent": {"key": self.shown(name), "policyDigest": DIGEST, "version": "1"},
                     "acceptedKey": {"thumbprint": KEY.thumbprint, "publicKey": KEY.to_pem()},
                 },
             }
@@ -93,6 +97,28 @@ class Make:
     def sites(self) -> list[Site]:
         """Five trainers and an evaluator."""
         return [*(self.site(name) for name in SITES), self.site("evaluator", role="Evaluator")]
+
+    def shown(self, name: str, key: SigningKey = SIGNER) -> dict[str, str]:
+        """What the agent of a site shows of a key that it holds."""
+        proof = enrolment(key.public, name, f"uid-of-{name}", key).decode()
+        return {"publicKey": key.public.to_pem(), "proof": proof}
+
+    def membership(self, name: str, *, role: str = "Trainer", **spec: Any) -> Membership:
+        """The Membership of a site with the key that all sites here have."""
+        keys = [{"publicKey": KEY.to_pem()}]
+        return Membership.model_validate(
+            {
+                "metadata": {"name": name, "namespace": "concordat", "generation": 1},
+                "spec": {"role": role, "federations": ["digits"], "keys": keys, **spec},
+            }
+        )
+
+    def members(self, sites: Iterable[Site] | None = None, *federations: str) -> dict[str, Member]:
+        """The sites as members of the federation `digits`; by default all five and the evaluator."""
+        key = AcceptedKey(thumbprint=KEY.thumbprint, public_key=KEY.to_pem())
+        of = frozenset(federations or ("digits",))
+        found = [(s.metadata.name, Role(s.spec.role)) for s in (self.sites() if sites is None else sites)]
+        return {name: Member(name, role, of, key) for name, role in found}
 
     def release(
         self, name: str = "digits-0", sequence: int = 0, namespace: str = "concordat", **conditions: str

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from concordat.api import KINDS, ConditionType, Release, ReleaseChannel, Site, is_true
+from concordat.api import KINDS, ConditionType, Release, ReleaseChannel, Role, Site, is_true
 from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
 from concordat_cli.demo.roster import CANARY, EVALUATOR, HOSTILE, HUB, SITES
+from concordat_cli.enrolment import manifest, membership, request
 from concordat_cli.errors import UserError
 from concordat_cli.kube import PATIENCE_SECONDS, Kube, documents
 from concordat_cli.progress import Steps
@@ -159,6 +161,22 @@ def install_sites(kube: Kube, images: Mapping[str, str], trust: Mapping[str, Any
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(one, SITES))
+
+
+def accept_members(kube: Kube, *names: str) -> None:
+    """Accept each of these sites once its agent shows its key, as the hub's people do: `concordat site accept`."""
+    accepted: set[str] = set()
+
+    def all_accepted() -> bool:
+        for site in kube.list(Site):
+            name = site.metadata.name
+            if name in names and name not in accepted and site.status.agent is not None:
+                now, role = datetime.now(UTC), Role.EVALUATOR if name == EVALUATOR else Role.TRAINER
+                kube.apply(manifest(membership(request(site), HUB, None, now, role=role)))
+                accepted.add(name)
+        return accepted >= set(names)
+
+    kube.wait(f"the agents of {', '.join(names)} to show their keys", all_accepted)
 
 
 def wait_for_sites(kube: Kube, steps: Steps) -> None:

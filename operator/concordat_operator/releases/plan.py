@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,6 @@ from concordat.api import (
     ConditionType,
     Reason,
     Release,
-    Role,
     Site,
     find,
     is_true,
@@ -138,9 +137,8 @@ def failed_job(copy: Release) -> str | None:
     return copy.status.attempt.failed_job if copy.status.attempt is not None else None
 
 
-def evaluators_copy(release: Release, copies: Sequence[Release], sites: Sequence[Site]) -> Release | None:
-    """Return the copy in an evaluator's namespace; the first by name if there are several."""
-    judges = {site.metadata.namespace for site in sites if site.spec.role is Role.EVALUATOR}
+def evaluators_copy(copies: Sequence[Release], judges: Container[str]) -> Release | None:
+    """Return the copy in the namespace of one of the evaluators; the first by name if there are several."""
     return next((c for c in sorted(copies, key=lambda c: c.key) if c.metadata.namespace in judges), None)
 
 

@@ -19,6 +19,7 @@ from concordat_operator import metrics
 from concordat_operator.create import create_once
 from concordat_operator.finding import Finding
 from concordat_operator.hub import FIELD_MANAGER, Hub
+from concordat_operator.members.plan import Member
 from concordat_operator.releases.copies import CopyReconciler
 from concordat_operator.releases.plan import (
     UNDECIDED,
@@ -58,10 +59,11 @@ class ReleaseReconciler:
     async def _release(self, release: Release) -> Result:
         hub, now = self._hub, self._hub.clock.now()
         sites = hub.cache.list(Site)
+        members = hub.members.present(sites, now)
         named = hub.cache.list(Release, labels={LABEL_RELEASE: release.metadata.name})
         copies = [r for r in named if ours(r, hub.settings.namespace)]
-        judged = evaluators_copy(release, copies, sites)
-        its_evaluator = evaluator(release.spec.federation, sites)
+        judged = evaluators_copy(copies, hub.members.judges())
+        its_evaluator = evaluator(release.spec.federation, sites, members)
         newer = self._newer(release)
         step = next_step(release, judged, its_evaluator, now, newer)
         lineage, evaluation = release.status.lineage, release.status.evaluation
@@ -72,13 +74,13 @@ class ReleaseReconciler:
             await self._ask(release, its_evaluator)
             finding = Finding(Reason.EVALUATING, f"{its_evaluator.metadata.name} is judging the candidate.")
         elif step is Step.SIGN and judged is not None:
-            finding, lineage, evaluation = await self._sign(release, judged, sites)
+            finding, lineage, evaluation = await self._sign(release, judged, members.get(judged.metadata.namespace))
         elif step is Step.SUPERSEDE and newer is not None:
             finding = Finding(Reason.PARENT_SUPERSEDED, f"Release {newer.metadata.name} was approved meanwhile.")
         elif step is Step.EXPIRE:
             finding = _expired(release, judged)
         elif not decided(release) and judged is None and its_evaluator is None:
-            finding = Finding(Reason.NO_EVALUATOR, "No Site with role Evaluator is Ready for this federation.")
+            finding = Finding(Reason.NO_EVALUATOR, "No member with role Evaluator is Ready for this federation.")
         await self._write(release, finding, lineage, evaluation, [c for c in copies if c is not judged])
         if decided(release):
             await self._stop_evaluators(copies)
@@ -130,25 +132,25 @@ class ReleaseReconciler:
                 await self._hub.cluster.delete(JOB, *copy.key, job["metadata"]["uid"])
 
     async def _sign(
-        self, release: Release, judged: Release, sites: list[Site]
+        self, release: Release, judged: Release, judge: Member | None
     ) -> tuple[Finding, ArtifactRef | None, EvaluationStatus | None]:
         """Verify the evaluator's signed verdict, and if it passed sign the release that rests on it."""
         hub, spec, decision = self._hub, release.spec, judged.status.decision
         name = judged.metadata.namespace
-        key = next((s.status.accepted_key for s in sites if s.key == (name, name)), None)
+        key = PublicKey.from_pem(judge.key.public_key) if judge is not None else None
         reply = answer(judged.status.conditions)
         waits = spec.deadline is not None and hub.clock.now() < spec.deadline
         if key is None and decision is not None and waits:
-            return Finding(Reason.EVALUATING, f"{name} has answered, but its Site has no accepted key now."), None, None
+            return Finding(Reason.EVALUATING, f"{name} has answered, but is no member that counts now."), None, None
         if decision is None or reply is None or key is None or spec.lineage is None or spec.contract_digest is None:
             why = reply.message if reply is not None else "it signed nothing"
             return Finding(Reason.REJECTED, f"{name} gave no signed verdict: {why}"), None, None
         try:
             verdict = await hub.registry.read(decision.statement, STATEMENT_FILE)
-            open_bundle(verdict, [PublicKey.from_pem(key.public_key)])
+            open_bundle(verdict, [key])
             if not reply.is_true:
                 return Finding(Reason.REJECTED, reply.message), None, decision.evaluation
-            lineage = await self._publish(release, verdict, {name: PublicKey.from_pem(key.public_key)})
+            lineage = await self._publish(release, verdict, {name: key})
         except PERMANENT_REGISTRY_ERRORS as error:
             # A registry that is being repaired or restored has it again; a verdict is asked for once only.
             reason = Reason.ARTIFACT_UNREADABLE if waits else Reason.REJECTED

@@ -13,6 +13,7 @@ from concordat.api.update import UpdateStatus, Verdict
 from concordat.controller import Forbidden, fields, gather_bounded, write_status
 from concordat.errors import Terminal, Transient
 from concordat.jobs import Failure, JobError, aggregation_job, failure, outcome
+from concordat.lineage import LineageError
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, ReportedUpdate, SubmittedUpdate
 from concordat.protocol.artifact_types import AGGREGATION_REQUEST
 from concordat.protocol.contract import Contract
@@ -126,15 +127,21 @@ class AggregationStep:
             return None
         confirmed = await confirm(hub.registry, job_result, _aggregation(observed).request, signed.sha256)
         report = confirmed.report
-        published = await publish_verdicts(
-            hub.registry,
-            hub.keys,
-            contract,
-            signed,
-            report,
-            site_lines=confirmed.site_lines,
-            at=job_outcome.completed,
-        )
+        try:
+            published = await publish_verdicts(
+                hub.registry,
+                hub.keys,
+                contract,
+                signed,
+                report,
+                site_lines=confirmed.site_lines,
+                at=job_outcome.completed,
+            )
+        except LineageError as error:
+            # By the functions that a site verifies it with: nothing is proposed that none would adopt.
+            raise Terminal(
+                Reason.AGGREGATION_FAILED, f"No site would accept the candidate's lineage: {error}."
+            ) from None
         await self._show(observed, report, published.verdicts, job_outcome.completed + _RIGHTS_MAY_RETURN)
         for site in report.suspected:
             why, round_uid = _why(observed, report, site), observed.round.metadata.uid

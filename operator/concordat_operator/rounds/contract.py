@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from concordat.api import FederationRound, Release, Site
+from concordat.api import FederationRound, Release
 from concordat.api.round import Factor, LoraMode
 from concordat.api.round_status import ExtensionStatus
 from concordat.protocol.contract import Contract, ContractRecipe, ContractRound, ContractSite, ParentRelease
@@ -26,7 +26,10 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         base=selection.parent.spec.base,
         parent=selection.parent.spec.adapter,
         parent_release=ParentRelease(name=selection.parent.metadata.name, sequence=selection.parent.spec.sequence),
-        sites=[_site(site) for site in selection.sites],
+        sites=[
+            ContractSite(name=member.name, key_thumbprint=member.key.thumbprint, public_key=member.key.public_key)
+            for member in selection.members
+        ],
         quorum=spec.quorum,
         budget=spec.budget,
         recipe=ContractRecipe(**dict(spec.recipe) | {"train_factor": factor, "image": selection.image}),
@@ -72,10 +75,3 @@ def later_deadlines(round_: FederationRound, contract: Contract) -> tuple[dateti
     submission = max(contract.submission_deadline, contract.opens + timedelta(seconds=wanted.submission_seconds or 0))
     found = (min(consent, submission), submission)
     return None if found == (contract.consent_deadline, contract.submission_deadline) else found
-
-
-def _site(site: Site) -> ContractSite:
-    key = site.status.accepted_key
-    if key is None:
-        raise ValueError(f"site {site.metadata.name} was selected without an accepted key")
-    return ContractSite(name=site.metadata.name, key_thumbprint=key.thumbprint, public_key=key.public_key)

@@ -211,10 +211,11 @@ class RoundReconciler:
         return {submission.site for submission in request.submissions}
 
     async def _select(self, round_: FederationRound) -> Selection | Finding:
-        hub, namespace = self._hub, round_.metadata.namespace
+        hub, namespace, sites = self._hub, round_.metadata.namespace, self._hub.cache.list(Site)
         return select(
             round_,
-            sites=hub.cache.list(Site),
+            sites=sites,
+            members=hub.members.present(sites, hub.clock.now()),
             releases=hub.cache.list(Release, namespace),
             channels=hub.cache.list(ReleaseChannel, namespace),
             rounds=hub.cache.list(FederationRound, namespace),

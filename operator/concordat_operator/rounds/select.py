@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from concordat.api import ConditionType, FederationRound, Reason, Release, ReleaseChannel, Role, Site, find, is_true
 from concordat.api.aggregation_rules import shortage
 from concordat_operator.channels.target import target_of
 from concordat_operator.finding import Finding
+from concordat_operator.members.plan import Member
 from concordat_operator.text import count, names
 
 
@@ -17,7 +18,7 @@ class Selection:
     """The material of a contract."""
 
     parent: Release
-    sites: tuple[Site, ...]
+    members: tuple[Member, ...]
     """Sorted by name."""
     image: str
 
@@ -26,6 +27,7 @@ def select(
     round_: FederationRound,
     *,
     sites: Sequence[Site],
+    members: Mapping[str, Member],
     releases: Sequence[Release],
     channels: Sequence[ReleaseChannel],
     rounds: Sequence[FederationRound] = (),
@@ -34,7 +36,8 @@ def select(
 ) -> Selection | Finding:
     """Return the parent, the sites and the image of the round, or why it cannot start.
 
-    `releases`, `channels` and `rounds` are the hub's; `sites` are all there are, `quarantined` names some of them.
+    `releases`, `channels` and `rounds` are the hub's; `sites` are all there are, `members` those of them whose word
+    counts, and `quarantined` names some.
     """
     spec = round_.spec
     other = min((r.metadata.name for r in rounds if _open_beside(r, round_)), default=None)
@@ -59,41 +62,41 @@ def select(
             "No image for the canary check: set learningImage of the operator's chart. It runs beside the aggregator, "
             "so it is the hub's own, never the contract's.",
         )
-    if evaluator(spec.federation, sites) is None:
+    if evaluator(spec.federation, sites, members) is None:
         return Finding(
             Reason.NO_EVALUATOR,
-            f"No Site with role Evaluator takes part in federation {spec.federation!r} and is Ready: the candidate "
-            "could not be judged. Install one with the concordat-site chart.",
+            f"No member with role Evaluator takes part in federation {spec.federation!r} and is Ready: the candidate "
+            "could not be judged. Install one with the concordat-site chart, and accept it.",
         )
-    fit = [site for site in sites if eligible(round_, site)]
-    quarantined_sites = sorted(site.metadata.name for site in fit if site.metadata.name in quarantined)
-    selection = _enough(round_, parent, image, [site for site in fit if site.metadata.name not in quarantined])
+    fit = [members[site.metadata.name] for site in sites if eligible(round_, site, members)]
+    quarantined_sites = sorted(member.name for member in fit if member.name in quarantined)
+    selection = _enough(round_, parent, image, [member for member in fit if member.name not in quarantined])
     if isinstance(selection, Finding) and quarantined_sites:
         return Finding(selection.reason, f"{selection.message} Quarantined: {names(quarantined_sites)}.")
     return selection
 
 
-def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Site]) -> Selection | Finding:
+def _enough(round_: FederationRound, parent: Release, image: str, fit: Sequence[Member]) -> Selection | Finding:
     spec = round_.spec
     if not fit:
         wanted = ",".join(f"{k}={v}" for k, v in sorted(spec.sites.match_labels.items())) or "any labels"
         return Finding(
             Reason.NO_ELIGIBLE_SITE,
-            f"No Site takes part in federation {spec.federation!r}, has {wanted} and is Ready. "
+            f"No member takes part in federation {spec.federation!r}, has {wanted} and is Ready. "
             "See kubectl get sites -A --show-labels.",
         )
-    chosen = tuple(sorted(fit, key=lambda site: site.metadata.name)[: spec.sites.max_sites])
+    chosen = tuple(sorted(fit, key=lambda member: member.name)[: spec.sites.max_sites])
     if len(chosen) < spec.quorum:
         return Finding(
             Reason.QUORUM_UNREACHABLE,
             f"spec.quorum is {spec.quorum}, but {count(len(chosen), 'site')} can take part "
-            f"({names(site.metadata.name for site in chosen)}): lower it, or bring more sites to Ready.",
+            f"({names(member.name for member in chosen)}): lower it, or bring more sites to Ready.",
         )
     policy = spec.aggregation
     lack = shortage(policy.rule, policy.max_faulty_sites, len(chosen))
     if lack is not None:
         return Finding(Reason.TOO_MANY_FAULTS, f"{lack}: lower it, or bring more sites to Ready.")
-    if policy.reference_site is not None and policy.reference_site not in {site.metadata.name for site in chosen}:
+    if policy.reference_site is not None and policy.reference_site not in {member.name for member in chosen}:
         return Finding(
             Reason.REFERENCE_MISSING,
             f"aggregation.referenceSite {policy.reference_site!r} cannot take part: bring it to Ready.",
@@ -107,32 +110,31 @@ def _open_beside(other: FederationRound, round_: FederationRound) -> bool:
     return same and other.status.contract is not None and not other.ended
 
 
-def eligible(round_: FederationRound, site: Site) -> bool:
+def eligible(round_: FederationRound, site: Site, members: Mapping[str, Member]) -> bool:
     """Return whether a site is asked to take part."""
     wanted = round_.spec.sites.match_labels.items()
-    return (
-        site.spec.role is Role.TRAINER
-        and site.federation(round_.spec.federation) is not None
-        and wanted <= site.metadata.labels.items()
-        and present(site)
-    )
+    member = _of(round_.spec.federation, site, members)
+    return member is not None and member.role is Role.TRAINER and wanted <= site.metadata.labels.items()
 
 
-def present(site: Site) -> bool:
-    """Return whether the hub accepted the site's key and its agent was heard from recently."""
-    conditions = site.status.conditions
-    return (
-        site.metadata.deletion_timestamp is None
-        and site.status.accepted_key is not None
-        and is_true(conditions, ConditionType.ACCEPTED)
-        and is_true(conditions, ConditionType.READY)
-    )
-
-
-def evaluator(federation: str, sites: Sequence[Site]) -> Site | None:
+def evaluator(federation: str, sites: Sequence[Site], members: Mapping[str, Member]) -> Site | None:
     """Return the evaluator of a federation: the first by name that is present."""
-    fit = [s for s in sites if s.spec.role is Role.EVALUATOR and s.federation(federation) is not None and present(s)]
+    found = ((site, _of(federation, site, members)) for site in sites)
+    fit = [site for site, member in found if member is not None and member.role is Role.EVALUATOR]
     return min(fit, key=lambda site: site.metadata.name, default=None)
+
+
+def _of(federation: str, site: Site, members: Mapping[str, Member]) -> Member | None:
+    """Return the member that a site is, if both it and the hub name the federation and its agent is heard."""
+    member = members.get(site.metadata.name)
+    fit = (
+        member is not None
+        and federation in member.federations
+        and site.federation(federation) is not None
+        and site.metadata.deletion_timestamp is None
+        and is_true(site.status.conditions, ConditionType.READY)
+    )
+    return member if fit else None
 
 
 def _parent(

@@ -1,4 +1,4 @@
-"""A Site, as the hub sees it: which key is accepted, and whether the agent is there."""
+"""A Site, as the hub sees it: whether it is a member, and whether the agent is there."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from concordat.api import Condition, ConditionSet, ConditionType, Reason, Role, Site, find
-from concordat.api.site import AcceptedKey, SiteStatus
+from concordat.api import Condition, ConditionSet, ConditionType, Reason, Site, find
+from concordat.api.site import SiteStatus
 from concordat.protocol.locations import AGENT_LEASE
-from concordat.statements import PublicKey, StatementError
 from concordat_operator.finding import Finding
+from concordat_operator.members.plan import Member, accepted
 from concordat_operator.text import count, until
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=90)
@@ -42,24 +42,21 @@ class Presence:
 
 
 def status(
-    site: Site, presence: Presence | None, quarantined: str | None, now: datetime, owner: str | None = None
+    site: Site, member: Member | Finding, presence: Presence | None, quarantined: str | None, now: datetime
 ) -> SiteStatus:
     """Return the operator's part of the status.
 
-    `presence` is None if the agent has no heartbeat; `quarantined` is why the site is quarantined and what ends it;
-    `owner` is another site that has the same key by right.
+    `member` is what the hub takes the site for, or why for none; `presence` is None if the agent has no heartbeat;
+    `quarantined` is why the site is quarantined and what ends it.
     """
     conditions = ConditionSet(site.status.conditions, site.metadata.generation, now)
-    key = accept(site, owner)
-    if isinstance(key, Finding):
-        conditions.set(ConditionType.ACCEPTED, False, key.reason, key.message)
+    if isinstance(member, Finding):
+        conditions.set(ConditionType.ACCEPTED, False, member.reason, member.message)
     else:
-        conditions.set(
-            ConditionType.ACCEPTED, True, Reason.ACCEPTED, f"The hub accepts statements signed by {key.thumbprint}."
-        )
+        conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, accepted(member))
     heard = heartbeat(presence, find(site.status.conditions, ConditionType.READY))
-    if isinstance(key, Finding):
-        conditions.set(ConditionType.READY, False, key.reason, key.message)
+    if isinstance(member, Finding):
+        conditions.set(ConditionType.READY, False, member.reason, member.message)
     else:
         conditions.set(ConditionType.READY, heard.reason is not Reason.HEARTBEAT_LOST, heard.reason, heard.message)
     conditions.drop(ConditionType.CLOCK_SKEW)
@@ -68,69 +65,8 @@ def status(
     conditions.drop(ConditionType.QUARANTINED)
     if quarantined is not None:
         conditions.set(ConditionType.QUARANTINED, True, Reason.POISONING_ALERT, quarantined)
-    pinned = site.status.accepted_key if isinstance(key, Finding) else key
-    return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=pinned)
-
-
-def key_owner(site: Site, sites: Sequence[Site]) -> str | None:
-    """Return the other site that has the key which this one shows or had accepted; None if it is this one's own.
-
-    An evaluator's key is the evaluator's, else it is that of the site that is there longer.
-    """
-    keys = keys_of(site)
-    return min((s.metadata.name for s in sites if _accepted(s) in keys and _rank(s) < _rank(site)), default=None)
-
-
-def keys_of(site: Site) -> set[str]:
-    """Return the keys that a site shows or had accepted, as PEM."""
-    shown = site.status.agent.public_key.strip() if site.status.agent is not None else None
-    return {key for key in (shown, _accepted(site)) if key is not None}
-
-
-def _accepted(site: Site) -> str | None:
-    return site.status.accepted_key.public_key.strip() if site.status.accepted_key is not None else None
-
-
-def _rank(site: Site) -> tuple[bool, float, str]:
-    made = site.metadata.creation_timestamp
-    return (site.spec.role is not Role.EVALUATOR, made.timestamp() if made is not None else 0.0, site.metadata.name)
-
-
-def accept(site: Site, owner: str | None = None) -> AcceptedKey | Finding:
-    """Return the key by which the site's statements are accepted. A key once pinned is never replaced.
-
-    `owner` is another site that has that key by right.
-    """
-    if site.metadata.name != site.metadata.namespace:
-        return Finding(
-            Reason.NAME_MISMATCH,
-            f"A site is named like its namespace: create it as {site.metadata.namespace!r}.",
-        )
-    if site.status.agent is None:
-        return Finding(Reason.NO_KEY, "The agent has not shown its public key yet: see whether its pod runs.")
-    try:
-        shown = PublicKey.from_pem(site.status.agent.public_key)
-    except StatementError as error:
-        return Finding(Reason.NO_KEY, f"status.agent.publicKey cannot be used: {error}.")
-    if owner is not None:
-        return Finding(
-            Reason.KEY_IN_USE,
-            f"Site {owner} has the key {shown.thumbprint}: no two sites share one. Give this site a new state volume, "
-            "so that its agent makes a key of its own, and create the Site anew.",
-        )
-    pinned = site.status.accepted_key
-    wanted = site.spec.public_key_thumbprint or (pinned.thumbprint if pinned is not None else shown.thumbprint)
-    if pinned is not None and pinned.thumbprint != wanted:
-        return Finding(
-            Reason.KEY_CHANGED,
-            f"spec.publicKeyThumbprint is {wanted}, but {pinned.thumbprint} is pinned: a new key needs a new Site.",
-        )
-    if shown.thumbprint != wanted:
-        return Finding(
-            Reason.KEY_CHANGED,
-            f"The agent shows key {shown.thumbprint}, {wanted} is pinned: its statements are refused.",
-        )
-    return AcceptedKey(thumbprint=shown.thumbprint, public_key=shown.to_pem())
+    key = None if isinstance(member, Finding) else member.key
+    return SiteStatus(observed_generation=site.metadata.generation, conditions=conditions.list(), accepted_key=key)
 
 
 def heartbeat(presence: Presence | None, shown: Condition | None) -> Finding:

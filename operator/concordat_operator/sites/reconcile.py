@@ -1,4 +1,4 @@
-"""A Site: pin its key, follow its heartbeat, and publish whom sites may trust."""
+"""A Site: say whether it is a member, follow its heartbeat, and publish whom sites may trust."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from datetime import timedelta
 from concordat.api import ConditionType, Role, Site, is_true
 from concordat.controller import Key, Result, write_status
 from concordat.protocol.locations import TRUST_FILE
-from concordat.statements import PublicKey
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import trust_configmap
 from concordat_operator.sites import plan
 from concordat_operator.sites.heartbeats import Heartbeats
-from concordat_operator.sites.key_owners import KeyOwners
 from concordat_operator.sites.quarantine import Quarantined, remedy
 
 _PUBLISH_SECONDS = 600.0
@@ -28,7 +26,6 @@ class SiteReconciler:
         self._hub = hub
         self._heartbeats = Heartbeats(hub.cache, hub.clock)
         self._quarantined = Quarantined(hub.cluster, hub.settings.namespace, hub.clock)
-        self._owners = KeyOwners(hub.cache)
         self._published: tuple[str, float] | None = None
         self._compared: float | None = None
 
@@ -37,13 +34,13 @@ class SiteReconciler:
         hub = self._hub
         site = hub.cache.get(Site, *key)
         if site is not None and site.metadata.deletion_timestamp is None:
-            quarantined, owner = await self._why_quarantined(site), self._owners.of(site)
-            status = plan.status(site, self._presence(site), quarantined, hub.clock.now(), owner)
+            quarantined, now = await self._why_quarantined(site), hub.clock.now()
+            status = plan.status(site, hub.members.of(site, now), self._presence(site), quarantined, now)
             await write_status(hub.cluster, site, status, FIELD_MANAGER, plan.CONDITIONS)
-        now = hub.clock.monotonic()
+        elapsed = hub.clock.monotonic()
         trainer = site is not None and site.spec.role is Role.TRAINER
-        if not trainer or self._compared is None or now - self._compared >= _COMPARE_SECONDS:
-            self._compared = now
+        if not trainer or self._compared is None or elapsed - self._compared >= _COMPARE_SECONDS:
+            self._compared = elapsed
             await self.publish_trust()
         if site is None:
             return Result()
@@ -53,16 +50,9 @@ class SiteReconciler:
         return Result(requeue_after=max(left, plan.REQUEUE_SECONDS) * random.uniform(1.0, 1.2))  # noqa: S311 - spreads load
 
     async def publish_trust(self) -> None:
-        """Publish the hub's keys and those of the accepted evaluators, when they changed."""
+        """Publish the hub's keys and those of the evaluators that are members, when they changed."""
         hub = self._hub
-        keys = {
-            site.metadata.name: PublicKey.from_pem(site.status.accepted_key.public_key)
-            for site in hub.cache.list(Site)
-            if site.spec.role is Role.EVALUATOR
-            and site.status.accepted_key is not None
-            and self._owners.of(site) is None
-        }
-        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(keys))
+        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(hub.members.evaluators(hub.clock.now())))
         text = wanted["data"][TRUST_FILE]
         now = hub.clock.monotonic()
         # Again after a while: somebody else may have written it, as another leader in the meantime.

@@ -233,6 +233,7 @@ class ReleaseReconciler:
             metrics=metrics,
             level=EVALUATED if role is Role.EVALUATOR else ADOPTED,
             at=job_outcome.completed,
+            key=site.status.accepted_key.thumbprint if site.status.accepted_key is not None else None,
         )
         return ReleaseAnswer(condition, decision.answer, statement)
 

@@ -28,8 +28,10 @@ class SiteReconciler:
         site = agent.cache.get(Site, *key)
         if site is None or site.metadata.name != agent.site:
             return Result()
+        shown = agent.signer.keys.shown(agent.site, site.metadata.uid)
         agent_status = AgentStatus(
-            public_key=agent.signer.public_key.to_pem(),
+            key=shown[0],
+            previous_key=shown[1] if len(shown) > 1 else None,
             policy_digest=agent.policy.digest,
             version=concordat_agent.VERSION,
         )

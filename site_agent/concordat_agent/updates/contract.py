@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from concordat.api import Update
 from concordat.lineage import Trust
 from concordat.statements import PublicKey, StatementError
@@ -19,12 +21,13 @@ def verify(
     *,
     update: Update,
     site: str,
-    key: PublicKey,
+    keys: Collection[PublicKey],
     trust: Trust,
     extension: bytes | None = None,
 ) -> SignedContract:
     """Return the contract of an Update, from contract.json and its signed statement. Raises ContractRefused.
 
+    `keys` are those that the site holds.
     `extension` is the statement by which the Update shows later deadlines, if it does.
     """
     spec = update.spec
@@ -45,7 +48,8 @@ def verify(
     listed = signed.keys.get(site)
     if listed is None:
         raise ContractRefused(f"site {site!r} is not in the contract")
-    _demand(listed == key, f"the contract lists key {listed.thumbprint} for this site, its key is {key.thumbprint}")
+    held = " and ".join(key.thumbprint for key in keys)
+    _demand(listed in keys, f"the contract lists key {listed.thumbprint} for this site, which holds {held}")
     _extended(update, extension, trust, signed.digest)
     return signed
 

@@ -127,7 +127,7 @@ class UpdateReconciler:
             statement,
             update=update,
             site=agent.site,
-            key=agent.signer.public_key,
+            keys=agent.signer.keys.public,
             trust=agent.trust,
             extension=extension,
         )
@@ -140,7 +140,7 @@ class UpdateReconciler:
             # Nothing is signed about a contract nobody vouches for.
             return UpdateAnswer(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
         answer = consent(agent.policy, contract, site)
-        signed = await agent.signer.consent(update, answer)
+        signed = await agent.signer.consent(update, contract, answer)
         return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
 
     async def _look_at(self, update: Update, site: Site, job: dict[str, Any]) -> SignedContract:
@@ -215,7 +215,7 @@ class UpdateReconciler:
             signed = await self._look_at(update, site, job)
             contract = signed.contract
             await demand(agent, update, job, base=contract.base, inputs=await self._inputs(signed))
-            consent_id = await agent.signer.consent_id(update)
+            consent_id = await agent.signer.consent_id(update, contract)
             parent, config = await read_parent(agent.registry, agent.workspace, update.metadata.name, contract.parent)
             training, candidate = await asyncio.to_thread(self._left, update.metadata.name, len(parent))
             answer = gates.check_gates(contract, agent.policy, training)

@@ -196,7 +196,7 @@ async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
         ({}, {"roundRef": {"name": "r1", "namespace": "concordat", "uid": "other"}}, "round uid"),
         ({}, {"submissionDeadline": "2036-01-01T00:00:00Z"}, "submissionDeadline is"),
         ({"sites": "without"}, {}, "is not in the contract"),
-        ({"sites": "another key"}, {}, "its key is SHA256:"),
+        ({"sites": "another key"}, {}, "this site, which holds SHA256:"),
     ],
 )
 async def test_a_contract_that_is_not_genuine_is_refused(
@@ -363,10 +363,11 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
     )
     forged = sign(said.statement(), SigningKey.generate())
     statement = await world.registry.push("digits/x", types.STATEMENT, {types.STATEMENT_FILE: forged})
+    made = Contract.from_bytes(await world.registry.read(update.spec.contract, Contract.FILE))
     for shown in (None, Consent(statement=statement)):
         status = update.status.model_copy(update={"consent": shown})
         with pytest.raises(ConsentMissing):
-            await agent.signer.consent_id(update.model_copy(update={"status": status}))
+            await agent.signer.consent_id(update.model_copy(update={"status": status}), made)
 
 
 async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
@@ -414,7 +415,7 @@ async def test_the_sites_presence(world: World) -> None:
     await SiteReconciler(agent)(key)
     site = world.get(Site, world.site)
     shown = present(site.status.agent)
-    assert shown.public_key == world.key.public.to_pem()
+    assert (shown.key.public_key, shown.previous_key) == (world.key.public.to_pem(), None)
     assert shown.policy_digest == agent.policy.digest
     assert site.status.champion is None
     lease = await world.cluster.get(LEASE, world.site, AGENT_LEASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from concordat.api import Site
+from concordat.api import Release, Site
 from concordat.lineage import bundle, verify_candidate, verify_release
 from concordat.protocol import artifact_types as types
 from concordat.statements import SigningKey, names, sign
@@ -89,6 +89,20 @@ async def test_the_evaluator_remembers_what_it_approved_last(world: World) -> No
     assert said(world, third, "Evaluated").is_true
     await SiteReconciler(agent)((world.site, world.site))
     assert world.get(Site, world.site).status.champion is None
+
+
+async def test_what_was_approved_last_counts_also_when_the_hub_keeps_it_no_more(world: World) -> None:
+    """It was approved and never released, so nothing living names it: the quality it had then is what is known."""
+    await world.create_site("Evaluator")
+    agent = world.agent()
+    first = await world.offer(candidate=True)
+    await judged(world, agent, first, parent=500_000, candidate=900_000)
+    await world.registry.delete(world.get(Release, first).spec.adapter)
+    second = await world.offer(2, value=0.7, candidate=True)
+    await judged(world, agent, second, parent=500_000, candidate=870_000)
+    evaluated = said(world, second, "Evaluated")
+    assert (evaluated.is_false, evaluated.reason) == (True, "Rejected")
+    assert f"90.00 % with {first}, approved last" in evaluated.message
 
 
 async def test_the_evaluator_takes_candidates_only(world: World) -> None:

@@ -29,6 +29,7 @@ from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
 from concordat.tensors import Tensors, write_tensors
 from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.keyring import Keyring
 from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
@@ -78,7 +79,7 @@ class World:
                 aggregation_keys=(self.aggregator.public,),
                 evaluators={"evaluator": self.evaluator.public},
             ),
-            signer=Signer(self.site, key or self.key, self.registry, site_policy.digest, prepare),
+            signer=Signer(self.site, Keyring(key or self.key), self.registry, site_policy.digest, prepare),
             workspace=Workspace(self.folder),
             champions=Champions(self.folder / "adopted.json"),
             notes=Notes(self.folder / "notes"),

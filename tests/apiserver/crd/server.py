@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes import config
 
-from concordat.api import KINDS, FederationRound, Release, ReleaseChannel, Resource, Site, Update
+from concordat.api import KINDS, FederationRound, Membership, Release, ReleaseChannel, Resource, Site, Update
 from concordat.api.crdgen import root_schema
 
 Schema = dict[str, Any]
@@ -33,7 +33,15 @@ UPDATE: Obj = {
     "consentDeadline": "2026-11-24T12:00:00Z",
     "submissionDeadline": "2026-11-24T13:00:00Z",
 }
-MINIMAL = {FederationRound: ROUND, Site: SITE, Update: UPDATE, Release: RELEASE, ReleaseChannel: CHANNEL}
+MEMBERSHIP: Obj = {"federations": ["digits"], "keys": [{"publicKey": "pem"}]}
+MINIMAL = {
+    FederationRound: ROUND,
+    Membership: MEMBERSHIP,
+    Site: SITE,
+    Update: UPDATE,
+    Release: RELEASE,
+    ReleaseChannel: CHANNEL,
+}
 """The smallest spec of each kind."""
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from concordat.api import KINDS, FederationRound, Release, ReleaseChannel, Resource, Site, Update
+from concordat.api import KINDS, FederationRound, Membership, Release, ReleaseChannel, Resource, Site, Update
 from tests.apiserver.crd.server import (
     CHANNEL,
     DIGEST,
+    MEMBERSHIP,
     MINIMAL,
     REF,
     RELEASE,
@@ -67,6 +68,12 @@ REFUSED = [
     ),
     (FederationRound, ROUND | {"sites": {"matchLabels": {"not a key": "x"}}}, "every key must match"),
     (Site, SITE | {"role": "Evaluator", "channel": "stable"}, "an Evaluator follows no channel"),
+    (
+        Membership,
+        MEMBERSHIP
+        | {"keys": [{"publicKey": "a", "notBefore": "2026-11-25T12:00:00Z", "notAfter": "2026-11-24T12:00:00Z"}]},
+        "notAfter must be later than notBefore",
+    ),
     (Release, RELEASE | {"sequence": 0}, "sequence 0 is the start of a federation"),
     (Release, {k: v for k, v in RELEASE.items() if k != "roundRef"}, "sequence 0 is the start of a federation"),
     (ReleaseChannel, {"federation": "digits"}, "exactly one of release and follow"),
@@ -128,6 +135,7 @@ OTHER = {
     Update: ("site", "site-b", "cannot change"),
     Release: ("sequence", 2, "cannot change"),
     Site: ("role", "Evaluator", "role cannot change"),
+    Membership: ("role", "Evaluator", "role cannot change"),
     ReleaseChannel: ("federation", "letters", "federation cannot change"),
     FederationRound: ("federation", "letters", "federation cannot change"),
 }

@@ -39,13 +39,17 @@ OURS = "concordat.dev"
 LOOK = "get list watch: "
 EVERYWHERE = rules(
     LOOK
-    + " ".join(f"{OURS}/{kind}" for kind in ("federationrounds", "sites", "updates", "releases", "releasechannels")),
+    + " ".join(
+        f"{OURS}/{kind}"
+        for kind in ("federationrounds", "memberships", "sites", "updates", "releases", "releasechannels")
+    ),
     LOOK + "batch/jobs coordination.k8s.io/leases",
 )
 IN_THE_HUB = rules(
     f"create delete: {OURS}/releases batch/jobs",
     f"patch delete: {OURS}/federationrounds",
-    f"patch: {OURS}/federationrounds/status {OURS}/releases/status {OURS}/releasechannels/status",
+    f"patch: {OURS}/federationrounds/status {OURS}/memberships/status",
+    f"patch: {OURS}/releases/status {OURS}/releasechannels/status",
     "list: /pods",
     "create: /secrets /configmaps coordination.k8s.io/leases events.k8s.io/events",
     "get: /secrets=concordat-keys",
@@ -131,6 +135,11 @@ DENIED = [
     ("operator", "delete", "validatingadmissionpolicybindings.admissionregistration.k8s.io", HUB),
     ("operator", "patch", "namespaces", HUB),
     ("operator", "impersonate", "serviceaccounts", SITE),
+    # who is a member is for people to say
+    ("operator", "create", "memberships.concordat.dev", HUB),
+    ("operator", "patch", "memberships.concordat.dev", HUB),
+    ("operator", "update", "memberships.concordat.dev", HUB),
+    ("operator", "delete", "memberships.concordat.dev", HUB),
     # an agent answers, it does not ask; it lets a Job run that the operator proposed, and says nothing of how it ended
     ("agent", "patch", "jobs.batch/status", SITE),
     ("agent", "create", "jobs.batch", SITE),
@@ -147,6 +156,9 @@ DENIED = [
     ("agent", "list", "updates.concordat.dev", EVALUATOR),
     ("agent", "list", "federationrounds.concordat.dev", HUB),
     ("agent", "get", "configmaps/concordat-trust", HUB),
+    ("agent", "create", "memberships.concordat.dev", HUB),
+    ("agent", "list", "memberships.concordat.dev", HUB),
+    ("agent", "create", "memberships.concordat.dev", SITE),
 ]
 
 

@@ -22,7 +22,7 @@ KEY = {"thumbprint": "SHA256:" + "A" * 43, "publicKey": "-----BEGIN PUBLIC KEY--
 COUNTED = {"examples": 1, "parentPpm": 1, "candidatePpm": 1}
 SENT = {"artifact": REF, "statement": REF, "norm": "1", "clipped": False, **COUNTED}
 FIGURES = {**COUNTED, "candidateLowPpm": 1, "candidateHighPpm": 1}
-AGENT = {"publicKey": KEY["publicKey"], "policyDigest": REF["digest"], "version": "1"}
+AGENT = {"key": {"publicKey": KEY["publicKey"], "proof": "{}"}, "policyDigest": REF["digest"], "version": "1"}
 CHAMPION = {"release": "digits-0", "sequence": 0, "artifact": REF, "qualityPpm": 1}
 LATER = {"statement": REF, "consentDeadline": "2026-11-24T12:00:00Z", "submissionDeadline": "2026-11-24T13:00:00Z"}
 
@@ -114,7 +114,7 @@ async def test_an_answer_that_is_given_stays(agent: Path, answer: str) -> None:
 
 
 @pytest.mark.usefixtures("objects")
-async def test_a_user_of_a_sites_namespace_pins_no_key(world: World, who: Callable[[str], Path]) -> None:
+async def test_a_user_of_a_sites_namespace_accepts_no_key(world: World, who: Callable[[str], Path]) -> None:
     """F6: whoever may write the status there, by whatever role."""
     api = "rbac.authorization.k8s.io"
     rule = {"apiGroups": ["concordat.dev"], "resources": ["sites/status"], "verbs": ["patch"]}

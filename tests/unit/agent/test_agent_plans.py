@@ -199,7 +199,8 @@ def test_the_site_shows_its_champion_and_keeps_what_it_needs() -> None:
             },
         }
     )
-    said = AgentStatus.model_validate({"publicKey": "pem", "policyDigest": "sha256:" + "d" * 64, "version": "0.1.0"})
+    shown = {"publicKey": "pem", "proof": "{}"}
+    said = AgentStatus.model_validate({"key": shown, "policyDigest": "sha256:" + "d" * 64, "version": "0.1.0"})
     champion, previous = _champion("digits-2", 2), _champion("digits-1")
     assert site_plan.status(site, said, {}).champion is None
     assert site_plan.status(site, said, {"digits": champion}).champion == champion

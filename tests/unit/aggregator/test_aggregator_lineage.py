@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
-from concordat.lineage import Lineage, verify_candidate
+from concordat.lineage import Lineage, LineageError, verify_candidate
 from concordat.protocol import artifact_types as types
 from concordat.protocol.aggregation import AggregationReport, AggregationRequest, SubmittedUpdate
 from concordat.protocol.canonical import sha256_digest
@@ -253,6 +253,7 @@ HARMLESS: dict[str, Lie] = {
 }
 
 
+Lines = tuple[bytes, ...]
 After = Callable[[MemoryRegistry, list[SubmittedUpdate]], Awaitable[None]]
 
 
@@ -269,8 +270,13 @@ class Ended:
         return {verdict.site: verdict.reason for verdict in self.report.verdicts}
 
 
-async def aggregated(lies: dict[str, list[str]], folder: Path, after: After | None) -> Ended:
-    """Run aggregator, signing and lineage on what these sites send; `after` happens when the aggregator has ended."""
+async def aggregated(
+    lies: dict[str, list[str]], folder: Path, after: After | None, lines_of: Callable[[Lines], Lines] | None = None
+) -> Ended:
+    """Run aggregator, signing and lineage on what these sites send; `after` happens when the aggregator has ended.
+
+    `lines_of` is what an aggregator that lies makes of the sites' statements.
+    """
     registry = MemoryRegistry()
     adapter = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: b'{"r": 2, "lora_alpha": 2}'}
     agreed = contract(
@@ -303,7 +309,8 @@ async def aggregated(lies: dict[str, list[str]], folder: Path, after: After | No
         await after(registry, submissions)
     confirmed = await confirm(registry, result, ref, signed.sha256)
     report = confirmed.report
-    published = await publish_verdicts(registry, KEYS, agreed, signed, report, site_lines=confirmed.site_lines, at=AT)
+    site_lines = confirmed.site_lines if lines_of is None else lines_of(confirmed.site_lines)
+    published = await publish_verdicts(registry, KEYS, agreed, signed, report, site_lines=site_lines, at=AT)
     if published.lineage is None:
         return Ended(report, None)
     lines = await registry.read(published.lineage, types.LINEAGE_FILE, types.MAX_LINEAGE)
@@ -317,6 +324,17 @@ def ended(lies: dict[str, list[str]], after: After | None = None) -> Ended:
     """The same, from a test without a loop."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(aggregated(lies, Path(folder), after))
+
+
+@pytest.mark.parametrize("left_out", [0, 1, -1])
+async def test_a_candidate_that_no_site_would_accept_is_not_proposed(left_out: int, tmp_path: Path) -> None:
+    """Finding F5: the hub verifies what it is about to propose by the functions that a site verifies it with."""
+
+    def without(lines: Lines) -> Lines:
+        return tuple(line for line in lines if line != lines[left_out])
+
+    with pytest.raises(LineageError, match=r"is not (in the bundle|the one its update was made with)"):
+        await aggregated({}, tmp_path, None, without)
 
 
 @settings(deadline=None)

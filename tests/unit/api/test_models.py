@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from concordat.api import KINDS, FederationRound, Reason, Release, ReleaseChannel, Resource, Site, Update
+from concordat.api import KINDS, FederationRound, Membership, Reason, Release, ReleaseChannel, Resource, Site, Update
 from concordat.api.reasons_help import REASON_HELP
 from concordat.api.release import release_name
 from concordat.api.round import IMMUTABLE_FIELDS, FederationRoundSpec
@@ -31,6 +31,7 @@ CONDITION = {
 FIGURES = {"examples": 9, "parentPpm": 1, "candidatePpm": 2, "candidateLowPpm": 1, "candidateHighPpm": 3}
 STATUS = {"observedGeneration": 2, "conditions": [CONDITION]}
 KEY = {"thumbprint": "SHA256:" + "A" * 43, "publicKey": "-----BEGIN PUBLIC KEY-----\n"}
+SHOWN = {"publicKey": KEY["publicKey"], "proof": "{}"}
 
 COMPLETE: dict[type[Resource], dict[str, Any]] = {
     FederationRound: {
@@ -44,6 +45,15 @@ COMPLETE: dict[type[Resource], dict[str, Any]] = {
             "evaluation": FIGURES,
         },
     },
+    Membership: {
+        "spec": {
+            "role": "Trainer",
+            "federations": ["digits"],
+            "keys": [{"publicKey": KEY["publicKey"], "notAfter": "2026-11-24T12:00:00Z"}],
+            "suspended": False,
+        },
+        "status": STATUS,
+    },
     Site: {
         "spec": {
             "role": "Trainer",
@@ -53,7 +63,7 @@ COMPLETE: dict[type[Resource], dict[str, Any]] = {
         },
         "status": {
             **STATUS,
-            "agent": {"publicKey": KEY["publicKey"], "policyDigest": DIGEST, "version": "0.1.0"},
+            "agent": {"key": SHOWN, "previousKey": SHOWN, "policyDigest": DIGEST, "version": "0.1.0"},
             "champion": {"release": "r-1", "sequence": 1, "artifact": REF, "qualityPpm": 900_000},
             "acceptedKey": KEY,
         },

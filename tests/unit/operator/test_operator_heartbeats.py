@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from concordat.api import ConditionType, Reason, Site, find
+from concordat.api import ConditionType, Reason, find
 from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
 from concordat.controller import LEASE, Cache, FixedClock
 from concordat.protocol.locations import AGENT_LEASE
 from concordat_operator.sites import plan
 from concordat_operator.sites.heartbeats import Heartbeats
-from concordat_operator.sites.key_owners import KeyOwners
 from tests.support.hub import Make
 from tests.support.presence import condition, present
 
@@ -137,7 +136,7 @@ MANY = {
 def test_an_outage_does_not_empty_the_federation(make: Make, silences: tuple[int, ...], reason: Reason) -> None:
     """Finding 32: as zone disruption in Kubernetes' node lifecycle."""
     presence = plan.Presence(silences[0] * S, NOON, silences=tuple(silence * S for silence in silences))
-    found = plan.status(make.site("site-a"), presence, None, make.now)
+    found = plan.status(make.site("site-a"), make.members()["site-a"], presence, None, make.now)
     ready = condition(found.conditions, "Ready")
     assert (ready.reason, ready.is_true) == (reason.value, reason is not Reason.HEARTBEAT_LOST)
 
@@ -148,7 +147,8 @@ def test_a_site_that_was_lost_is_not_brought_back_by_an_outage_or_a_restart(make
     found_at_the_start = plan.Presence(0 * S, NOON, fresh=False)
     heard = plan.Presence(0 * S, NOON)
     for presence, reason in ((silent, "HeartbeatLost"), (found_at_the_start, "HeartbeatLost"), (heard, "Heartbeat")):
-        assert condition(plan.status(site, presence, None, make.now).conditions, "Ready").reason == reason
+        found = plan.status(site, make.members()["site-a"], presence, None, make.now)
+        assert condition(found.conditions, "Ready").reason == reason
 
 
 @pytest.mark.parametrize(
@@ -157,30 +157,11 @@ def test_a_site_that_was_lost_is_not_brought_back_by_an_outage_or_a_restart(make
 def test_a_wrong_clock_is_shown_while_it_is_wrong(make: Make, seconds: int, words: str | None) -> None:
     """Finding 16."""
     presence = plan.Presence(0 * S, NOON, skew=seconds * S)
-    status: Any = plan.status(make.site("site-a", {"ClockSkew": "True"}), presence, None, make.now)
+    site, member = make.site("site-a", {"ClockSkew": "True"}), make.members()["site-a"]
+    status: Any = plan.status(site, member, presence, None, make.now)
     shown = find(status.conditions, ConditionType.CLOCK_SKEW)
     if words is None:
         assert shown is None
     else:
         assert words in present(shown).message
     assert condition(status.conditions, "Ready").is_true
-
-
-def test_a_key_is_its_first_owners_whatever_comes_and_goes(make: Make) -> None:
-    """Finding 1: the second site with a key is told whose it is, and has it when the first is gone."""
-    cache = Cache()
-    cache.watch([Site])
-    owners = KeyOwners(cache)
-    for version, name in enumerate(("site-a", "site-b"), start=1):
-        cache.feed(raw(make.site(name), version))
-    first, second = (present(cache.get(Site, name, name)) for name in ("site-a", "site-b"))
-    assert (owners.of(first), owners.of(second)) == (None, "site-a")
-    cache.remove(raw(make.site("site-a"), 3))
-    assert owners.of(second) is None
-    cache.feed(raw(make.site("evaluator", role="Evaluator"), 4))
-    assert owners.of(second) == "evaluator"
-
-
-def raw(site: Site, version: int) -> dict[str, Any]:
-    wire = site.wire()
-    return {**wire, "metadata": {**wire["metadata"], "uid": site.metadata.name, "resourceVersion": str(version)}}

@@ -111,7 +111,7 @@ def candidate(make: Make, approved: str = "Unknown:Evaluating", deadline: int = 
 
 
 def test_a_candidate_is_asked_about_once_and_signed_when_answered(make: Make) -> None:
-    judge = evaluator("digits", make.sites())
+    judge = evaluator("digits", make.sites(), make.members())
     assert judge is not None
     release = candidate(make)
     assert release_step(release, None, judge, make.now) is ReleaseStep.ASK
@@ -148,7 +148,7 @@ def test_a_copy_that_cannot_be_judged_is_no_reason_to_wait(make: Make) -> None:
 
 def test_the_evaluators_copy_is_told_from_the_sites(make: Make) -> None:
     copies = [make.release("r1-1", 1, space, Staged="True") for space in ("site-a", "evaluator")]
-    found = evaluators_copy(candidate(make), copies, make.sites())
+    found = evaluators_copy(copies, {"evaluator"})
     assert found is not None
     assert found.metadata.namespace == "evaluator"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concordat.api import FederationRound, Release, ReleaseChannel, Site, Update
+from concordat.api import FederationRound, Membership, Release, ReleaseChannel, Site, Update
 from concordat.api.resource import Resource
 from concordat.api.types import LABEL_RELEASE, LABEL_ROUND_UID, LABEL_SITE
 from concordat.controller import JOB, LEASE, Cache, FixedClock, KindLike, Obj
@@ -16,8 +16,10 @@ from concordat.jobs import failure, outcome, pending
 from concordat.protocol import artifact_types as types
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import AGENT_LEASE
+from concordat.statements import SigningKey
 from concordat_operator.controllers import controllers
 from concordat_operator.hub import Hub
+from concordat_operator.keys import Keys
 from concordat_operator.settings import Settings
 from concordat_operator.slim import slim_job
 from tests.fakes.registry import MemoryRegistry
@@ -36,8 +38,9 @@ class World:
         self.cache = Cache()
         settings = Settings(namespace="concordat", registry_url="", operator_image="")
         unused: Any = None
-        hub = Hub(settings, unused, self.cache, unused, FixedClock(make.now), unused)
-        self.cache.watch([FederationRound, Site, Update, Release, ReleaseChannel, JOB, LEASE])
+        keys = Keys(SigningKey.generate(), SigningKey.generate())
+        hub = Hub(settings, unused, self.cache, unused, FixedClock(make.now), keys)
+        self.cache.watch([FederationRound, Membership, Site, Update, Release, ReleaseChannel, JOB, LEASE])
         self.runners = {controller.name: Runner(controller) for controller in controllers(hub)}
         for runner in self.runners.values():
             runner._now = runner.queue._now = lambda: self.now
@@ -164,7 +167,7 @@ async def test_a_site_that_comes_or_goes_wakes_what_waits_in_its_namespace(make:
     world.feed(make.release("r1-1", 1, "site-a"))
     world.passes(5)
     world.feed(make.site("site-a"))
-    assert world.passes(5) == {"site": 1, "update": 1, "release": 1}
+    assert world.passes(5) == {"site": 1, "membership": 1, "update": 1, "release": 1}
     world.feed(make.site("site-a", {"ClockSkew": "True"}))
     assert world.passes(5) == {"site": 1}
 
@@ -188,7 +191,8 @@ async def test_documents_are_kept_by_their_size(make: Make, monkeypatch: pytest.
     monkeypatch.setattr("concordat_operator.hub._CACHED_BYTES", 5000)
     registry = MemoryRegistry()
     unused: Any = None
-    hub = Hub(Settings("concordat", "", ""), unused, unused, registry, unused, unused)
+    keys = Keys(SigningKey.generate(), SigningKey.generate())
+    hub = Hub(Settings("concordat", "", ""), unused, Cache(), registry, unused, keys)
     refs = []
     for number in range(20):
         document = contract(

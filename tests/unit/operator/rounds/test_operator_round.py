@@ -49,7 +49,7 @@ def aggregate(make: Make, *, adapter: bool = True, **more: Any) -> AggregateStat
 
 
 def test_the_story_of_a_round(make: Make) -> None:
-    selection = Selection(make.release(), tuple(make.sites()[:5]), make.image)
+    selection = Selection(make.release(), tuple(make.members(make.sites()[:5]).values()), make.image)
     bare = make.round(metadata={"finalizers": []})
     assert next_step(ObservedRound(bare, selection=selection)) is Step.FINALIZE
     assert next_step(ObservedRound(make.round(), selection=selection)) is Step.CONTRACT

@@ -9,7 +9,7 @@ import pytest
 from concordat.api.round import Factor
 from concordat_operator.finding import Finding
 from concordat_operator.rounds.contract import contract
-from concordat_operator.rounds.select import Selection, select
+from concordat_operator.rounds.select import Selection, evaluator, select
 from tests.support.hub import Make
 
 
@@ -21,13 +21,14 @@ def choose(make: Make, round_: Any, **given: Any) -> Selection | Finding:
         "channels": [make.channel()],
         "default_image": make.image,
     }
-    return select(round_, **{**hub, **given})
+    wanted = {**hub, **given}
+    return select(round_, **{"members": make.members(wanted["sites"]), **wanted})
 
 
 def test_all_sites_of_the_federation_are_selected_by_name(make: Make) -> None:
     found = choose(make, make.round(), sites=[*reversed(make.sites())])
     assert isinstance(found, Selection)
-    assert [s.metadata.name for s in found.sites] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
+    assert [member.name for member in found.members] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
     assert found.parent.metadata.name == "digits-0"
     assert found.image == make.image
 
@@ -36,21 +37,37 @@ def test_labels_and_the_maximum_narrow_the_selection(make: Make) -> None:
     sites = [make.site(f"site-{n}", labels={"ward": "icu"}) for n in "fgh"] + make.sites()
     found = choose(make, make.round(sites={"matchLabels": {"ward": "icu"}}), sites=sites)
     assert isinstance(found, Selection)
-    assert [s.metadata.name for s in found.sites] == ["site-f", "site-g", "site-h"]
+    assert [member.name for member in found.members] == ["site-f", "site-g", "site-h"]
     found = choose(make, make.round(sites={"maxSites": 4}))
     assert isinstance(found, Selection)
-    assert len(found.sites) == 4
+    assert len(found.members) == 4
 
 
 @pytest.mark.parametrize(
     "conditions",
-    [{"Ready": "False:HeartbeatLost"}, {"Accepted": "False:KeyChanged"}, {"Ready": "Unknown"}],
+    [{"Ready": "False:HeartbeatLost"}, {"Ready": "Unknown"}],
 )
 def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[str, str]) -> None:
     sites = [make.site("site-0", conditions), *make.sites()]
     found = choose(make, make.round(), sites=sites)
     assert isinstance(found, Selection)
-    assert "site-0" not in [s.metadata.name for s in found.sites]
+    assert "site-0" not in [member.name for member in found.members]
+
+
+def test_only_members_of_the_federation_are_asked(make: Make) -> None:
+    """Security finding F4: whoever may create a Site is not thereby a member, nor the evaluator."""
+    sites = [make.site("aaa", role="Evaluator"), make.site("site-0"), *make.sites()]
+    found = choose(make, make.round(), sites=sites, members=make.members())
+    assert isinstance(found, Selection)
+    assert [member.name for member in found.members] == ["site-a", "site-b", "site-c", "site-d", "site-e"]
+    its_evaluator = evaluator("digits", sites, make.members())
+    assert its_evaluator is not None
+    assert its_evaluator.metadata.name == "evaluator"
+    elsewhere = make.members(make.sites(), "letters")
+    assert evaluator("digits", sites, elsewhere) is None
+    found = choose(make, make.round(), members=elsewhere | {"evaluator": make.members()["evaluator"]})
+    assert isinstance(found, Finding)
+    assert found.reason == "NoEligibleSite"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +120,7 @@ def test_a_round_starts_from_what_its_channel_points_to_before_all_sites_are_off
 def test_a_quarantined_site_is_not_asked_and_named_where_that_is_why(make: Make) -> None:
     found = choose(make, make.round(), quarantined={"site-b": "why"})
     assert isinstance(found, Selection)
-    assert [s.metadata.name for s in found.sites] == ["site-a", "site-c", "site-d", "site-e"]
+    assert [member.name for member in found.members] == ["site-a", "site-c", "site-d", "site-e"]
     found = choose(make, make.round(quorum=5), quarantined={"site-b": "why"})
     assert isinstance(found, Finding)
     assert found.message.endswith("Quarantined: site-b.")

@@ -44,6 +44,7 @@ def test_one_round_of_a_federation_is_open_at_a_time(
     found = select(
         make.round(),
         sites=make.sites(),
+        members=make.members(),
         releases=[make.release()],
         channels=[make.channel()],
         rounds=rounds,

@@ -1,0 +1,1 @@
+"""Members: whose word counts, by the Memberships of the hub's namespace."""
