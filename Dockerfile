@@ -34,6 +34,7 @@ RUN --mount=type=cache,target=/var/cache/uv \
 FROM ${OPERATOR_DEPS} AS operator
 COPY concordat /opt/concordat/src/concordat
 COPY operator/concordat_operator /opt/concordat/src/concordat_operator
+COPY operator/concordat_gateway /opt/concordat/src/concordat_gateway
 COPY aggregator/concordat_aggregator /opt/concordat/src/concordat_aggregator
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/concordat/src
 USER 65532:65532

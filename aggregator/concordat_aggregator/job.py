@@ -18,7 +18,7 @@ from concordat.aggregation import AggregationError
 from concordat.api.aggregation_rules import most_faulty
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
-from concordat.artifacts import ArtifactError, RegistryStore, RegistryUnavailable
+from concordat.artifacts import Access, ArtifactError, RegistryStore, RegistryUnavailable
 from concordat.lineage import bundle
 from concordat.lora import LoraError
 from concordat.protocol.aggregation import AggregationReport, AggregationResult
@@ -214,7 +214,7 @@ async def _push_candidate(
 
 async def _main(arguments: argparse.Namespace) -> None:
     result: Path | None = arguments.result
-    async with RegistryStore(arguments.registry) as store:
+    async with RegistryStore(arguments.registry, access=Access.of_pod(arguments.ca)) as store:
         until = Until(arguments.until or "end")
         outcome = await run(store, parse_ref(arguments.request), arguments.work, until, checked=arguments.checked)
     if result is not None and outcome is not None:
@@ -225,6 +225,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the Job: 0 done (also without a candidate), 65 invalid input, 70 bug, 75 the registry is unavailable."""
     parser = argparse.ArgumentParser(prog="python -m concordat_aggregator", description=__doc__)
     parser.add_argument("--registry", required=True, help="URL of the artifact registry")
+    parser.add_argument("--ca", help="PEM certificates by which the registry is known, instead of the system's")
     parser.add_argument("--request", required=True, help="<repository>@<digest> of the aggregation request")
     parser.add_argument("--work", required=True, type=Path, help="folder for the updates and what is made of them")
     parser.add_argument("--checked", type=Path, help="folder of what the functional check found")

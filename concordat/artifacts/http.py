@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import aiohttp
 
+from concordat.artifacts.access import Access
 from concordat.artifacts.errors import ArtifactError, RegistryUnavailable
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -39,13 +40,14 @@ class Interrupted(Exception):
 class Http:
     """Requests to one registry, at most CONNECTIONS at a time. Never follows a redirect, keeps no cookies."""
 
-    def __init__(self, url: str, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, url: str, sleep: Sleep = asyncio.sleep, access: Access | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname:
             raise ValueError(f"registry URL {url!r} must look like http://host:port")
         self.url = url.rstrip("/") + "/"
         self._origin = _origin(parts)
         self._sleep = sleep
+        self._access = access or Access()
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -79,11 +81,18 @@ class Http:
         if self._session is None:
             raise RuntimeError("use the store as an async context manager")
         url = self._same_origin(location)
-        async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as response:
+        shown = {**(headers or {}), **self._access.headers()}
+        async with self._session.request(
+            method, url, data=data, headers=shown, allow_redirects=False, **self._tls
+        ) as response:
             if response.status not in ok:
                 text = (await response.content.read(2000)).decode("utf-8", "replace")
                 raise Refused(f"{method} {urlsplit(url).path}", response.status, text)
             yield response
+
+    @property
+    def _tls(self) -> dict[str, Any]:
+        return self._access.tls if self._origin[0] == "https" else {}
 
     def _same_origin(self, location: str) -> str:
         try:

@@ -14,6 +14,7 @@ from typing import Self
 
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import manifest
+from concordat.artifacts.access import Access
 from concordat.artifacts.download import download
 from concordat.artifacts.errors import ArtifactCorrupt, ArtifactError, ArtifactNotFound, ArtifactTooLarge
 from concordat.artifacts.http import Http, Refused, Sleep
@@ -33,11 +34,11 @@ class RegistryStore:
 
     Small content that was read or pushed is not asked for again: only `files` tells whether an artifact is still there.
     Every method raises RegistryUnavailable when the registry does not answer, after bounded retries with backoff
-    (`sleep`, in seconds), and ArtifactError when it refuses.
+    (`sleep`, in seconds), and ArtifactError when it refuses. `access` is how it is let in.
     """
 
-    def __init__(self, url: str, sleep: Sleep = asyncio.sleep) -> None:
-        self._http = Http(url, sleep)
+    def __init__(self, url: str, sleep: Sleep = asyncio.sleep, access: Access | None = None) -> None:
+        self._http = Http(url, sleep, access)
         self._memory = Memory()
 
     async def __aenter__(self) -> Self:

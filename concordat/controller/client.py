@@ -25,7 +25,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.config import ConfigException
 
 from concordat.controller.errors import AlreadyExists, ApiError, NotFound, Unavailable, from_response
-from concordat.controller.kinds import EVENT, JOB, LEASE, POD, KindLike, gvk, gvk_of
+from concordat.controller.kinds import EVENT, JOB, LEASE, POD, TOKEN_REVIEW, KindLike, gvk, gvk_of
 from concordat.controller.limiter import TokenBucket
 
 APPLY = "application/apply-patch+yaml"
@@ -211,6 +211,16 @@ class Cluster:
         except NotFound:
             return False
         return True
+
+    async def review_token(self, token: str, audience: str) -> str | None:
+        """Return whose token for that audience this is, by the API server; None if it is none."""
+        spec = {"token": token, "audiences": [audience]}
+        body = {"apiVersion": TOKEN_REVIEW.api_version, "kind": TOKEN_REVIEW.kind, "spec": spec}
+        status = (await self._request("POST", TOKEN_REVIEW.path(), body=body)).get("status") or {}
+        # A server that knows no audiences names none, and has not looked whom the token is for.
+        if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
+            return None
+        return str((status.get("user") or {}).get("username") or "") or None
 
     async def create_event(
         self,

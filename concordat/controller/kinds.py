@@ -57,6 +57,7 @@ SECRET = GVK("v1", "Secret")
 CONFIGMAP = GVK("v1", "ConfigMap")
 NAMESPACE = GVK("v1", "Namespace", namespaced=False)
 EVENT = GVK("events.k8s.io/v1", "Event")
+TOKEN_REVIEW = GVK("authentication.k8s.io/v1", "TokenReview", namespaced=False)
 CRD = GVK("apiextensions.k8s.io/v1", "CustomResourceDefinition", namespaced=False)
 _KNOWN = {(k.api_version, k.kind): k for k in (JOB, POD, LEASE, SECRET, CONFIGMAP, NAMESPACE, EVENT, CRD)}
 

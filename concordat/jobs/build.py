@@ -32,6 +32,7 @@ _AGGREGATION_SIZE = Size(cpu="2", memory="2Gi", scratch="32Gi")
 # Updates and what is made of them lie on the disk, not in memory.
 _WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
 _CHECKED = "/checked"
+_TOKEN = {"audience": "concordat-gateway", "expirationSeconds": 3600, "path": "token"}
 
 
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def aggregation_job(
     request: ArtifactRef,
     image: str,
     registry_url: str,
+    gateway_ca: str | None = None,
     canary_image: str | None = None,
     run: int = 1,
 ) -> dict[str, Any]:
@@ -103,24 +105,25 @@ def aggregation_job(
 
     With a canary, four containers come first: the same program up to what is to be checked, and the check, which needs
     the hub's own learning image, `canary_image`; once for the updates, once for the candidate. The check reads what the
-    program laid out and cannot change it; what it found lies on a volume that the program only reads. Raises JobError
-    without the image.
+    program laid out and cannot change it; what it found lies on a volume that the program only reads. The program alone
+    has a token, for the gateway and nobody else. Raises JobError without the image.
     """
     command = [
         *("python", "-m", "concordat_aggregator"),
         *("--registry", registry_url),
+        *(("--ca", gateway_ca) if gateway_ca is not None else ()),
         *("--request", f"{request.repository}@{request.digest}"),
         *("--work", _WORK),
     ]
     canary = contract.screening.canary
     before: list[Before] = []
-    mounts: list[dict[str, Any]] = []
-    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = [{"name": "gateway", "mountPath": "/var/run/secrets/concordat", "readOnly": True}]
+    volumes: list[dict[str, Any]] = [{"name": "gateway", "projected": {"sources": [{"serviceAccountToken": _TOKEN}]}}]
     if canary is not None:
         if canary_image is None:
             raise JobError("screening.canary needs learningImage of the operator's chart")
         command += ["--checked", _CHECKED]
-        mounts = [{"name": "checked", "mountPath": _CHECKED, "readOnly": True}]
+        mounts.append({"name": "checked", "mountPath": _CHECKED, "readOnly": True})
         checking: list[dict[str, Any]] = [
             {"name": "canary", "mountPath": "/canary", "readOnly": True},
             {"name": "tmp", "mountPath": "/hub", "readOnly": True},
@@ -132,7 +135,7 @@ def aggregation_job(
             Before("combine", image, [*command, "--until", "candidate"], mounts),
             Before("gate", canary_image, _canary("gate"), checking, tmp="scratch"),
         ]
-        volumes = [
+        volumes += [
             {"name": "canary", "persistentVolumeClaim": {"claimName": canary.claim, "readOnly": True}},
             {"name": "checked", "emptyDir": {"sizeLimit": "64Mi"}},
             {"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}},

@@ -22,6 +22,7 @@ class _File(Model):
     contract_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     aggregation_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     evaluators: Annotated[dict[Name, PublicKeyPem], Field(max_length=16)]
+    gateway_ca: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Trust:
     """Of the hub, for verdicts, closures and aggregations: what it found."""
     evaluators: Mapping[str, PublicKey]
     """Of the independent evaluators, by the name of their Site."""
+    gateway_ca: str | None = None
+    """PEM certificates by which the hub's gateway is known; None: those that the system trusts."""
 
     @classmethod
     def from_json(cls, text: str) -> Trust:
@@ -50,6 +53,7 @@ class Trust:
             contract_keys=tuple(_key(f"contractKeys.{i}", pem) for i, pem in enumerate(file.contract_keys)),
             aggregation_keys=tuple(_key(f"aggregationKeys.{i}", pem) for i, pem in enumerate(file.aggregation_keys)),
             evaluators={name: _key(f"evaluators.{name}", pem) for name, pem in file.evaluators.items()},
+            gateway_ca=file.gateway_ca,
         )
         trust._demand_one_role_each()
         return trust
@@ -60,6 +64,7 @@ class Trust:
             contract_keys=[key.to_pem() for key in self.contract_keys],
             aggregation_keys=[key.to_pem() for key in self.aggregation_keys],
             evaluators={name: key.to_pem() for name, key in self.evaluators.items()},
+            gateway_ca=self.gateway_ca,
         )
         return json.dumps(file.wire(), indent=2, sort_keys=True) + "\n"
 

@@ -32,12 +32,16 @@ class Keys:
         """Return the public keys: no member may have one of them."""
         return frozenset((self.contract.public, self.aggregation.public))
 
-    def trust(self, evaluators: Mapping[str, PublicKey]) -> Trust:
-        """Return the keys by which the hub's statements, and those of its evaluators, are verified."""
+    def trust(self, evaluators: Mapping[str, PublicKey], gateway_ca: str | None = None) -> Trust:
+        """Return the keys by which the hub's statements, and those of its evaluators, are verified.
+
+        `gateway_ca` is what its gateway is known by.
+        """
         return Trust(
             contract_keys=(self.contract.public,),
             aggregation_keys=(self.aggregation.public,),
             evaluators=dict(evaluators),
+            gateway_ca=gateway_ca,
         )
 
 
@@ -90,10 +94,10 @@ async def _published(cluster: Cluster, namespace: str) -> bool:
     return False
 
 
-async def publish_first(cluster: Cluster, namespace: str, keys: Keys) -> None:
+async def publish_first(cluster: Cluster, namespace: str, keys: Keys, gateway_ca: str | None = None) -> None:
     """Publish the hub's own keys if nothing is published yet: an evaluator is installed with them."""
     with suppress(AlreadyExists):
-        await cluster.create(trust_configmap(namespace, keys.trust({})))
+        await cluster.create(trust_configmap(namespace, keys.trust({}, gateway_ca)))
 
 
 def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 from prometheus_client import disable_created_metrics
 
 from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
-from concordat.artifacts import RegistryStore
+from concordat.artifacts import Access, RegistryStore
 from concordat.controller import (
     JOB,
     LEASE,
@@ -55,9 +55,9 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
     """Run the operator with these settings until `stop` is set or the process is told to stop."""
     cache, clock = Cache({JOB: slim_job}), clock or SystemClock()
     rate = settings.writes_per_second
-    async with Cluster(qps=rate, burst=int(2 * rate)) as cluster, RegistryStore(settings.registry_url) as registry:
+    async with Cluster(qps=rate, burst=int(2 * rate)) as cluster, registry_of(settings) as registry:
         keys = await load_or_create(cluster, settings.namespace)
-        await publish_first(cluster, settings.namespace, keys)
+        await publish_first(cluster, settings.namespace, keys, settings.gateway_ca)
         log.info("starting", extra=fields(version=VERSION, contract_key=keys.contract.public.thumbprint))
         hub = Hub(settings, cluster, cache, registry, clock, keys)
         await run(
@@ -73,6 +73,11 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
             clock=clock,
             stop=stop,
         )
+
+
+def registry_of(settings: Settings) -> RegistryStore:
+    """Return the way to the artifact registry."""
+    return RegistryStore(settings.registry_url, access=Access.of_pod(settings.gateway_ca))
 
 
 if __name__ == "__main__":

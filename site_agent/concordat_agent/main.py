@@ -8,7 +8,7 @@ import sys
 
 from concordat.api import Release, Site, Update
 from concordat.api.types import LABEL_MANAGED_BY, MANAGED_BY
-from concordat.artifacts import RegistryStore
+from concordat.artifacts import Access, RegistryStore
 from concordat.controller import (
     JOB,
     Cache,
@@ -67,7 +67,10 @@ async def serve(
     keys = Keyring.load(settings.key, settings.key_version)
     champions = Champions(settings.history)
     log.info("starting", extra=fields(site=settings.site, key=keys.public[0].thumbprint, policy=policy.digest))
-    async with Cluster() as cluster, RegistryStore(settings.registry_url) as registry:
+    async with (
+        Cluster() as cluster,
+        RegistryStore(settings.registry_url, access=Access.of_pod(trust.gateway_ca)) as registry,
+    ):
         agent = Agent(
             site=settings.site,
             cluster=cluster,

@@ -6,6 +6,7 @@ The golden files in golden/ show every change of a template as a change of manif
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -17,6 +18,9 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from concordat.api import Site
 from concordat.lineage import Trust
@@ -31,7 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
 PROFILES = sorted(path.stem for path in (Path(__file__).parent / "values").glob("*.yaml"))
 WITH_PODS = [profile for profile in PROFILES if profile != "crds"]
 SITES = sorted(path.stem for path in (ROOT / "examples/demo/sites").glob("*.yaml"))
-SECRET = re.compile(r"(httpSecret: ).*")
+SECRET = re.compile(r"^(  (?:httpSecret|ca\.crt|tls\.crt|tls\.key): ).*", re.MULTILINE)
 
 Objects = list[dict[str, Any]]
 Render = Callable[[str], Objects]
@@ -131,7 +135,7 @@ def test_pods_pass_pod_security_restricted(objects: Render, profile: str) -> Non
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
         sources = {key for volume in pod["volumes"] for key in volume.keys() - {"name"}}
-        assert sources <= {"configMap", "emptyDir", "persistentVolumeClaim"}, name
+        assert sources <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}, name
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -168,7 +172,7 @@ def test_no_tag_and_no_key_in_a_manifest(objects: Render, profile: str) -> None:
     assert "PRIVATE KEY" not in text
     secrets = [o["metadata"]["name"] for o in objects(profile) if o["kind"] == "Secret"]
     registry = profile.startswith("operator") and "external" not in profile
-    assert secrets == (["concordat-registry"] if registry else [])
+    assert secrets == (["concordat-gateway", "concordat-registry"] if registry else [])
 
 
 def test_the_registrys_secret_is_made_anew_by_each_release(helm: Helm, values: Callable[[str], Any]) -> None:
@@ -187,9 +191,12 @@ def test_the_programs_are_those_of_the_images(objects: Render) -> None:
     """The hostile image of the demo replaces concordat_agent/__main__.py, so that is what must run."""
     operator = find(objects("operator"), "Deployment", "concordat-operator")["spec"]["template"]["spec"]
     agent = find(objects("site-trainer"), "Deployment", "concordat-agent")["spec"]["template"]["spec"]
+    gateway = find(objects("operator"), "StatefulSet", "concordat-registry")["spec"]["template"]["spec"]
     assert operator["containers"][0]["command"] == ["python", "-m", "concordat_operator.main"]
+    assert gateway["containers"][0]["command"] == ["python", "-m", "concordat_gateway.main"]
     assert agent["containers"][0]["command"] == ["python", "-m", "concordat_agent"]
-    for module in ("operator/concordat_operator/main.py", "site_agent/concordat_agent/__main__.py"):
+    operator_folder = ("operator/concordat_operator/main.py", "operator/concordat_gateway/main.py")
+    for module in (*operator_folder, "site_agent/concordat_agent/__main__.py"):
         assert re.search(r"^(    )?main\(\)$", (ROOT / module).read_text(), re.MULTILINE), module
 
 
@@ -213,14 +220,33 @@ def test_the_agent_can_read_its_configuration(objects: Render, profile: str) -> 
     ("profile", "url", "port"),
     [
         ("site-trainer", "https://artifacts.example:8443", 8443),
-        ("site-evaluator", "http://concordat-registry.concordat.svc:5000", 5000),
+        ("site-evaluator", "https://concordat-gateway.concordat.svc", 8443),
     ],
 )
-def test_the_agent_may_reach_the_registry_it_uses(objects: Render, profile: str, url: str, port: int) -> None:
+def test_the_agent_may_reach_the_gateway_it_uses(objects: Render, profile: str, url: str, port: int) -> None:
     (container,) = find(objects(profile), "Deployment", "concordat-agent")["spec"]["template"]["spec"]["containers"]
     assert {"name": "CONCORDAT_REGISTRY_URL", "value": url} in container["env"]
     (egress,) = find(objects(profile), "NetworkPolicy", "concordat-agent")["spec"]["egress"]
     assert {p["port"] for p in egress["ports"]} == {53, 443, 6443, port}
+
+
+def test_the_gateways_certificate_is_by_the_authority_beside_it(objects: Render) -> None:
+    data = find(objects("operator"), "Secret", "concordat-gateway")["data"]
+    ca, made = (x509.load_pem_x509_certificate(base64.b64decode(data[name])) for name in ("ca.crt", "tls.crt"))
+    made.verify_directly_issued_by(ca)
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "concordat-gateway.concordat.svc" in names.get_values_for_type(x509.DNSName)
+    key = serialization.load_pem_private_key(base64.b64decode(data["tls.key"]), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert key.public_key() == made.public_key()
+
+
+def test_the_registry_listens_to_its_gateway_only(objects: Render) -> None:
+    """Security finding F3: whoever reaches the pod reaches the gateway."""
+    config = yaml.safe_load(find(objects("operator"), "ConfigMap", "concordat-registry")["data"]["config.yml"])
+    assert config["http"]["addr"] == "127.0.0.1:5000"
+    ports = [p for o in objects("operator") if o["kind"] == "Service" for p in o["spec"]["ports"]]
+    assert ports == [{"name": "https", "port": 443, "targetPort": "https"}]
 
 
 @pytest.mark.parametrize("site", SITES)

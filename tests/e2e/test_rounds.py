@@ -81,6 +81,47 @@ def test_kubectl_behaves_as_a_user_expects(federation: Federation) -> None:
     assert "Update" in kube.run("kubectl", "explain", "update.spec")
 
 
+TRIES = """
+import asyncio
+from concordat.artifacts import Access, ArtifactError, RegistryStore
+from concordat.lineage import Trust
+
+async def main():
+    trust = Trust.from_json(open("/etc/concordat/trust.json").read())
+    url = "https://concordat-gateway.concordat.svc"
+    for access in (Access.of_pod(trust.gateway_ca), Access(ca=trust.gateway_ca), Access.of_pod()):
+        async with RegistryStore(url, sleep=lambda _: asyncio.sleep(0), access=access) as store:
+            for repository in ({own!r}, {other!r}):
+                try:
+                    print(len((await store.push(repository, "x/y", {{"a": b"a"}})).digest))
+                except ArtifactError as error:
+                    print(" ".join(str(error).split()))
+
+asyncio.run(main())
+"""
+
+
+def test_a_site_reaches_its_own_slot_of_the_registry_and_nothing_else(federation: Federation) -> None:
+    """Security finding F3, from within the agent's own pod."""
+    uid = federation.round("killed").metadata.uid
+    own, other = (f"digits/rounds/{uid}/{site}" for site in ("site-a", "site-b"))
+    script = TRIES.format(own=own, other=other)
+    said = federation.kube.run(
+        "kubectl", "exec", "-n", "site-a", "deployment/concordat-agent", "--", "python", "-c", script
+    ).splitlines()
+    assert said[0] == "71"
+    assert f'403 {{"errors": [{{"code": "DENIED", "message": "site site-a may not push {other}"' in said[1]
+    assert all("401" in line for line in said[2:4])
+    assert all("CERTIFICATE_VERIFY_FAILED" in line for line in said[4:6])
+    # The registry itself listens to its gateway only.
+    pod = ("pod", "-n", HUB, "concordat-registry-0", "-o", "jsonpath={.status.podIP}")
+    address = federation.kube.run("kubectl", "get", *pod)
+    dial = f"import socket; socket.create_connection(({address!r}, 5000), 10)"
+    agent = ("-n", "site-a", "deployment/concordat-agent")
+    with pytest.raises(UserError, match="Connection refused"):
+        federation.kube.run("kubectl", "exec", *agent, "--", "python", "-c", dial)
+
+
 def test_the_next_round_trains_on_another_processor_and_is_judged_alike(federation: Federation) -> None:
     federation.allow(federation.other_image)
     federation.apply("elsewhere", recipe={"image": federation.other_image})

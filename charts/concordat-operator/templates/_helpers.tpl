@@ -15,8 +15,12 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- end }}
 
-{{- define "concordat.registryUrl" -}}
-{{ .Values.registryUrl | default (printf "http://concordat-registry.%s.svc:5000" .Release.Namespace) }}
+{{- define "concordat.gatewayUrl" -}}
+https://concordat-gateway.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- define "concordat.gatewaySecret" -}}
+{{ .Values.gateway.tlsSecret | default "concordat-gateway" }}
 {{- end }}
 
 {{- define "concordat.podSecurity" -}}

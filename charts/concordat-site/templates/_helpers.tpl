@@ -11,12 +11,11 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
-{{- define "concordat.registryUrl" -}}
-{{ .Values.registryUrl | default (printf "http://concordat-registry.%s.svc:5000" .Values.operator.namespace) }}
+{{- define "concordat.gatewayUrl" -}}
+{{ .Values.gatewayUrl | default (printf "https://concordat-gateway.%s.svc" .Values.operator.namespace) }}
 {{- end }}
 
-{{- define "concordat.registryPort" -}}
-{{- $url := urlParse (include "concordat.registryUrl" .) }}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) }}
-{{- $port | default (ternary "443" "80" (eq $url.scheme "https")) }}
+{{- define "concordat.gatewayPort" -}}
+{{- $url := urlParse (include "concordat.gatewayUrl" .) }}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default "443" }}
 {{- end }}

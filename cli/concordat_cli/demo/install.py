@@ -141,11 +141,7 @@ def site_values(name: str, images: Mapping[str, str], trust: Mapping[str, Any]) 
     policy.setdefault("consent", {})["allowedImages"] = [images["learning"]]
     policy.setdefault("judging", {})["image"] = images["learning"]
     agent = images["hostile" if name == HOSTILE else "agent"]
-    registry = f"http://concordat-registry.{HUB}.svc:5000"
-    return {
-        **values,
-        **{"image": _image(agent), "registryUrl": registry, "operator": {"namespace": HUB}, "trust": dict(trust)},
-    }
+    return {**values, **{"image": _image(agent), "operator": {"namespace": HUB}, "trust": dict(trust)}}
 
 
 def install_site(kube: Kube, name: str, images: Mapping[str, str], trust: Mapping[str, Any]) -> None:

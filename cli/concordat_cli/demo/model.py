@@ -16,9 +16,9 @@ from typing import Any
 
 import concordat_learning
 from concordat.api.types import API_VERSION, ArtifactRef
-from concordat.artifacts import RegistryStore
+from concordat.artifacts import Access, RegistryStore
 from concordat.protocol import artifact_types as types
-from concordat.protocol.locations import adapters_repository, base_repository
+from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE, adapters_repository, base_repository
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_devcluster.paths import cache
@@ -67,23 +67,31 @@ def reference(seed: int, rounds: int) -> dict[str, Any]:
 
 
 @contextmanager
-def registry_url(kube: Kube, namespace: str) -> Iterator[str]:
-    """Yield the URL of the hub's artifact registry, through `kubectl port-forward`: works on every cluster."""
-    process = kube.popen("kubectl", "port-forward", "-n", namespace, "service/concordat-registry", ":5000")
+def gateway(kube: Kube, namespace: str) -> Iterator[tuple[str, Access]]:
+    """Yield the URL of the hub's gateway, through `kubectl port-forward`, which works on every cluster; and a way in.
+
+    The token is that of the ServiceAccount which publishes what a federation starts from.
+    """
+    account = ("concordat-publisher", "-n", namespace, "--audience", "concordat-gateway")
+    token = kube.run("kubectl", "create", "token", *account).strip()
+    trust = (kube.configmap(namespace, TRUST_CONFIGMAP) or {}).get(TRUST_FILE, "{}")
+    name = f"concordat-gateway.{namespace}.svc"
+    process = kube.popen("kubectl", "port-forward", "-n", namespace, "service/concordat-gateway", ":443")
     try:
         assert process.stdout is not None  # noqa: S101  (popen was asked for a pipe)
         line = process.stdout.readline()
         found = re.search(r"127\.0\.0\.1:(\d+)", line)
         if not found:
-            raise UserError(f"kubectl port-forward to the artifact registry failed: {line.strip()}")
-        yield f"http://127.0.0.1:{found[1]}"
+            raise UserError(f"kubectl port-forward to the gateway failed: {line.strip()}")
+        access = Access(token=lambda: token, ca=json.loads(trust).get("gatewayCa"), server_name=name)
+        yield f"https://127.0.0.1:{found[1]}", access
     finally:
         process.terminate()
         process.wait()
 
 
-async def _push(url: str, folder: Path) -> tuple[ArtifactRef, ArtifactRef]:
-    async with RegistryStore(url) as store:
+async def _push(url: str, access: Access, folder: Path) -> tuple[ArtifactRef, ArtifactRef]:
+    async with RegistryStore(url, access=access) as store:
         base = {f.name: f for f in sorted((folder / "base").iterdir())}
         adapter = {f.name: f for f in sorted((folder / "adapter").iterdir())}
         return (
@@ -94,8 +102,8 @@ async def _push(url: str, folder: Path) -> tuple[ArtifactRef, ArtifactRef]:
 
 def publish_genesis(kube: Kube, namespace: str, folder: Path) -> dict[str, Any]:
     """Push the base package and the first adapter; the Release that starts the federation."""
-    with registry_url(kube, namespace) as url:
-        base, adapter = asyncio.run(_push(url, folder))
+    with gateway(kube, namespace) as (url, access):
+        base, adapter = asyncio.run(_push(url, access, folder))
     return {
         "apiVersion": API_VERSION,
         "kind": "Release",

@@ -109,6 +109,11 @@ def accepted(member: Member) -> str:
     return f"The hub accepts statements signed by {member.key.thumbprint}."
 
 
+def has_terms(membership: Membership) -> bool:
+    """Return whether a key of it begins or ceases to count as time passes."""
+    return any(key.not_before is not None or key.not_after is not None for key in membership.spec.keys)
+
+
 def keys_of(membership: Membership) -> set[PublicKey]:
     """Return the keys that a Membership names, also those that do not count now."""
     found = set()

@@ -27,5 +27,4 @@ class MembershipReconciler:
         found = hub.members.of(site, now) if site is not None else None
         status = plan.status(membership, found, now)
         await write_status(hub.cluster, membership, status, FIELD_MANAGER)
-        limited = any(k.not_before is not None or k.not_after is not None for k in membership.spec.keys)
-        return Result(_LOOK_AGAIN_SECONDS if limited else None)
+        return Result(_LOOK_AGAIN_SECONDS if plan.has_terms(membership) else None)

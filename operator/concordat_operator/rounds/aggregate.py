@@ -76,6 +76,7 @@ class AggregationStep:
                 request=aggregation.request,
                 image=hub.settings.operator_image,
                 registry_url=hub.settings.registry_url,
+                gateway_ca=hub.settings.gateway_ca,
                 canary_image=hub.settings.learning_image,
                 run=aggregation.run,
             )

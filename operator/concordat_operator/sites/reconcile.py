@@ -52,7 +52,8 @@ class SiteReconciler:
     async def publish_trust(self) -> None:
         """Publish the hub's keys and those of the evaluators that are members, when they changed."""
         hub = self._hub
-        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(hub.members.evaluators(hub.clock.now())))
+        evaluators = hub.members.evaluators(hub.clock.now())
+        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(evaluators, hub.settings.gateway_ca))
         text = wanted["data"][TRUST_FILE]
         now = hub.clock.monotonic()
         # Again after a while: somebody else may have written it, as another leader in the meantime.

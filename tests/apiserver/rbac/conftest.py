@@ -55,11 +55,13 @@ def agent(world: World) -> Path:
 
 @pytest.fixture(scope="session")
 def who(world: World) -> Callable[[str], Path]:
-    """Credentials by party: operator, agent, evaluator (its agent), trainer, aggregator, registry, or nobody."""
+    """Credentials by party: operator, agent, evaluator (its agent), trainer, aggregator, gateway, publisher,
+    or nobody."""
     accounts = {
         "operator": (HUB, "concordat-operator"),
         "aggregator": (HUB, "concordat-aggregator"),
-        "registry": (HUB, "concordat-registry"),
+        "gateway": (HUB, "concordat-gateway"),
+        "publisher": (HUB, "concordat-publisher"),
         "agent": (SITE, "concordat-agent"),
         "trainer": (SITE, "concordat-trainer"),
         "evaluator": (EVALUATOR, "concordat-agent"),

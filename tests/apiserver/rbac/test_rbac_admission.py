@@ -145,6 +145,9 @@ NAMESPACES = "the host's namespaces are not for Jobs"
 UNPRIVILEGED = "containers must run as non-root, unprivileged, without privilege escalation or added capabilities"
 RUNTIME = "Jobs in a site's namespace must run with runtimeClassName concordat-isolated"
 PROJECTED = {"sources": [{"serviceAccountToken": {"path": "token"}}]}
+OTHER_AUDIENCE = {"sources": [{"serviceAccountToken": {"path": "token", "audience": "x"}}]}
+FOR_THE_GATEWAY = {"serviceAccountToken": {"path": "token", "audience": "concordat-gateway"}}
+WITH_A_SECRET = {"sources": [FOR_THE_GATEWAY, {"secret": {"name": "concordat-keys"}}]}
 
 REFUSED: list[tuple[str, Change, str]] = [
     ("another account", lambda pod: pod.update(serviceAccountName="concordat-agent"), ACCOUNT),
@@ -160,6 +163,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("a Secret as volume", volume(secret={"secretName": "site-key"}), VOLUMES),
     ("a ConfigMap as volume", volume(configMap={"name": "concordat-agent"}), VOLUMES),
     ("a projected token", volume(projected=PROJECTED), VOLUMES),
+    ("a token for the gateway", volume(projected={"sources": [FOR_THE_GATEWAY]}), VOLUMES),
     ("a CSI volume", volume(csi={"driver": "secrets-store.csi.k8s.io"}), VOLUMES),
     ("a network volume", volume(nfs={"server": "10.0.0.1", "path": "/"}), VOLUMES),
     ("the claim with the key", volume(persistentVolumeClaim={"claimName": "state"}), STATE),
@@ -219,8 +223,14 @@ def test_a_job_that_its_agent_has_not_seen_does_not_run(world: World, operator: 
             LITERAL,
         ),
         (container(image="operator:latest"), DIGEST),
+        (volume(projected=PROJECTED), VOLUMES),
+        (volume(projected=OTHER_AUDIENCE), VOLUMES),
+        (volume(projected=WITH_A_SECRET), VOLUMES),
     ],
-    ids=["own account", "trainer", "registry's volume", "own keys as volume", "own keys as variable", "tag"],
+    ids=[
+        *("own account", "trainer", "registry's volume", "own keys as volume", "own keys as variable", "tag"),
+        *("a token for the API server", "a token for another", "own keys beside the token"),
+    ],
 )
 def test_another_shape_is_refused_in_the_hub(world: World, operator: Path, change: Change, says: str) -> None:
     """What sites send is read in there."""

@@ -62,6 +62,7 @@ IN_A_SITE = rules(
     "list: /pods",
     "create: events.k8s.io/events",
 )
+ASKING = rules("create: authentication.k8s.io/tokenreviews")
 OF_AN_AGENT = rules(
     LOOK + f"{OURS}/sites {OURS}/updates {OURS}/releases batch/jobs",
     f"patch: {OURS}/sites/status {OURS}/updates/status {OURS}/releases/status batch/jobs",
@@ -85,7 +86,9 @@ OF_AN_AGENT = rules(
         ("evaluator", EVALUATOR, OF_AN_AGENT),
         ("evaluator", SITE, set()),
         ("evaluator", HUB, set()),
-        *((party, namespace, set()) for party in ("trainer", "aggregator", "registry") for namespace in (HUB, SITE)),
+        ("gateway", HUB, ASKING | rules(LOOK + f"{OURS}/memberships")),
+        ("gateway", SITE, ASKING),
+        *((party, namespace, set()) for party in ("trainer", "aggregator", "publisher") for namespace in (HUB, SITE)),
     ],
 )
 def test_rights_are_exactly_these(world: World, who: Who, party: str, namespace: str, expected: set[str]) -> None:
@@ -140,6 +143,12 @@ DENIED = [
     ("operator", "patch", "memberships.concordat.dev", HUB),
     ("operator", "update", "memberships.concordat.dev", HUB),
     ("operator", "delete", "memberships.concordat.dev", HUB),
+    # the gateway asks whose token it is, and reads who is a member
+    ("gateway", "get", "secrets", HUB),
+    ("gateway", "patch", "memberships.concordat.dev", HUB),
+    ("gateway", "list", "memberships.concordat.dev", SITE),
+    ("gateway", "list", "sites.concordat.dev", SITE),
+    ("gateway", "create", "serviceaccounts/token", HUB),
     # an agent answers, it does not ask; it lets a Job run that the operator proposed, and says nothing of how it ended
     ("agent", "patch", "jobs.batch/status", SITE),
     ("agent", "create", "jobs.batch", SITE),

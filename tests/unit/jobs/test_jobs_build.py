@@ -43,10 +43,8 @@ def test_every_job_is_unprivileged_and_has_no_credentials(make: Make, kind: str)
     }
     assert "initContainers" not in pod
     assert all("valueFrom" not in variable for variable in container["env"])
-    assert {next(k for k in volume if k != "name") for volume in pod["volumes"]} <= {
-        "emptyDir",
-        "persistentVolumeClaim",
-    }
+    sources = {next(k for k in volume if k != "name") for volume in pod["volumes"]}
+    assert sources <= {"emptyDir", "persistentVolumeClaim"} | ({"projected"} if kind == "aggregate" else set())
     assert container["image"] == make.image
 
 
@@ -141,6 +139,9 @@ def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(m
     assert command[command.index("--result") + 1] == "/dev/termination-log"
     assert _pod(job)["serviceAccountName"] == "concordat-aggregator"
     assert "runtimeClassName" not in _pod(job)
+    token = {"audience": "concordat-gateway", "expirationSeconds": 3600, "path": "token"}
+    assert {"name": "gateway", "projected": {"sources": [{"serviceAccountToken": token}]}} in _pod(job)["volumes"]
+    assert "--ca" not in command
 
 
 def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) -> None:
@@ -164,6 +165,8 @@ def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) ->
         assert mounts == {**written, "/hub": ("tmp", True), "/canary": ("canary", True)}
     for own in (combine, _container(job)):
         assert {"name": "checked", "mountPath": "/checked", "readOnly": True} in own["volumeMounts"]
+    mounted = {c["name"]: {mount["name"] for mount in c["volumeMounts"]} for c in _pod(job)["initContainers"]}
+    assert [name for name, volumes in mounted.items() if "gateway" in volumes] == ["prepare", "combine"]
     assert "canary" not in [mount["name"] for c in (prepare, _container(job)) for mount in c["volumeMounts"]]
     for container in (prepare, canary, combine, gate):
         assert container["securityContext"] == _container(job)["securityContext"]

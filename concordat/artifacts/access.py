@@ -1,0 +1,51 @@
+"""How a program is let in where its requests go: a token, and whose certificate it believes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+TOKEN = Path("/var/run/secrets/concordat/token")
+"""The pod's token for the gateway; the kubelet renews it."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What goes with every request to one registry, or gateway in front of it."""
+
+    token: Callable[[], str | None] = lambda: None
+    """Returns the token to show, each time anew, since it is renewed; None: none is shown."""
+    ca: str | None = None
+    """PEM certificates that the server's must be signed by; None: those that the system trusts."""
+    server_name: str | None = None
+    """Name in the server's certificate where that is not the one in the URL."""
+
+    @classmethod
+    def of_pod(cls, ca: str | None = None, token: Path = TOKEN) -> Access:
+        """Return that of a pod: its token for the gateway, if one is mounted."""
+
+        def read() -> str | None:
+            try:
+                return token.read_text().strip()
+            except FileNotFoundError:
+                return None
+
+        return cls(token=read, ca=ca)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that show the token."""
+        shown = self.token()
+        return {"Authorization": f"Bearer {shown}"} if shown else {}
+
+    @cached_property
+    def tls(self) -> dict[str, Any]:
+        """Return what aiohttp is told of TLS. Raises ssl.SSLError if `ca` is no certificate."""
+        if self.ca is None:
+            return {}
+        context = ssl.create_default_context(cadata=self.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        return {"ssl": context, "server_hostname": self.server_name}

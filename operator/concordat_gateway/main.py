@@ -1,0 +1,129 @@
+"""The gateway's process: TLS in front, the registry behind, the hub's Memberships beside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from concordat.api import Membership
+from concordat.controller import (
+    ApiError,
+    Cache,
+    Cluster,
+    Controller,
+    Key,
+    Obj,
+    Options,
+    Result,
+    SystemClock,
+    configure,
+    fields,
+    garbage,
+    run,
+)
+from concordat.controller.environment import SettingsError
+from concordat_gateway.budget import Budget
+from concordat_gateway.callers import Callers
+from concordat_gateway.proxy import Gateway
+from concordat_gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_RELOAD_SECONDS = 60.0
+_CONNECTIONS = 64
+
+
+def main() -> None:
+    """Run the gateway until it is told to stop. Exits with 1 and one line when it cannot start."""
+    configure()
+    garbage.tame()
+    try:
+        asyncio.run(serve(Settings.from_environment()))
+    except (SettingsError, ApiError, OSError) as error:
+        log.error("cannot run", extra=fields(error=str(error)))
+        sys.exit(1)
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
+    """Run the gateway with these settings until `stop` is set or the process is told to stop."""
+    cache, clock = Cache(), SystemClock()
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+    connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
+    async with (
+        Cluster() as cluster,
+        aiohttp.ClientSession(
+            timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session,
+    ):
+        gateway = Gateway(
+            settings.namespace,
+            settings.registry_url,
+            session,
+            Callers(cluster, clock),
+            cache,
+            Budget(settings.site_bytes),
+        )
+        async with served(gateway.application(), settings.port, settings.certificate):
+            await run(
+                [Controller("memberships", {Membership: _nobody}, _nothing)],
+                Options(namespaces=[settings.namespace], leader=None, http_port=settings.http_port),
+                cluster=cluster,
+                cache=cache,
+                clock=clock,
+                stop=stop,
+            )
+
+
+@asynccontextmanager
+async def served(app: web.Application, port: int, certificate: Path) -> AsyncIterator[int]:
+    """Serve with TLS 1.3 by the certificate in a folder, read again when it is renewed. Yields the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, certificate)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    renewing = asyncio.create_task(_renew(context, certificate))
+    try:
+        site = web.TCPSite(runner, None, port, ssl_context=context)
+        await site.start()
+        yield int(runner.addresses[0][1])
+    finally:
+        renewing.cancel()
+        await runner.cleanup()
+
+
+def _load(context: ssl.SSLContext, folder: Path) -> None:
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+
+
+async def _renew(context: ssl.SSLContext, folder: Path) -> None:
+    shown = (folder / "tls.crt").read_bytes()
+    while True:
+        await asyncio.sleep(_RELOAD_SECONDS)
+        try:
+            if (now := (folder / "tls.crt").read_bytes()) != shown:
+                _load(context, folder)
+                shown = now
+                log.info("the certificate was renewed")
+        except (OSError, ssl.SSLError) as error:
+            log.warning("the certificate is not renewed", extra=fields(error=str(error)))
+
+
+def _nobody(_: Obj) -> tuple[Key, ...]:
+    return ()
+
+
+async def _nothing(_: Key) -> Result:
+    return Result()
+
+
+if __name__ == "__main__":
+    main()

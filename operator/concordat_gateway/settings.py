@@ -1,0 +1,43 @@
+"""Where the gateway runs, from its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from concordat.controller.environment import SettingsError, http_port, required
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The gateway's surroundings."""
+
+    namespace: str
+    """Namespace of the hub."""
+    registry_url: str
+    """Where the registry is; nobody else reaches it."""
+    site_bytes: int = 4 << 30
+    """Most that a site may send into one of its repositories."""
+    port: int = 8443
+    http_port: int = 8080
+    certificate: Path = Path("/etc/concordat/tls")
+    """Folder with tls.crt and tls.key."""
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Return settings from the CONCORDAT_… variables, as the chart sets them. Raises SettingsError."""
+        return cls(
+            namespace=required(env, "CONCORDAT_NAMESPACE", "the namespace of the hub"),
+            registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
+            site_bytes=_gibibytes(env) << 30,
+            http_port=http_port(env),
+        )
+
+
+def _gibibytes(env: Mapping[str, str]) -> int:
+    value = env.get("CONCORDAT_SITE_GIB") or "4"
+    if not (value.isascii() and value.isdigit() and 0 < int(value) <= 100_000):
+        raise SettingsError(f"CONCORDAT_SITE_GIB is {value!r}: set it to a whole number of GiB, for example 4")
+    return int(value)

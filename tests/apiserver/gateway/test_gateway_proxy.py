@@ -1,0 +1,224 @@
+"""The gateway between a client and a registry: let in, refused, bounded; and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from concordat.api import Membership
+from concordat.artifacts import Access, ArtifactError, RegistryStore
+from concordat.controller import Cache, FixedClock
+from concordat.protocol import artifact_types as types
+from concordat.protocol.locations import base_repository, decisions_repository
+from concordat_gateway.budget import Budget
+from concordat_gateway.callers import Callers
+from concordat_gateway.main import served
+from concordat_gateway.proxy import Gateway
+from tests.support.hub import NOW, Make
+
+HUB, NAME = "concordat", "concordat-gateway.concordat.svc"
+USERS = {
+    "of-site-a": "system:serviceaccount:site-a:concordat-agent",
+    "of-site-b": "system:serviceaccount:site-b:concordat-agent",
+    "of-operator": "system:serviceaccount:concordat:concordat-operator",
+    "of-publisher": "system:serviceaccount:concordat:concordat-publisher",
+    "of-a-person": "alice@example.org",
+}
+
+
+class Reviews:
+    """The API server's answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def review_token(self, token: str, audience: str) -> str | None:
+        self.asked.append(token)
+        assert audience == "concordat-gateway"
+        return USERS.get(token)
+
+
+def certificate(folder: Path) -> str:
+    """Write tls.crt and tls.key for the gateway; returns the certificate, which is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW.replace(year=2020))
+        .not_valid_after(NOW.replace(year=2100))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    (folder / "tls.crt").write_bytes(pem)
+    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "tls.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    return pem.decode()
+
+
+class Hub:
+    """A registry with a gateway in front of it, by TLS on a port of loopback."""
+
+    def __init__(self, url: str, ca: str, reviews: Reviews, clock: FixedClock, cache: Cache) -> None:
+        self.url, self.ca, self.reviews, self.clock, self.cache = url, ca, reviews, clock, cache
+
+    def access(self, token: str | None, **changes: Any) -> Access:
+        """What a client shows."""
+        return Access(**{"token": lambda: token, "ca": self.ca, "server_name": NAME, **changes})
+
+    def store(self, token: str | None, **changes: Any) -> RegistryStore:
+        """A client with this token."""
+        return RegistryStore(self.url, at_once, self.access(token, **changes))
+
+
+async def at_once(_: float) -> None:
+    """No pause."""
+
+
+@pytest.fixture
+async def hub(registry_url: str, tmp_path: Path) -> AsyncIterator[Hub]:
+    cache, reviews, clock = Cache(), Reviews(), FixedClock(NOW)
+    cache.watch([Membership])
+    for version, name in enumerate(("site-a", "site-b"), start=1):
+        wire = Make().membership(name).wire()
+        wire["metadata"] |= {"uid": name, "resourceVersion": str(version)}
+        cache.feed(wire)
+    ca = certificate(tmp_path)
+    callers: Any = reviews
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        gateway = Gateway(HUB, registry_url, session, Callers(callers, clock), cache, Budget(3 << 20))
+        port = await stack.enter_async_context(served(gateway.application(), 0, tmp_path))
+        yield Hub(f"https://127.0.0.1:{port}", ca, reviews, clock, cache)
+
+
+OWN, BASE = decisions_repository("digits", "site-a"), base_repository("digits")
+FILES = {"a.bin": b"1" * 100_000, "b.json": b"{}"}
+
+
+async def test_what_is_pushed_through_the_gateway_is_pulled_through_it(hub: Hub, tmp_path: Path) -> None:
+    async with hub.store("of-publisher") as publisher, hub.store("of-site-a") as site:
+        base = await publisher.push(BASE, types.BASE_PACKAGE, FILES)
+        pulled = await site.pull(base, tmp_path / "base")
+        assert {file.name: file.read_bytes() for file in pulled.iterdir()} == FILES
+        own = await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
+        assert await site.files(own)
+    async with hub.store("of-operator") as operator:
+        assert await operator.artifacts(OWN) == [own]
+        await operator.delete(own)
+        assert await operator.artifacts(OWN) == []
+    assert sorted(set(hub.reviews.asked)) == ["of-operator", "of-publisher", "of-site-a"]
+    assert len(hub.reviews.asked) == 3
+
+
+async def test_a_site_reads_nobody_elses_and_writes_nothing_that_is_not_its_own(hub: Hub) -> None:
+    async with hub.store("of-site-a") as site, hub.store("of-site-b") as other:
+        own = await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
+        for step in (other.files(own), other.push(OWN, types.STATEMENT, FILES), site.delete(own), site.artifacts(OWN)):
+            with pytest.raises(ArtifactError, match="403"):
+                await step
+        with pytest.raises(ArtifactError, match=f"site site-b may not push {BASE}"):
+            await other.push(BASE, types.BASE_PACKAGE, FILES)
+
+
+@pytest.mark.parametrize("token", [None, "", "unknown", "of-a-person", "x" * 5000])
+async def test_who_is_not_known_is_not_let_in(hub: Hub, token: str | None) -> None:
+    async with hub.store(token) as store:
+        with pytest.raises(ArtifactError, match="401"):
+            await store.artifacts(OWN)
+
+
+async def test_a_suspended_member_is_not_let_in_any_more(hub: Hub) -> None:
+    async with hub.store("of-site-a") as site:
+        await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
+        wire = Make().membership("site-a", suspended=True).wire()
+        wire["metadata"] |= {"uid": "site-a", "resourceVersion": "9"}
+        hub.cache.feed(wire)
+        with pytest.raises(ArtifactError, match="the Membership of site-a is suspended"):
+            await site.push(OWN, types.STATEMENT, {"statement.json": b"[]"})
+
+
+async def test_a_site_fills_its_own_budget_and_nobody_elses(hub: Hub) -> None:
+    async with hub.store("of-site-a") as site, hub.store("of-site-b") as other:
+        for number in range(3):
+            await site.push(OWN, types.STATEMENT, {"statement.json": bytes([number]) * 900_000})
+        with pytest.raises(ArtifactError, match="has used up what a site may store there"):
+            await site.push(OWN, types.STATEMENT, {"statement.json": b"3" * 900_000})
+        await other.push(decisions_repository("digits", "site-b"), types.STATEMENT, {"statement.json": b"{}"})
+
+
+async def test_a_token_is_asked_about_again_after_a_minute(hub: Hub) -> None:
+    async with hub.store("of-site-a") as site:
+        own = await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
+        hub.clock.advance(61)
+        await site.files(own)
+    assert hub.reviews.asked == ["of-site-a"] * 2
+
+
+async def test_a_client_that_trusts_another_authority_sends_nothing(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for changes in ({"ca": certificate(tmp_path / "other")}, {"server_name": "elsewhere"}):
+        async with hub.store("of-site-a", **changes) as store:
+            with pytest.raises(ArtifactError, match="does not answer"):
+                await store.artifacts(OWN)
+    assert hub.reviews.asked == []
+
+
+async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None:
+    """A caller has so many requests open at most; whoever is refused comes again."""
+    arrived, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        arrived.release()
+        await go.wait()
+        return web.Response(status=404)
+
+    app, cache = web.Application(), Cache()
+    app.router.add_route("*", "/{path:.*}", slow)
+    cache.watch([Membership])
+    callers: Any = Reviews()
+    ca = certificate(tmp_path)
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        upstream = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        gateway = Gateway(HUB, upstream, session, Callers(callers, FixedClock(NOW)), cache, Budget(1))
+        port = await stack.enter_async_context(served(gateway.application(), 0, tmp_path))
+        tls = Access(ca=ca, server_name=NAME).tls
+
+        async def ask(token: str) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            url = f"https://127.0.0.1:{port}/v2/digits/base/tags/list"
+            async with session.get(url, headers=headers, **tls) as response:
+                return response.status
+
+        burst = [asyncio.create_task(ask("of-operator")) for _ in range(40)]
+        for _ in range(32):
+            await arrived.acquire()
+        done, waiting = await asyncio.wait(burst, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 8:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        assert [task.result() for task in done] == [429] * 8
+        assert await ask("of-publisher") == 403
+        go.set()
+        assert [await task for task in waiting] == [404] * 32
