@@ -115,6 +115,10 @@ bench-scale: setup prerequisites ## Rounds of many sites (SITES="10 100 1000"; a
 bench-recovery: setup prerequisites ## Crashes, fail-over and idle seconds (15 minutes)
 	@PYTHONPATH=. $(BIN)/python -m bench.recovery
 
+.PHONY: bench-gateway
+bench-gateway: setup prerequisites ## What the gateway costs (2 minutes)
+	@PYTHONPATH=. $(BIN)/python -m bench.gateway
+
 soak: setup prerequisites ## Short rounds with random faults (ROUNDS=500)
 	@PYTHONPATH=. $(BIN)/python -m bench.soak --rounds $(ROUNDS)
 

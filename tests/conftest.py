@@ -51,3 +51,31 @@ def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         stop(process, 3)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests of an attack say so: `@pytest.mark.attack(what, stopped where, reason)`."""
+    config.addinivalue_line("markers", "attack(what, where, reason): an attack, where it is stopped, and by which word")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have the attack in the test's report, which is what comes back from a worker."""
+    marker = item.get_closest_marker("attack")
+    if marker is not None:
+        item.user_properties.append(("attack", list(marker.args)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the attacks that were tried as a table."""
+    stopped: dict[tuple[str, str, str], list[bool]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "attack" and (report.when == "call" or outcome == "failed"):
+                    what, where, reason = value
+                    stopped.setdefault((what, where, reason), []).append(outcome == "passed")
+    if stopped:
+        terminalreporter.section("attacks")
+        for (what, where, reason), passed in sorted(stopped.items()):
+            held = f"{len(passed)} ×" if all(passed) else "NOT STOPPED"
+            terminalreporter.write_line(f"{what} · {where} · {reason} · {held}")

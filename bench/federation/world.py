@@ -132,7 +132,7 @@ class World:
         """Create the sites with their keys, start all agents, publish the first release and the channel."""
         hub = Trust.from_json(await self._trust())
         evaluator = SigningKey.generate()
-        self.trust = Trust(hub.contract_keys, hub.aggregation_keys, {EVALUATOR: evaluator.public})
+        self.trust = Trust(hub.contract_keys, hub.aggregation_keys, {EVALUATOR: (evaluator.public,)})
         site_keys = {name: SigningKey.generate() for name in self.names} | {EVALUATOR: evaluator}
         for name, key in site_keys.items():
             self.sites.add(name, key, self.trust)

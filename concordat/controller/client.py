@@ -31,6 +31,8 @@ from concordat.controller.limiter import TokenBucket
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
+_PAGES = {JOB: 50}
+"""Of Jobs anybody may make some as large as the API server takes them: a page of them must fit into memory."""
 
 Objects = list[dict[str, Any]]
 
@@ -124,7 +126,7 @@ class Cluster:
         """Return all objects of a kind, and the resourceVersion of that snapshot."""
         target = gvk(kind)
         selector = labels if isinstance(labels, str) else ",".join(f"{k}={v}" for k, v in (labels or {}).items())
-        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        query = {"limit": str(_PAGES.get(target, PAGE))} | ({"labelSelector": selector} if selector else {})
         items: Objects = []
         token = ""
         while True:

@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
+from concordat.api.membership import MAX_KEYS
 from concordat.api.types import Model, Name, PublicKeyPem
 from concordat.lineage.errors import LineageError
 from concordat.statements import PublicKey, StatementError
+
+_Keys = Annotated[
+    list[PublicKeyPem],
+    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    Field(min_length=1, max_length=MAX_KEYS),
+]
+"""A key, or a list of them."""
 
 
 class _File(Model):
@@ -21,7 +29,7 @@ class _File(Model):
 
     contract_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     aggregation_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
-    evaluators: Annotated[dict[Name, PublicKeyPem], Field(max_length=16)]
+    evaluators: Annotated[dict[Name, _Keys], Field(max_length=16)]
     gateway_ca: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
 
 
@@ -33,8 +41,8 @@ class Trust:
     """Of the hub, for contracts and releases: what it asks and offers."""
     aggregation_keys: tuple[PublicKey, ...]
     """Of the hub, for verdicts, closures and aggregations: what it found."""
-    evaluators: Mapping[str, PublicKey]
-    """Of the independent evaluators, by the name of their Site."""
+    evaluators: Mapping[str, tuple[PublicKey, ...]]
+    """Of the independent evaluators, by the name of their Site: one, or several while one takes another's place."""
     gateway_ca: str | None = None
     """PEM certificates by which the hub's gateway is known; None: those that the system trusts."""
 
@@ -52,7 +60,7 @@ class Trust:
         trust = cls(
             contract_keys=tuple(_key(f"contractKeys.{i}", pem) for i, pem in enumerate(file.contract_keys)),
             aggregation_keys=tuple(_key(f"aggregationKeys.{i}", pem) for i, pem in enumerate(file.aggregation_keys)),
-            evaluators={name: _key(f"evaluators.{name}", pem) for name, pem in file.evaluators.items()},
+            evaluators={name: _several(f"evaluators.{name}", pems) for name, pems in file.evaluators.items()},
             gateway_ca=file.gateway_ca,
         )
         trust._demand_one_role_each()
@@ -63,23 +71,32 @@ class Trust:
         file = _File(
             contract_keys=[key.to_pem() for key in self.contract_keys],
             aggregation_keys=[key.to_pem() for key in self.aggregation_keys],
-            evaluators={name: key.to_pem() for name, key in self.evaluators.items()},
+            evaluators={name: [key.to_pem() for key in keys] for name, keys in self.evaluators.items()},
             gateway_ca=self.gateway_ca,
         )
-        return json.dumps(file.wire(), indent=2, sort_keys=True) + "\n"
+        wire = file.wire()
+        # One key is written as one.
+        wire["evaluators"] = {name: keys[0] if len(keys) == 1 else keys for name, keys in wire["evaluators"].items()}
+        return json.dumps(wire, indent=2, sort_keys=True) + "\n"
 
     def _demand_one_role_each(self) -> None:
         """Whoever holds one key must not be able to act in two roles."""
         seen: dict[PublicKey, str] = {}
         roles = [("contractKeys", key) for key in set(self.contract_keys)]
         roles += [("aggregationKeys", key) for key in set(self.aggregation_keys)]
-        roles += [(f"evaluators.{name}", key) for name, key in sorted(self.evaluators.items())]
+        roles += [(f"evaluators.{name}", key) for name, keys in sorted(self.evaluators.items()) for key in keys]
         for role, key in roles:
             other = seen.setdefault(key, role)
             if other != role:
                 raise LineageError(
                     f"trust.json: {role} has the same key as {other} ({key.thumbprint}); each role needs its own key"
                 )
+
+
+def _several(field: str, pems: list[str]) -> tuple[PublicKey, ...]:
+    if len(pems) == 1:
+        return (_key(field, pems[0]),)
+    return tuple(_key(f"{field}.{number}", pem) for number, pem in enumerate(pems))
 
 
 def _key(field: str, pem: str) -> PublicKey:

@@ -120,13 +120,13 @@ def _evaluation(line: Line, trust: Trust, lineage: Lineage, adapter: str, sequen
     what, contract = "the evaluation", lineage.contract
     with reading(what):
         name = read_summary(line.content).site
-        key = trust.evaluators.get(name)
-        if key is None:
+        keys = trust.evaluators.get(name)
+        if keys is None:
             known = ", ".join(sorted(trust.evaluators)) or "none"
             raise LineageError(f"{what} is by {name[:80]!r}, who is no trusted evaluator (trusted: {known})")
-        said = read_summary(opened(line, [key], what))
+        said = read_summary(opened(line, keys, what))
     demand(
-        contract.site(name) is None and key.thumbprint not in {s.key_thumbprint for s in contract.sites},
+        contract.site(name) is None and not {k.thumbprint for k in keys} & {s.key_thumbprint for s in contract.sites},
         f"{what} is by {name}, who took part in the round; an evaluator must be independent",
     )
     demand(said.verifier == agent_id(name), f"{what} names verifier {said.verifier}, expected {agent_id(name)}")

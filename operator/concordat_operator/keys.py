@@ -27,19 +27,28 @@ class Keys:
     """Signs contracts and releases: what the hub asks and offers."""
     aggregation: SigningKey
     """Signs verdicts, closures and aggregations: what the hub ascertained."""
+    more_contract: tuple[PublicKey, ...] = ()
+    more_aggregation: tuple[PublicKey, ...] = ()
+    """Keys that sites are told to trust as well: those that come next, and those that were before."""
 
     def all(self) -> frozenset[PublicKey]:
         """Return the public keys: no member may have one of them."""
-        return frozenset((self.contract.public, self.aggregation.public))
+        return frozenset((*self._contracts(), *self._aggregations()))
 
-    def trust(self, evaluators: Mapping[str, PublicKey], gateway_ca: str | None = None) -> Trust:
+    def _contracts(self) -> tuple[PublicKey, ...]:
+        return (self.contract.public, *self.more_contract)
+
+    def _aggregations(self) -> tuple[PublicKey, ...]:
+        return (self.aggregation.public, *self.more_aggregation)
+
+    def trust(self, evaluators: Mapping[str, tuple[PublicKey, ...]], gateway_ca: str | None = None) -> Trust:
         """Return the keys by which the hub's statements, and those of its evaluators, are verified.
 
         `gateway_ca` is what its gateway is known by.
         """
         return Trust(
-            contract_keys=(self.contract.public,),
-            aggregation_keys=(self.aggregation.public,),
+            contract_keys=self._contracts(),
+            aggregation_keys=self._aggregations(),
             evaluators=dict(evaluators),
             gateway_ca=gateway_ca,
         )
@@ -112,7 +121,13 @@ def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:
 
 def _keys(secret: Mapping[str, Any]) -> Keys:
     data = secret.get("data") or {}
-    return Keys(_key(data, _CONTRACT), _key(data, _AGGREGATION))
+    return Keys(_key(data, _CONTRACT), _key(data, _AGGREGATION), _more(data, "contract-"), _more(data, "aggregation-"))
+
+
+def _more(data: Mapping[str, str], prefix: str) -> tuple[PublicKey, ...]:
+    """Return the public keys of further entries, as `contract-next.pem`, in the order of their names."""
+    names = sorted(name for name in data if name.startswith(prefix) and name.endswith(".pem"))
+    return tuple(_key(data, name).public for name in names)
 
 
 def _key(data: Mapping[str, str], name: str) -> SigningKey:

@@ -101,6 +101,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.attack("F3: a site's pod, to another's slot, with no token, past the gateway", "gateway", "DENIED")
 def test_a_site_reaches_its_own_slot_of_the_registry_and_nothing_else(federation: Federation) -> None:
     """Security finding F3, from within the agent's own pod."""
     uid = federation.round("killed").metadata.uid

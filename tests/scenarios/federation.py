@@ -160,7 +160,7 @@ class Federation(View, Node):
             await self.create("Membership", site, {"role": role, "federations": ["digits"], "keys": keys})
         if role == "Evaluator" and member:
             self.evaluator_key = key
-        trust = trust or self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
+        trust = trust or self.keys.trust({self.name(EVALUATOR): (self.evaluator_key.public,)})
         self.workspaces[site], registry = Workspace(folder), self.registry_of(short)
         self.site_agents[site] = agent = Agent(
             site=site,
@@ -186,6 +186,12 @@ class Federation(View, Node):
         self.site_agents[site] = replace(agent, signer=signer)
         self.agents[site] = agent_controllers(self.site_agents[site])
         self.site_keys[short] = key
+
+    def repin(self, trust: Trust) -> None:
+        """Start every site's agent again with other keys to trust."""
+        for site, agent in self.site_agents.items():
+            self.site_agents[site] = replace(agent, trust=trust)
+            self.agents[site] = agent_controllers(self.site_agents[site])
 
     async def accept(self, short: str) -> None:
         """Accept the key that a site shows, as `concordat site accept` does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from concordat.api import Membership, Site
 from concordat.statements import SigningKey
 from tests.scenarios.federation import Federation
@@ -22,6 +24,7 @@ def ended(federation: Federation, name: str) -> tuple[str, str]:
     return (found.status.value, found.reason)
 
 
+@pytest.mark.attack("F4: an evaluator that nobody accepted", "hub, selection", "NotAMember")
 async def test_a_site_that_nobody_accepted_takes_no_part(federation: Federation) -> None:
     """By the right to create a Site alone: not as a trainer, and not as the evaluator, first by name as it may be."""
     await federation.join("aaa", role="Evaluator", member=False)
@@ -75,6 +78,7 @@ async def test_a_round_under_way_ends_with_the_key_that_its_contract_names(feder
     assert named[federation.name("site-a")] == new.public.thumbprint != old.public.thumbprint
 
 
+@pytest.mark.attack("F14: a new key without the old one", "hub, Membership", "KeyChanged")
 async def test_a_key_that_the_hub_did_not_accept_ends_nothing(federation: Federation) -> None:
     """A new state volume: the site is not asked until its people have been."""
     federation.rotate("site-a", SigningKey.generate(), keep=False)

@@ -73,5 +73,5 @@ class View:
             self.cache.list(Release),
             self.cache.list(Site),
         )
-        trust = self.keys.trust({self.name(EVALUATOR): self.evaluator_key.public})
+        trust = self.keys.trust({self.name(EVALUATOR): (self.evaluator_key.public,)})
         return await broken(world, self.registry, trust)

@@ -229,7 +229,7 @@ def trust() -> Trust:
     return Trust(
         contract_keys=(key_of(HUB).public,),
         aggregation_keys=(key_of(AGGREGATOR).public,),
-        evaluators={EVALUATOR: key_of(EVALUATOR).public},
+        evaluators={EVALUATOR: (key_of(EVALUATOR).public,)},
     )
 
 

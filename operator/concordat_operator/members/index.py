@@ -9,7 +9,7 @@ from concordat.api import Membership, Role, Site
 from concordat.controller import Cache, KindLike, Obj
 from concordat.statements import PublicKey
 from concordat_operator.finding import Finding
-from concordat_operator.members.plan import Member, has_terms, judge, key_in_force, keys_of, rank
+from concordat_operator.members.plan import Member, has_terms, judge, keys_of, keys_to_trust, rank
 
 _HUB = "the hub"
 
@@ -48,14 +48,14 @@ class Members:
         found = (self.of(site, now) for site in sites)
         return {member.name: member for member in found if isinstance(member, Member)}
 
-    def evaluators(self, now: datetime) -> dict[str, PublicKey]:
-        """Return the keys of the evaluators that are members."""
-        found: dict[str, PublicKey] = {}
+    def evaluators(self, now: datetime) -> dict[str, tuple[PublicKey, ...]]:
+        """Return the keys of the evaluators that are members: those that count, and those that will."""
+        found: dict[str, tuple[PublicKey, ...]] = {}
         for membership in self._cache.list(Membership, self._namespace):
-            spec, key = membership.spec, key_in_force(membership, now)
+            spec, keys = membership.spec, keys_to_trust(membership, now)
             counts = spec.role is Role.EVALUATOR and not spec.suspended and self._owner(membership) is None
-            if counts and key is not None and membership.metadata.deletion_timestamp is None:
-                found[membership.metadata.name] = key
+            if counts and keys and membership.metadata.deletion_timestamp is None:
+                found[membership.metadata.name] = keys
         return found
 
     def judges(self) -> set[str]:

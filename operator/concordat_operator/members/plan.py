@@ -125,15 +125,16 @@ def keys_of(membership: Membership) -> set[PublicKey]:
     return found
 
 
-def key_in_force(membership: Membership, now: datetime) -> PublicKey | None:
-    """Return the key of a Membership that counts now, the one that counts longest of several; None: there is none."""
-    counting = [key for key in membership.spec.keys if key.counts(now)]
-    for key in sorted(counting, key=lambda k: (k.not_after is None, k.not_after or now), reverse=True):
+def keys_to_trust(membership: Membership, now: datetime) -> tuple[PublicKey, ...]:
+    """Return the keys that others do well to trust: all that have not ceased to count."""
+    found = []
+    for key in membership.spec.keys:
         try:
-            return PublicKey.from_pem(key.public_key)
+            if key.not_after is None or now < key.not_after:
+                found.append(PublicKey.from_pem(key.public_key))
         except StatementError:
             continue
-    return None
+    return tuple(found)
 
 
 def rank(membership: Membership) -> tuple[bool, float, str]:

@@ -150,7 +150,7 @@ class ReleaseReconciler:
             open_bundle(verdict, [key])
             if not reply.is_true:
                 return Finding(Reason.REJECTED, reply.message), None, decision.evaluation
-            lineage = await self._publish(release, verdict, {name: key})
+            lineage = await self._publish(release, verdict, {name: (key,)})
         except PERMANENT_REGISTRY_ERRORS as error:
             # A registry that is being repaired or restored has it again; a verdict is asked for once only.
             reason = Reason.ARTIFACT_UNREADABLE if waits else Reason.REJECTED
@@ -159,7 +159,7 @@ class ReleaseReconciler:
             return Finding(Reason.REJECTED, f"{name}'s verdict cannot be relied on: {error}."), None, None
         return Finding(Reason.APPROVED, reply.message), lineage, decision.evaluation
 
-    async def _publish(self, release: Release, verdict: bytes, judges: dict[str, PublicKey]) -> ArtifactRef:
+    async def _publish(self, release: Release, verdict: bytes, judges: dict[str, tuple[PublicKey, ...]]) -> ArtifactRef:
         """Sign the release, and see with a site's eyes that the whole chain holds before anybody else looks."""
         hub, spec = self._hub, release.spec
         trust = hub.keys.trust(judges)

@@ -130,6 +130,7 @@ async def test_a_regression_is_rejected_with_a_signature_and_the_champion_stays(
         ({"judging": {"minQualityPpm": 950_000}}, "below judging.minQualityPpm 950000"),
     ],
 )
+@pytest.mark.attack("F12: a release below the site's own floor", "agent", "PolicyRejected")
 async def test_the_sites_policy_rejects(world: World, rules: dict[str, Any], says: str) -> None:
     """Security finding F12: also the first release, which is compared with a parent that the hub names."""
     await world.create_site()
@@ -142,6 +143,7 @@ async def test_the_sites_policy_rejects(world: World, rules: dict[str, Any], say
     assert agent.champions.current("digits") is None
 
 
+@pytest.mark.attack("F2: an image of the hub judges", "agent", "PolicyRejected")
 async def test_another_judging_image_than_the_policys_measures_nothing(world: World) -> None:
     """Security finding F2: what the image says decides, so it is the site's choice, and in its signed policy."""
     await world.create_site()
@@ -229,6 +231,7 @@ async def test_another_adapter_under_the_same_lineage_is_refused(world: World) -
     assert "the aggregation is of sha256:" in said(world, "altered", "Staged").message
 
 
+@pytest.mark.attack("F9: another configuration beside the signed weights", "agent, lineage", "LineageInvalid")
 async def test_another_configuration_beside_the_same_weights_is_refused(world: World) -> None:
     """Security finding F9: alpha a hundred times as large, or another base model."""
     await world.create_site()
@@ -243,6 +246,7 @@ async def test_another_configuration_beside_the_same_weights_is_refused(world: W
     assert "the aggregation is of sha256:" in shown.message
 
 
+@pytest.mark.attack("F9: a pickle or module beside the weights", "agent, lineage", "LineageInvalid")
 async def test_another_file_beside_the_adapter_is_refused_whoever_signed_it(world: World) -> None:
     """Security finding F9: a pickle, or a Python module, in the folder that a site serves."""
     await world.create_site()
@@ -320,6 +324,7 @@ async def test_a_job_that_ran_by_itself_decides_nothing(world: World) -> None:
     assert (release.status.decision, agent.champions.current("digits")) == (None, None)
 
 
+@pytest.mark.attack("F1: a copy that only the status calls staged", "agent, before the Job", "staged anew")
 async def test_a_copy_that_only_the_status_calls_staged_is_staged_before_its_job_runs(world: World) -> None:
     """Security finding F1: the operator may write every condition."""
     await world.create_site()

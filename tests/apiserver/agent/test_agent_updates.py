@@ -256,6 +256,7 @@ async def test_another_job_than_the_contracts_is_not_let_run(world: World) -> No
     assert "containers[0].image" in submitted.message
 
 
+@pytest.mark.attack("F1: a result that lay there before the Job ran", "agent, before the Job", "emptied")
 async def test_a_job_that_ran_by_itself_is_not_answered(world: World) -> None:
     """Security finding F1: with a result that lies there already."""
     agent = world.agent()
@@ -270,6 +271,7 @@ async def test_a_job_that_ran_by_itself_is_not_answered(world: World) -> None:
     assert update.status.submission is None
 
 
+@pytest.mark.attack("F1: a Job that the agent did not let run", "agent, after the Job", "JobNotAllowed")
 async def test_what_lies_in_the_output_before_the_job_runs_is_not_its_result(world: World) -> None:
     """Security finding F1."""
     agent = world.agent()
@@ -295,6 +297,7 @@ async def test_a_job_that_runs_already_keeps_its_output_folder(world: World) -> 
     assert _said(world, name, "Submitted").is_true
 
 
+@pytest.mark.attack("F1: a Job made again under the same name", "agent, after the Job", "JobNotAllowed")
 async def test_a_job_made_again_has_to_be_admitted_again(world: World) -> None:
     """Security finding F1: the first one's result is not the second one's."""
     agent = world.agent()
@@ -310,6 +313,7 @@ async def test_a_job_made_again_has_to_be_admitted_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("file", ["parent/adapter_model.safetensors", "task.json", "contract.json", "more"])
+@pytest.mark.attack("F1: inputs changed under the Job", "agent, after the Job", "InputChanged")
 async def test_inputs_that_changed_under_the_job_void_its_result(world: World, file: str) -> None:
     """Security finding F1: what was staged is hashed again."""
     agent = world.agent()
@@ -323,6 +327,7 @@ async def test_inputs_that_changed_under_the_job_void_its_result(world: World, f
     assert file in submitted.message
 
 
+@pytest.mark.attack("F1: the base model changed under the Job", "agent, after the Job", "InputChanged")
 async def test_a_base_that_changed_voids_the_result_and_is_fetched_anew(world: World) -> None:
     """Security finding F1: base packages are shared by all Jobs of the site."""
     agent = world.agent()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from concordat.api import Release, Site
 from concordat.lineage import bundle, verify_candidate, verify_release
 from concordat.protocol import artifact_types as types
@@ -45,7 +47,7 @@ async def test_the_evaluators_verdict_completes_the_lineage(world: World) -> Non
     )
     evaluation = await world.registry.read(present(release.status.decision).statement, types.STATEMENT_FILE)
     whole = bundle([*lines.splitlines(), evaluation, sign(released.statement(), world.hub)])
-    trust = replace(agent.trust, evaluators={world.site: world.key.public})
+    trust = replace(agent.trust, evaluators={world.site: (world.key.public,)})
     assert verify_release(whole, trust, sequence=1, **facts).evaluation_id == verdict.id
 
 
@@ -60,6 +62,7 @@ async def test_the_evaluator_rejects_what_does_not_gain(world: World) -> None:
     assert agent.champions.current("digits") is None
 
 
+@pytest.mark.attack("F12: a candidate that beats a useless parent", "evaluator", "Rejected")
 async def test_the_evaluator_has_a_floor_of_its_own(world: World) -> None:
     """Security finding F12: the hub names the parent that a candidate has to beat, and may name a useless one."""
     await world.create_site("Evaluator")
@@ -71,6 +74,7 @@ async def test_the_evaluator_has_a_floor_of_its_own(world: World) -> None:
     assert "below judging.minQualityPpm 500000" in evaluated.message
 
 
+@pytest.mark.attack("F12: a candidate below what was approved last", "evaluator", "Rejected")
 async def test_the_evaluator_remembers_what_it_approved_last(world: World) -> None:
     """Security finding F12: a candidate from an old, weaker parent gains on that one, and falls below the last."""
     await world.create_site("Evaluator")

@@ -77,7 +77,7 @@ class World:
             trust=Trust(
                 contract_keys=(self.hub.public,),
                 aggregation_keys=(self.aggregator.public,),
-                evaluators={"evaluator": self.evaluator.public},
+                evaluators={"evaluator": (self.evaluator.public,)},
             ),
             signer=Signer(self.site, Keyring(key or self.key), self.registry, site_policy.digest, prepare),
             workspace=Workspace(self.folder),

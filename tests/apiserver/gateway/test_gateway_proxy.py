@@ -11,9 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from concordat.api import Membership
 from concordat.artifacts import Access, ArtifactError, RegistryStore
@@ -24,9 +21,10 @@ from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
 from concordat_gateway.main import served
 from concordat_gateway.proxy import Gateway
+from tests.support.certificates import NAME, certificate
 from tests.support.hub import NOW, Make
 
-HUB, NAME = "concordat", "concordat-gateway.concordat.svc"
+HUB = "concordat"
 USERS = {
     "of-site-a": "system:serviceaccount:site-a:concordat-agent",
     "of-site-b": "system:serviceaccount:site-b:concordat-agent",
@@ -46,29 +44,6 @@ class Reviews:
         self.asked.append(token)
         assert audience == "concordat-gateway"
         return USERS.get(token)
-
-
-def certificate(folder: Path) -> str:
-    """Write tls.crt and tls.key for the gateway; returns the certificate, which is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW.replace(year=2020))
-        .not_valid_after(NOW.replace(year=2100))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    (folder / "tls.crt").write_bytes(pem)
-    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "tls.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
-    return pem.decode()
 
 
 class Hub:
@@ -137,12 +112,14 @@ async def test_a_site_reads_nobody_elses_and_writes_nothing_that_is_not_its_own(
 
 
 @pytest.mark.parametrize("token", [None, "", "unknown", "of-a-person", "x" * 5000])
+@pytest.mark.attack("F3: no token, or an unknown one", "gateway", "UNAUTHORIZED")
 async def test_who_is_not_known_is_not_let_in(hub: Hub, token: str | None) -> None:
     async with hub.store(token) as store:
         with pytest.raises(ArtifactError, match="401"):
             await store.artifacts(OWN)
 
 
+@pytest.mark.attack("F3: a member that was suspended meanwhile", "gateway", "DENIED")
 async def test_a_suspended_member_is_not_let_in_any_more(hub: Hub) -> None:
     async with hub.store("of-site-a") as site:
         await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
@@ -153,6 +130,7 @@ async def test_a_suspended_member_is_not_let_in_any_more(hub: Hub) -> None:
             await site.push(OWN, types.STATEMENT, {"statement.json": b"[]"})
 
 
+@pytest.mark.attack("F3: a site fills the disk", "gateway", "413")
 async def test_a_site_fills_its_own_budget_and_nobody_elses(hub: Hub) -> None:
     async with hub.store("of-site-a") as site, hub.store("of-site-b") as other:
         for number in range(3):
@@ -170,6 +148,7 @@ async def test_a_token_is_asked_about_again_after_a_minute(hub: Hub) -> None:
     assert hub.reviews.asked == ["of-site-a"] * 2
 
 
+@pytest.mark.attack("an impostor in place of the gateway", "client, TLS", "nothing is sent")
 async def test_a_client_that_trusts_another_authority_sends_nothing(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     for changes in ({"ca": certificate(tmp_path / "other")}, {"server_name": "elsewhere"}):
@@ -179,6 +158,7 @@ async def test_a_client_that_trusts_another_authority_sends_nothing(hub: Hub, tm
     assert hub.reviews.asked == []
 
 
+@pytest.mark.attack("a burst of requests by one caller", "gateway", "429")
 async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None:
     """A caller has so many requests open at most; whoever is refused comes again."""
     arrived, go = asyncio.Semaphore(0), asyncio.Event()

@@ -19,6 +19,7 @@ async def token(admin: Cluster, namespace: str, audience: str) -> str:
     return str(made["status"]["token"])
 
 
+@pytest.mark.attack("a token for the API server, for another audience, forged", "gateway, TokenReview", "UNAUTHORIZED")
 async def test_a_token_is_its_accounts_if_it_is_for_the_gateway(crds: ControlPlane) -> None:
     async with Cluster(crds.kubeconfig) as admin:
         for space in ("gateway-a", "gateway-b"):

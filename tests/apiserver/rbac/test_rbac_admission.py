@@ -188,6 +188,7 @@ REFUSED: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "says"), [(c, s) for _, c, s in REFUSED], ids=[name for name, _, _ in REFUSED])
+@pytest.mark.attack("F1, F15: a Job with a Secret, a token, the key, the host", "admission policy", "denied")
 def test_another_shape_is_refused_in_a_site(world: World, operator: Path, change: Change, says: str) -> None:
     job = _training()
     change(job["spec"]["template"]["spec"])
@@ -197,6 +198,7 @@ def test_another_shape_is_refused_in_a_site(world: World, operator: Path, change
 
 
 @pytest.mark.parametrize("suspend", [False, None])
+@pytest.mark.attack("F1: a Job of the operator that runs at once in a site", "admission policy", "must be suspended")
 def test_a_job_that_its_agent_has_not_seen_does_not_run(world: World, operator: Path, suspend: bool | None) -> None:
     """Security finding F1: whatever its name and labels."""
     job = _training()
@@ -232,6 +234,7 @@ def test_a_job_that_its_agent_has_not_seen_does_not_run(world: World, operator: 
         *("a token for the API server", "a token for another", "own keys beside the token"),
     ],
 )
+@pytest.mark.attack("F7: a Job in the hub with its keys, or a token for the API server", "admission policy", "denied")
 def test_another_shape_is_refused_in_the_hub(world: World, operator: Path, change: Change, says: str) -> None:
     """What sites send is read in there."""
     job = _aggregation()

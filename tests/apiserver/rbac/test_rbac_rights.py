@@ -172,6 +172,7 @@ DENIED = [
 
 
 @pytest.mark.parametrize(("party", "verb", "resource", "namespace"), DENIED)
+@pytest.mark.attack("each forbidden verb of each identity", "API server, RBAC", "forbidden")
 def test_denied(world: World, who: Who, party: str, verb: str, resource: str, namespace: str) -> None:
     kind, _, name = resource.partition("/")
     below = name in {"exec", "attach", "log", "status", "token", "ephemeralcontainers"}

@@ -82,6 +82,7 @@ async def attempt(who: Path, kind: type[Resource], status: dict[str, Any], *, ke
 
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize(("kind", "status"), OF_THE_AGENT, ids=str)
+@pytest.mark.attack("F1, F6: the operator writes what an agent says", "admission policy", "denied")
 async def test_only_the_agent_speaks_for_its_site(
     operator: Path, agent: Path, kind: type[Resource], status: dict[str, Any]
 ) -> None:
@@ -93,6 +94,7 @@ async def test_only_the_agent_speaks_for_its_site(
 
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize(("kind", "status"), OF_THE_HUB, ids=str)
+@pytest.mark.attack("F6: an agent writes what the hub found", "admission policy", "denied")
 async def test_only_the_operator_speaks_for_the_hub(
     operator: Path, agent: Path, kind: type[Resource], status: dict[str, Any]
 ) -> None:
@@ -104,6 +106,7 @@ async def test_only_the_operator_speaks_for_the_hub(
 
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize("answer", ["consent", "submission"])
+@pytest.mark.attack("F6: a consent or submission is exchanged", "API server, CRD", "cannot change")
 async def test_an_answer_that_is_given_stays(agent: Path, answer: str) -> None:
     """Not even by the agent itself, nor by an administrator."""
     given: dict[str, dict[str, Any]] = {"consent": {"statement": REF}, "submission": SENT}

@@ -100,6 +100,7 @@ def test_a_candidate_with_a_backdoor_is_refused(federation: Federation, tmp_path
     assert "91 % more of the canary examples go to one class than with the base model" in report["message"]
 
 
+@pytest.mark.attack("F7: an update withdrawn and put back while it is checked", "aggregator", "ArtifactUnreadable")
 def test_a_site_that_the_check_was_not_given_is_rejected_alone(federation: Federation, tmp_path: Path) -> None:
     """Security finding F7: it deleted its update and put it back while the check ran; that failed the round for all."""
     request = federation.request(federation.open(**CANARY), federation.honest(*SITES))

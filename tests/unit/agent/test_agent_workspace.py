@@ -247,6 +247,7 @@ def test_cleaning_follows_no_link_and_survives_depth_and_modes(tmp_path: Path, w
     assert os.listdir(tmp_path / "trash") == []
 
 
+@pytest.mark.attack("F11: a folder swapped for a link while it is tidied", "agent", "not followed")
 def test_cleaning_follows_no_link_that_a_running_pod_puts_in_its_way(
     tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,6 +327,7 @@ def ended(lies: dict[str, list[str]], after: After | None = None) -> Ended:
 
 
 @pytest.mark.parametrize("left_out", [0, 1, -1])
+@pytest.mark.attack("F5: a candidate whose lineage no site would accept", "operator", "AggregationFailed")
 async def test_a_candidate_that_no_site_would_accept_is_not_proposed(left_out: int, tmp_path: Path) -> None:
     """Finding F5: the hub verifies what it is about to propose by the functions that a site verifies it with."""
 
@@ -343,6 +344,7 @@ async def test_a_candidate_that_no_site_would_accept_is_not_proposed(left_out: i
         st.sampled_from(SITES[1:]), st.lists(st.sampled_from([*LIES, *HARMLESS]), min_size=1, max_size=3, unique=True)
     )
 )
+@pytest.mark.attack("F5: an update that only the lineage would refuse", "aggregator", "its reason, alone")
 def test_whatever_is_admitted_to_the_aggregate_verify_candidate_accepts(lies: dict[str, list[str]]) -> None:
     """Findings 2 and 3: what a site signs or names costs that site its place, and nobody else anything."""
     honest = tuple(site for site in SITES if set(lies.get(site, [])) <= set(HARMLESS))

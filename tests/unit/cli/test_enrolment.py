@@ -67,6 +67,7 @@ def test_a_key_is_replaced_by_the_next_which_it_endorses() -> None:
     assert len(late.spec.keys) == 2
 
 
+@pytest.mark.attack("F14: a key that the one before does not endorse", "concordat site accept", "--replace")
 def test_a_key_that_nobody_endorses_is_taken_only_in_place_of_the_one_before() -> None:
     first = accepted(showing(OLD))
     for site in (showing(NEW), showing(NEW, SigningKey.generate())):
@@ -82,6 +83,7 @@ def test_a_key_that_ceased_to_count_endorses_nothing() -> None:
         accepted(showing(NEW, OLD), first)
 
 
+@pytest.mark.attack("F4: a key that the site does not hold", "concordat site accept", "refused")
 def test_a_key_whose_possession_is_not_proved_is_refused() -> None:
     site = showing(OLD)
     site.metadata.uid = "another"

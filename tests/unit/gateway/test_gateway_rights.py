@@ -80,6 +80,7 @@ AGENT = Caller("site-a", "concordat-agent")
 
 @pytest.mark.parametrize("act", Act)
 @pytest.mark.parametrize("repository", [*READ, *OWN, *FOREIGN])
+@pytest.mark.attack("F3: pull, push, delete or list what is another's", "gateway", "DENIED")
 def test_a_site_reads_what_is_for_all_and_writes_what_is_its_own(repository: str, act: Act) -> None:
     allowed = {Act.PULL: repository in [*READ, *OWN], Act.PUSH: repository in OWN}.get(act, False)
     assert (objection(AGENT, Asked(repository, act), HUB, member("site-a")) is None) is allowed
@@ -96,6 +97,7 @@ def test_a_site_reads_what_is_for_all_and_writes_what_is_its_own(repository: str
         (Caller(HUB, "concordat-agent"), None, "is no member"),
     ],
 )
+@pytest.mark.attack("F3: another ServiceAccount, no member, suspended", "gateway", "DENIED")
 def test_nobody_else_is_let_in(caller: Caller, membership: Membership | None, says: str) -> None:
     for act in Act:
         for repository in (*READ, *OWN):

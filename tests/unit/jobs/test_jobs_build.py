@@ -172,6 +172,7 @@ def test_with_a_canary_four_containers_come_before_the_aggregator(make: Make) ->
         assert container["securityContext"] == _container(job)["securityContext"]
 
 
+@pytest.mark.attack("F7: the canary check by the contract's image", "operator", "JobNotAllowed")
 def test_a_canary_is_not_checked_with_the_contracts_image(make: Make) -> None:
     """Security finding F7."""
     ref, contract = ArtifactRef(repository="x", digest="sha256:" + "0" * 64), make.contract(screening=CANARY)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from concordat.lineage import LineageError, Trust
 from concordat.statements import SigningKey
 
-A, B, C = (SigningKey.generate().public for _ in range(3))
+A, B, C, D = (SigningKey.generate().public for _ in range(4))
 
 
 def _file(**changes: Any) -> str:
@@ -22,9 +22,19 @@ def _file(**changes: Any) -> str:
 
 def test_it_round_trips() -> None:
     trust = Trust.from_json(_file())
-    assert trust == Trust(contract_keys=(A,), aggregation_keys=(B,), evaluators={"evaluator": C})
+    assert trust == Trust(contract_keys=(A,), aggregation_keys=(B,), evaluators={"evaluator": (C,)})
     assert Trust.from_json(trust.to_json()) == trust
     assert trust.to_json() == Trust.from_json(trust.to_json()).to_json()
+
+
+def test_an_evaluator_has_two_keys_while_one_takes_the_others_place() -> None:
+    text = _file(evaluators={"evaluator": [C.to_pem(), D.to_pem()]})
+    trust = Trust.from_json(text)
+    assert trust.evaluators == {"evaluator": (C, D)}
+    assert Trust.from_json(trust.to_json()) == trust
+    for pems, says in (([C.to_pem(), "x"], "evaluators.evaluator.1: not a PEM"), ([C.to_pem()] * 4, "at most 3")):
+        with pytest.raises(LineageError, match=says):
+            Trust.from_json(_file(evaluators={"evaluator": pems}))
 
 
 def test_a_federation_without_an_evaluator_yet() -> None:

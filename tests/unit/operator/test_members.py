@@ -68,6 +68,7 @@ def test_a_member_is_accepted_by_the_newest_key_that_it_shows_and_its_membership
         ({"before": 0, "after": 1}, "own", "Accepted"),
     ],
 )
+@pytest.mark.attack("F4, F14: no Membership, or a wrong, expired or unproved key", "hub, Membership", "NotAMember …")
 def test_a_site_is_no_member_without_its_key(
     make: Make, membership: dict[str, Any] | None, shown: str, expected: str
 ) -> None:
@@ -130,6 +131,7 @@ class World:
         return reason(self.members.of(showing(self.make, *keys, name=name), self.make.now))
 
 
+@pytest.mark.attack("F4: another member's key, or the hub's", "hub, Membership", "KeyInUse")
 def test_no_two_members_share_a_key_and_none_has_the_hubs(make: Make) -> None:
     a, b, hub = SigningKey.generate(), SigningKey.generate(), SigningKey.generate()
     world = World(make, hub)
@@ -152,7 +154,7 @@ def test_an_evaluators_key_is_the_evaluators(make: Make) -> None:
     world.feed("site-a", key, minute=0)
     world.feed("evaluator", key, minute=5, role="Evaluator")
     assert world.of("site-a", key) == "KeyInUse"
-    assert world.members.evaluators(make.now) == {"evaluator": key.public}
+    assert world.members.evaluators(make.now) == {"evaluator": (key.public,)}
     assert world.members.judges() == {"evaluator"}
 
 
@@ -161,11 +163,11 @@ def test_the_published_evaluators_are_members_with_a_key_that_counts(make: Make)
     world = World(make)
     world.feed("e1", first, role="Evaluator", suspended=True)
     world.feed("e2", second, role="Evaluator")
-    assert world.members.evaluators(make.now) == {"e2": second.public}
+    assert world.members.evaluators(make.now) == {"e2": (second.public,)}
     ends = (make.now + timedelta(days=7)).isoformat()
     rotating = make.membership("e3", role="Evaluator", keys=[named(first, notAfter=ends), named(second)])
-    assert plan.key_in_force(rotating, make.now) == second.public
-    assert plan.key_in_force(rotating, make.now + timedelta(days=8)) == second.public
+    assert plan.keys_to_trust(rotating, make.now) == (first.public, second.public)
+    assert plan.keys_to_trust(rotating, make.now + timedelta(days=8)) == (second.public,)
 
 
 def test_a_membership_shows_what_the_hub_makes_of_it(make: Make) -> None:

@@ -57,6 +57,7 @@ def test_a_repeated_decision_meets_the_rival_it_met(tmp_path: Path) -> None:
     assert champions.incumbent("digits", "digits-3", _champion(3).artifact) == second
 
 
+@pytest.mark.attack("F13: another adapter under the champion's name", "agent", "compared with the champion")
 def test_another_adapter_under_the_champions_name_meets_the_champion(tmp_path: Path) -> None:
     """Security finding F13: it was judged against the release before, and 49 % adopted over 95 %."""
     champions = Champions(tmp_path / "adopted.json")

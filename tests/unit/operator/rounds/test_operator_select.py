@@ -54,6 +54,7 @@ def test_a_site_that_is_not_present_is_not_asked(make: Make, conditions: dict[st
     assert "site-0" not in [member.name for member in found.members]
 
 
+@pytest.mark.attack("F4: a Site that nobody accepted, first by name", "hub, selection", "not asked")
 def test_only_members_of_the_federation_are_asked(make: Make) -> None:
     """Security finding F4: whoever may create a Site is not thereby a member, nor the evaluator."""
     sites = [make.site("aaa", role="Evaluator"), make.site("site-0"), *make.sites()]
