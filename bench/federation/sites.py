@@ -32,6 +32,7 @@ from concordat_agent.releases import verified as releases
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.updates import contract as contracts
+from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 
 _LIMITS = {"maxSteps": 500, "maxWallSeconds": 3600, "allowedImages": [IMAGE]}
@@ -107,6 +108,7 @@ class Sites:
                 signer=Signer(site, Keyring(key), registry, _POLICY.digest, prepare),
                 workspace=self.workspaces[site],
                 champions=Champions(folder / "adopted.json"),
+                ledger=Ledger(folder / "consents.json"),
                 notes=Notes(folder / "notes"),
             )
         )

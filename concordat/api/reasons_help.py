@@ -61,7 +61,7 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "Lower `spec.aggregation.maxFaultySites`, or select more sites.",
     ),
     Reason.SIGNED: ReasonHelp("The contract is frozen, signed and published."),
-    Reason.WAITING: ReasonHelp("An earlier step has not ended yet."),
+    Reason.WAITING: ReasonHelp("An earlier step has not ended yet, or the site's hours of consent are to come."),
     Reason.COLLECTED: ReasonHelp("Every site has answered, or its deadline has passed with the quorum met."),
     Reason.NOT_ALLOWED: ReasonHelp(
         "The site was never asked: the API server refused the hub's request in the site's namespace.",

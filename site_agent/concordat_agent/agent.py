@@ -12,6 +12,7 @@ from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
+from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 
 FIELD_MANAGER = "concordat-agent"
@@ -32,4 +33,5 @@ class Agent:
     signer: Signer
     workspace: Workspace
     champions: Champions
+    ledger: Ledger
     notes: Notes

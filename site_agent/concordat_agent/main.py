@@ -37,6 +37,7 @@ from concordat_agent.settings import Settings
 from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.site.heartbeat import Heartbeat
 from concordat_agent.site.reconcile import SiteReconciler
+from concordat_agent.updates.ledger import Ledger, LedgerError
 from concordat_agent.updates.reconcile import UpdateReconciler
 from concordat_agent.workspace import Workspace
 
@@ -52,7 +53,7 @@ def main(prepare: Prepare = clipped) -> None:
     garbage.tame()
     try:
         asyncio.run(serve(Settings.from_environment(), prepare))
-    except (SettingsError, PolicyError, ChampionError, StatementError, LineageError, OSError) as error:
+    except (SettingsError, PolicyError, ChampionError, LedgerError, StatementError, LineageError, OSError) as error:
         log.error("cannot run", extra=fields(error=str(error)))
         sys.exit(1)
 
@@ -65,7 +66,7 @@ async def serve(
     policy = SitePolicy.from_json(settings.policy.read_bytes())
     trust = Trust.from_json(settings.trust.read_text())
     keys = Keyring.load(settings.key, settings.key_version)
-    champions = Champions(settings.history)
+    champions, ledger = Champions(settings.history), Ledger(settings.ledger)
     log.info("starting", extra=fields(site=settings.site, key=keys.public[0].thumbprint, policy=policy.digest))
     async with (
         Cluster() as cluster,
@@ -82,6 +83,7 @@ async def serve(
             signer=Signer(settings.site, keys, registry, policy.digest, prepare),
             workspace=Workspace(settings.workspace),
             champions=champions,
+            ledger=ledger,
             notes=Notes(settings.notes),
         )
         await run(

@@ -29,6 +29,11 @@ class Settings:
         return self.key.with_name("adopted.json")
 
     @property
+    def ledger(self) -> Path:
+        """Return the file with the consents of the last days, there too."""
+        return self.key.with_name("consents.json")
+
+    @property
     def notes(self) -> Path:
         """Return the folder of the agent's notes, there too."""
         return self.key.with_name("notes")

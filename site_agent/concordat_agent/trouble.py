@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from concordat.api import ConditionSet, ConditionType, Reason
+from concordat.api import RETRIED_REASONS, ConditionSet, ConditionType, Reason
 from concordat.artifacts import ArtifactError, RegistryUnavailable
 from concordat_agent.policy import Answer
 
@@ -43,5 +43,5 @@ def trouble(error: ArtifactError | OSError) -> Answer | None:
 def show(conditions: ConditionSet, type_: ConditionType, answer: Answer) -> None:
     """Set the condition. The same trouble again is no news, even in other words: it costs no write per try."""
     shown = conditions.get(type_)
-    if shown is None or not shown.is_pending or shown.reason != answer.reason:
+    if answer.reason not in RETRIED_REASONS or shown is None or shown.reason != answer.reason:
         conditions.set(type_, answer.passed, answer.reason, answer.message)

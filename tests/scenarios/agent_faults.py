@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Signer
+from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 from tests.scenarios.federation import Federation
 
@@ -170,6 +172,20 @@ class AgentChampions(Champions):
         return adopted
 
 
+class AgentLedger(Ledger):
+    """A record of consents on a volume with a fate."""
+
+    def __init__(self, path: Path, fate: Fate) -> None:
+        super().__init__(path)
+        self._fate, self._place = fate, path.parent.name
+
+    def enter(self, contract: str, at: datetime, wall_seconds: int) -> None:
+        """Write a consent down."""
+        self._fate("before", f"{self._place} enter {contract}")
+        super().enter(contract, at, wall_seconds)
+        self._fate("after", f"{self._place} enter {contract}")
+
+
 def restart(
     federation: Federation,
     short: str,
@@ -190,6 +206,7 @@ def restart(
         signer=Signer(site, Keyring(federation.site_keys[short]), registry, rules.digest),
         workspace=AgentWorkspace(folder, disk),
         champions=AgentChampions(folder / "adopted.json", disk),
+        ledger=AgentLedger(folder / "consents.json", disk),
         notes=AgentNotes(folder / "notes", disk),
     )
     federation.agents[site] = controllers(agent)

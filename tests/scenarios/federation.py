@@ -52,6 +52,7 @@ from concordat_agent.main import controllers as agent_controllers
 from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
+from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 from concordat_cli.enrolment import manifest, membership, request
 from concordat_operator.controllers import controllers as hub_controllers
@@ -173,6 +174,7 @@ class Federation(View, Node):
             signer=Signer(site, Keyring(key), registry, site_policy.digest, prepare),
             workspace=self.workspaces[site],
             champions=Champions(folder / "adopted.json"),
+            ledger=Ledger(folder / "consents.json"),
             notes=Notes(folder / "notes"),
         )
         self.agents[site] = agent_controllers(agent)

@@ -96,7 +96,7 @@ async def test_a_full_volume_is_shown_and_heals_by_itself(federation: Federation
         await federation.turn()
         seen |= {c.type for c in shown(federation) if c.reason == "DiskFull" and "Enlarge" in c.message}
         assert not any(slot for slot in federation.found("r1").status.dropped_sites)
-    assert seen == {"Staged", "Submitted", "Adopted", "Evaluated"}
+    assert seen == {"Consented", "Staged", "Submitted", "Adopted", "Evaluated"}
     await released(federation)
     await once_each(federation)
 

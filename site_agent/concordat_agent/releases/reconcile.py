@@ -28,6 +28,7 @@ from concordat_agent.admission import Refused, admit, demand
 from concordat_agent.agent import FIELD_MANAGER, Agent
 from concordat_agent.metrics import DECISIONS, LOCAL_QUALITY
 from concordat_agent.policy import Answer
+from concordat_agent.releases.acceptance import refusal
 from concordat_agent.releases.adoption import Comparison, decide_adoption, objection
 from concordat_agent.releases.decision import Compared, Decision
 from concordat_agent.releases.plan import CONDITIONS, WITH_ANSWER, Step, answer_condition, next_step
@@ -103,16 +104,9 @@ class ReleaseReconciler:
 
         Raises Refused, LineageError, ArtifactError.
         """
-        federation = release.spec.federation
-        if site.federation(federation) is None:
-            raise Refused(Reason.POLICY_REJECTED, f"Federation {federation!r} is not among this site's federations")
-        shown, pinned = site.spec.judging_image, self._agent.policy.judging.image
-        if shown != pinned:
-            raise Refused(
-                Reason.POLICY_REJECTED,
-                f"spec.judgingImage of the Site is {shown}, the agent's policy pins {pinned}; install both from one "
-                "values file",
-            )
+        against = refusal(self._agent.policy, release, site)
+        if against is not None:
+            raise Refused(Reason.POLICY_REJECTED, against)
         return await verified(self._agent, release, site.spec.role)
 
     async def _look_at(self, release: Release, site: Site, job: dict[str, Any]) -> Verified:

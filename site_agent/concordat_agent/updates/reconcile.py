@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from concordat.api import RETRIED_REASONS, Condition, ConditionSet, ConditionType, Reason, Site, Update, find
@@ -29,7 +30,7 @@ from concordat_agent.policy import Answer
 from concordat_agent.signer import ConsentMissing
 from concordat_agent.trouble import RETRY_SECONDS, show, trouble
 from concordat_agent.updates import gates
-from concordat_agent.updates.consent import consent
+from concordat_agent.updates.consent import Request, consent, opening
 from concordat_agent.updates.contract import ContractRefused, verify
 from concordat_agent.updates.parent import read_parent
 from concordat_agent.updates.plan import CONDITIONS, WITH_RESULT, Step, next_step
@@ -53,6 +54,8 @@ class UpdateAnswer:
     message: str
     consent: Consent | None = None
     submission: Submission | None = None
+    again_in: float | None = None
+    """Seconds until the step can be done, where that is known."""
 
 
 class UpdateReconciler:
@@ -86,7 +89,7 @@ class UpdateReconciler:
             answers += await self._stage_if_quick(update)
         await self._write(update, answers, trained=job_outcome is not None and job_outcome.completed is not None)
         pending = any(answer.reason in RETRIED_REASONS for answer in answers)
-        return Result(requeue_after=RETRY_SECONDS if pending else None)
+        return Result(requeue_after=RETRY_SECONDS if pending else answers[0].again_in)
 
     async def _do(
         self, step: Step, update: Update, site: Site, job: dict[str, Any], job_outcome: Outcome | None
@@ -135,13 +138,35 @@ class UpdateReconciler:
     async def _consent(self, update: Update, site: Site) -> UpdateAnswer:
         agent = self._agent
         try:
-            contract = (await self._contract(update)).contract
+            signed = await self._contract(update)
         except ContractRefused as refused:
             # Nothing is signed about a contract nobody vouches for.
             return UpdateAnswer(ConditionType.CONSENTED, False, Reason.CONTRACT_INVALID, f"{refused}.")
-        answer = consent(agent.policy, contract, site)
-        signed = await agent.signer.consent(update, contract, answer)
-        return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=signed)
+        request = self._request(signed, site, update.consent_deadline)
+        answer, begin = consent(agent.policy, request), opening(agent.policy, request)
+        if answer.reason is Reason.WAITING and begin is not None:
+            wait = (begin - request.at).total_seconds()
+            return UpdateAnswer(ConditionType.CONSENTED, False, answer.reason, answer.message, again_in=wait)
+        if answer.passed:
+            # Before anything is signed, and without an await since the ledger was read: no other consent is given
+            # between, and one repeated after a crash counts once.
+            agent.ledger.enter(signed.digest, request.at, signed.contract.budget.max_wall_seconds)
+        consented = await agent.signer.consent(update, signed.contract, answer)
+        return UpdateAnswer(ConditionType.CONSENTED, answer.passed, answer.reason, answer.message, consent=consented)
+
+    def _request(self, signed: SignedContract, site: Site, deadline: datetime | None = None) -> Request:
+        """Return what the site is asked for, as of the moment of its consent if it gave one."""
+        ledger = self._agent.ledger
+        given = ledger.at(signed.digest)
+        at = given or self._agent.clock.now()
+        return Request(
+            contract=signed.contract,
+            federations=[federation.name for federation in site.spec.federations],
+            at=at,
+            # Who consented already waits for no hours, nor does whoever looks at the contract again.
+            deadline=deadline if deadline is not None and given is None else at,
+            spent_seconds=ledger.spent_seconds(signed.digest, at),
+        )
 
     async def _look_at(self, update: Update, site: Site, job: dict[str, Any]) -> SignedContract:
         """Return the contract, if the Job is the one it describes and the site still agrees to it.
@@ -149,7 +174,7 @@ class UpdateReconciler:
         Raises ContractRefused, Refused, ArtifactError.
         """
         signed = await self._contract(update)
-        answer = consent(self._agent.policy, signed.contract, site)
+        answer = consent(self._agent.policy, self._request(signed, site))
         if not answer.passed:
             raise Refused(answer.reason, answer.message.removesuffix("."))
         try:

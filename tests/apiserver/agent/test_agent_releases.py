@@ -155,6 +155,17 @@ async def test_another_judging_image_than_the_policys_measures_nothing(world: Wo
     assert not (world.folder / "work").exists()
 
 
+async def test_a_base_or_runtime_class_that_the_policy_does_not_name_is_not_loaded(world: World) -> None:
+    await world.create_site()
+    name, base = await world.offer(), "sha256:" + "0" * 64
+    await step(world, world.agent(allowedBases=[base], requiredRuntimeClass="gvisor"), name)
+    shown = said(world, name, "Staged")
+    assert (shown.is_false, shown.reason) == (True, "PolicyRejected")
+    assert f"base {world.get(Release, name).spec.base.digest} is not among this site's 1 allowedBases" in shown.message
+    assert "this site's requiredRuntimeClass is gvisor" in shown.message
+    assert not (world.folder / "base").exists()
+
+
 async def test_the_judging_image_need_not_be_the_one_that_trained(world: World) -> None:
     """Security finding F2."""
     await world.create_site()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -184,6 +185,74 @@ async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
     await _step(world, agent, name)
     assert world.writes == writes
     assert not (world.folder / "work").exists()
+
+
+async def test_the_days_budget_is_spent_once_per_contract_whatever_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent is restarted after each step, and dies between the entry in its ledger and the status write."""
+    await world.create_site()
+    rules = {"maxWallSecondsPerDay": 3600}
+    first = await world.request(await world.contract())
+    slot = site_repository("digits", world.uid, world.site)
+    with monkeypatch.context() as killed:
+        killed.setattr(world.cluster, "apply_status", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            await _step(world, world.agent(consent=rules), first)
+    pushed = await world.registry.artifacts(slot)
+    world.clock.advance(100)
+    update = await _step(world, world.agent(consent=rules), first)
+    assert [present(update.status.consent).statement] == pushed == await world.registry.artifacts(slot)
+    world.uid = str(uuid.uuid4())
+    second = await world.request(await world.contract())
+    await _step(world, world.agent(consent=rules), second)
+    assert _said(world, second, "Consented").is_true
+    world.uid = str(uuid.uuid4())
+    third = await world.request(await world.contract())
+    await _step(world, world.agent(consent=rules), third)
+    refused = _said(world, third, "Consented")
+    assert (refused.is_false, refused.reason) == (True, "PolicyRefused")
+    assert "with 3600 consented to in the 24 hours before" in refused.message
+
+
+async def test_the_job_of_an_earlier_consent_runs_though_the_day_is_spent_meanwhile(world: World) -> None:
+    rules = {"maxWallSecondsPerDay": 3600}
+    name, manifest = await _staged(world, world.agent(consent=rules))
+    world.uid = str(uuid.uuid4())
+    await _step(world, world.agent(consent=rules), await world.request(await world.contract()))
+    await _run(world, world.agent(consent=rules), manifest)
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await _step(world, world.agent(consent=rules), name)
+    assert _said(world, name, "Submitted").is_true
+
+
+async def test_a_site_waits_for_its_hours_and_finishes_what_it_began_in_them(world: World) -> None:
+    """The hours begin two minutes from now and last for ten."""
+    await world.create_site()
+    begin, end = (world.clock.now() + timedelta(minutes=minutes) for minutes in (2, 12))
+    hours = {"timeZone": "UTC", "from": f"{begin:%H:%M}", "to": f"{end:%H:%M}"}
+    agent = world.agent(consent={"hours": hours})
+    document = await world.contract()
+    name = await world.request(document)
+    result = await UpdateReconciler(agent)((world.site, name))
+    waiting = _said(world, name, "Consented")
+    assert (waiting.is_pending, waiting.reason) == (True, "Waiting")
+    assert f"it answers at {begin:%Y-%m-%d %H:%M}Z" in waiting.message
+    assert world.get(Update, name).status.consent is None
+    assert 60 <= present(result.requeue_after) <= 120
+    writes = world.writes
+    world.clock.advance(30)
+    await _step(world, agent, name)
+    assert world.writes == writes
+    world.clock.advance(present(result.requeue_after) - 30)
+    await _step(world, agent, name)
+    assert _said(world, name, "Consented").is_true
+    world.clock.advance(1200)
+    update = await _step(world, world.agent(consent={"hours": hours}), name)
+    await _run(world, agent, training_job(Contract.model_validate(document), update, world.get(Site, world.site)))
+    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    await _step(world, agent, name)
+    assert _said(world, name, "Submitted").is_true
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from concordat_agent.keyring import Keyring
 from concordat_agent.notes import Notes
 from concordat_agent.releases.champions import Champions
 from concordat_agent.signer import Prepare, Signer, clipped
+from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 from tests.support.clocks import SetHubClock
 from tests.support.contracts import contract
@@ -82,6 +83,7 @@ class World:
             signer=Signer(self.site, Keyring(key or self.key), self.registry, site_policy.digest, prepare),
             workspace=Workspace(self.folder),
             champions=Champions(self.folder / "adopted.json"),
+            ledger=Ledger(self.folder / "consents.json"),
             notes=Notes(self.folder / "notes"),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -42,6 +43,34 @@ def _policy(**changes: Any) -> SitePolicy:
 def test_a_wrong_policy_is_refused_with_its_field(text: str, says: str) -> None:
     with pytest.raises(PolicyError, match=says):
         SitePolicy.from_json(text)
+
+
+def test_every_wrong_field_is_named() -> None:
+    rules = {"maxSteps": 0, "maxWallSeconds": 1, "allowedImages": [IMAGE], "hours": {"timeZone": "UTC", "from": "8:00"}}
+    with pytest.raises(PolicyError) as refused:
+        SitePolicy.from_json(json.dumps({"consent": rules, "allowedBases": ["digits"], "judgin": {}}))
+    assert [problem.partition(" ")[0].rstrip(":") for problem in refused.value.problems] == [
+        "consent.maxSteps",
+        "consent.hours.from",
+        "consent.hours.to",
+        "judging",
+        "allowedBases.0",
+        "judgin",
+    ]
+    assert "got 0" in str(refused.value)
+    assert "judging is missing: set it; " in str(refused.value)
+    assert str(refused.value).endswith("correct the policy in the site's Helm values")
+
+
+def test_a_rule_that_is_absent_changes_no_digest() -> None:
+    """An agent of a newer version shows the digest that the site's people know."""
+    assert "allowedBases" not in _policy().wire()
+    assert "hours" not in _policy().wire()["consent"]
+
+
+def test_hours_are_written_as_they_are_read() -> None:
+    hours = {"timeZone": "Europe/Berlin", "from": "20:00", "to": "06:00"}
+    assert _policy(consent={"hours": hours}).wire()["consent"]["hours"] == hours
 
 
 def test_equal_rules_have_equal_digests() -> None:

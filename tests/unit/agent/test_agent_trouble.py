@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from concordat.api import ConditionSet, ConditionType
+from concordat.api import ConditionSet, ConditionType, Reason
 from concordat.artifacts import ArtifactError, RegistryUnavailable
 from concordat.artifacts.http import Refused
+from concordat_agent.policy import Answer
 from concordat_agent.trouble import show, trouble
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -46,3 +47,11 @@ def test_the_same_trouble_in_other_words_is_no_news() -> None:
         show(conditions, ConditionType.STAGED, found)
     (shown,) = conditions.list()
     assert shown.message.startswith("first")
+
+
+def test_hours_that_changed_while_a_site_waits_for_them_are_news() -> None:
+    conditions = ConditionSet([], 1, NOW)
+    for text in ("from 20:00", "from 18:00"):
+        show(conditions, ConditionType.CONSENTED, Answer.no(Reason.WAITING, text))
+    (shown,) = conditions.list()
+    assert shown.message == "from 18:00"
