@@ -205,6 +205,7 @@ def test_the_agent_can_read_its_configuration(objects: Render, profile: str) -> 
     data = find(objects(profile), "ConfigMap", "concordat-agent")["data"]
     policy = SitePolicy.from_json(data["policy.json"])
     assert policy.consent.max_steps == (500 if profile == "site-trainer" else 1000)
+    assert (policy.consent.hours is not None) == (profile == "site-trainer")
     trust = Trust.from_json(data["trust.json"])
     assert len(trust.contract_keys) == len(trust.aggregation_keys) == 1
     assert set(trust.evaluators) == ({"evaluator"} if profile == "site-trainer" else set())
