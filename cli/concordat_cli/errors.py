@@ -12,7 +12,7 @@ class Exit(IntEnum):
     FAILED = 1
     """What was asked for ran and did not succeed: a failed round, a cluster that did not come up."""
     USAGE = 2
-    """The command line itself is wrong."""
+    """The command line itself is wrong, or a file that it names."""
     PREREQUISITE = 3
     """Something the machine must have is missing; the message says how to get it."""
     UNREACHABLE = 4

@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from concordat_cli import cluster_commands, demo_command, engine_commands, round_commands, site_commands
+from concordat_cli import (
+    cluster_commands,
+    demo_command,
+    engine_commands,
+    policy_commands,
+    round_commands,
+    site_commands,
+)
 from concordat_cli.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +32,7 @@ app = typer.Typer(
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(round_commands.app, name="round")
 app.add_typer(site_commands.app, name="site")
+app.add_typer(policy_commands.app, name="policy")
 app.command("demo")(demo_command.demo)
 app.command("aggregate")(engine_commands.aggregate)
 app.command("screen")(engine_commands.screen)
