@@ -56,7 +56,9 @@ def main() -> None:
     rows = []
     for what, ways in found.items():
         straight, through = (median(ways[way]) for way in WAYS)
-        rows.append([what, f"{straight:.3g}", f"{through:.3g}", f"{through / straight:.2f}" if straight else "–"])
+        own = what.startswith("CPU")
+        ratio = "–" if own else f"{through / straight:.2f}"
+        rows.append([what, "–" if own else f"{straight:.3g}", f"{through:.3g}", ratio])
     report = table(["what", *WAYS, "ratio"], rows)
     print("\n".join(report))
     write_report(

@@ -153,12 +153,12 @@ def write(path: Path, measured: Sequence[Measured], minutes: float, load: float)
             f"- Took {minutes:.0f} minutes, with a load of {load:.1f} by other programs before it.",
             "",
             "One round for each N, on a real API server with etcd, the operator's chart with its rights and admission "
-            "policy, a real registry, the operator's own process and the real aggregator. The agents are the real "
-            "ones, all in one process. All of it shares the CPUs, the operator first (`nice`): what blocks its event "
-            "loop is its own. What all sites verify alike, contract and lineage, is verified once. Jobs do nothing "
-            "for 10 to 60 s (training) or 2 to 10 s (evaluation) and leave small adapters: this is the sites' own "
-            "time. Writes are counted from the API server's audit log, without Leases, from the creation of the round "
-            "until every site uses the release.",
+            "policy, a real registry (without the gateway), the operator's own process and the real aggregator. The "
+            "agents are the real ones, all in one process. All of it shares the CPUs, the operator first (`nice`): "
+            "what blocks its event loop is its own. What all sites verify alike, contract and lineage, is verified "
+            "once. Jobs do nothing for 10 to 60 s (training) or 2 to 10 s (evaluation) and leave small adapters: this "
+            "is the sites' own time. Writes are counted from the API server's audit log, without Leases, from the "
+            "creation of the round until every site uses the release.",
             "",
             *lines(measured),
         ],
