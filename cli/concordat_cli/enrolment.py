@@ -82,9 +82,10 @@ def manifest(wanted: Membership) -> dict[str, object]:
 def _rotated(asked: Request, present: Membership, now: datetime) -> list[MemberKey]:
     """Return the keys with the new one first; those before it count a while longer."""
     name, counting = asked.site.metadata.name, [key for key in present.spec.keys if key.counts(now)]
-    if any(PublicKey.from_pem(key.public_key) == asked.key for key in counting):
+    known = [_key(name, key) for key in counting]
+    if asked.key in known:
         return list(present.spec.keys)
-    if not any(_endorses(PublicKey.from_pem(key.public_key), asked) for key in counting):
+    if not any(_endorses(key, asked) for key in known):
         raise UserError(
             f"the key {asked.key.thumbprint} of {name} is not endorsed by a key of its Membership that counts now. If "
             "the site has lost that key, ask its people, and put the new one in its place with --replace"
@@ -92,6 +93,13 @@ def _rotated(asked: Request, present: Membership, now: datetime) -> list[MemberK
     ends = now + OVERLAP
     before = [key.model_copy(update={"not_after": min(key.not_after or ends, ends)}) for key in counting]
     return [MemberKey(public_key=asked.key.to_pem()), *before][:MAX_KEYS]
+
+
+def _key(name: str, key: MemberKey) -> PublicKey:
+    try:
+        return PublicKey.from_pem(key.public_key)
+    except StatementError as error:
+        raise UserError(f"Membership {name} names a key that is none: {error}; correct or remove it") from None
 
 
 def _endorses(before: PublicKey, asked: Request) -> bool:

@@ -63,7 +63,7 @@ def accept(
         federations=tuple(federation or ()),
         replace=replace,
     )
-    _compare(name, asked.key.thumbprint, key)
+    _compare(f"{name}, {wanted.spec.role} in {', '.join(wanted.spec.federations)},", asked.key.thumbprint, key)
     if dry_run:
         sys.stdout.write(yaml.dump(manifest(wanted), Dumper=_Readable, sort_keys=False))
         return
@@ -83,14 +83,14 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Readable.add_representer(str, _text)
 
 
-def _compare(name: str, shown: str, known: str | None) -> None:
+def _compare(who: str, shown: str, known: str | None) -> None:
     """Demand that somebody compared the key with what the site's people read. Raises UserError."""
     if known is not None:
         if known != shown:
-            raise UserError(f"{name} shows the key {shown}, not {known}: do not accept it before you know why")
+            raise UserError(f"{who} shows the key {shown}, not {known}: do not accept it before you know why")
         return
     if not sys.stdin.isatty():
-        raise UserError(f"{name} shows the key {shown}: compare it with the site's people, and give --key", Exit.USAGE)
-    sys.stderr.write(f"{name} shows, and holds, the key {shown}\n")
+        raise UserError(f"{who} shows the key {shown}: compare it with the site's people, and give --key", Exit.USAGE)
+    sys.stderr.write(f"{who} shows, and holds, the key {shown}\n")
     if not typer.confirm("Do the site's people read the same in their agent's log?", err=True):
-        raise UserError(f"{name} is not accepted")
+        raise UserError(f"{who} is not accepted")

@@ -14,6 +14,8 @@ from concordat.api.types import Model, Name, PublicKeyPem
 from concordat.lineage.errors import LineageError
 from concordat.statements import PublicKey, StatementError
 
+MAX_EVALUATORS = 16
+
 _Keys = Annotated[
     list[PublicKeyPem],
     BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
@@ -29,7 +31,7 @@ class _File(Model):
 
     contract_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     aggregation_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
-    evaluators: Annotated[dict[Name, _Keys], Field(max_length=16)]
+    evaluators: Annotated[dict[Name, _Keys], Field(max_length=MAX_EVALUATORS)]
     gateway_ca: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from concordat.api import Membership, Role, Site
 from concordat.controller import Cache, KindLike, Obj
+from concordat.lineage.trust import MAX_EVALUATORS
 from concordat.statements import PublicKey
 from concordat_operator.finding import Finding
 from concordat_operator.members.plan import Member, has_terms, judge, keys_of, keys_to_trust, rank
@@ -56,7 +57,8 @@ class Members:
             counts = spec.role is Role.EVALUATOR and not spec.suspended and self._owner(membership) is None
             if counts and keys and membership.metadata.deletion_timestamp is None:
                 found[membership.metadata.name] = keys
-        return found
+        # Those beyond are published when there is room: trust.json with too many would be published for nobody.
+        return dict(sorted(found.items())[:MAX_EVALUATORS])
 
     def judges(self) -> set[str]:
         """Return the names of all evaluators, also of those that do not count at present."""

@@ -76,6 +76,13 @@ def test_a_key_that_nobody_endorses_is_taken_only_in_place_of_the_one_before() -
         assert keys(accepted(site, first, replace=True)) == [(NEW.public.to_pem(), False)]
 
 
+def test_a_membership_with_garbage_is_told() -> None:
+    first = accepted(showing(OLD))
+    first.spec.keys[0].public_key = "garbage"
+    with pytest.raises(UserError, match="Membership site-a names a key that is none"):
+        accepted(showing(NEW, OLD), first)
+
+
 def test_a_key_that_ceased_to_count_endorses_nothing() -> None:
     first = accepted(showing(OLD))
     first.spec.keys[0].not_after = NOW

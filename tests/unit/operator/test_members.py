@@ -164,6 +164,9 @@ def test_the_published_evaluators_are_members_with_a_key_that_counts(make: Make)
     world.feed("e1", first, role="Evaluator", suspended=True)
     world.feed("e2", second, role="Evaluator")
     assert world.members.evaluators(make.now) == {"e2": (second.public,)}
+    for number in range(20):
+        world.feed(f"more-{number:02d}", SigningKey.generate(), role="Evaluator")
+    assert len(world.members.evaluators(make.now)) == 16
     ends = (make.now + timedelta(days=7)).isoformat()
     rotating = make.membership("e3", role="Evaluator", keys=[named(first, notAfter=ends), named(second)])
     assert plan.keys_to_trust(rotating, make.now) == (first.public, second.public)
