@@ -118,7 +118,8 @@ def aggregation_job(
     canary = contract.screening.canary
     before: list[Before] = []
     mounts: list[dict[str, Any]] = [{"name": "gateway", "mountPath": "/var/run/secrets/concordat", "readOnly": True}]
-    volumes: list[dict[str, Any]] = [{"name": "gateway", "projected": {"sources": [{"serviceAccountToken": _TOKEN}]}}]
+    projected = {"sources": [{"serviceAccountToken": _TOKEN}], "defaultMode": 0o644}
+    volumes: list[dict[str, Any]] = [{"name": "gateway", "projected": projected}]
     if canary is not None:
         if canary_image is None:
             raise JobError("screening.canary needs learningImage of the operator's chart")

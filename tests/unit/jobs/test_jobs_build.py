@@ -140,7 +140,8 @@ def test_the_aggregator_runs_in_the_hub_and_names_its_result_in_its_last_words(m
     assert _pod(job)["serviceAccountName"] == "concordat-aggregator"
     assert "runtimeClassName" not in _pod(job)
     token = {"audience": "concordat-gateway", "expirationSeconds": 3600, "path": "token"}
-    assert {"name": "gateway", "projected": {"sources": [{"serviceAccountToken": token}]}} in _pod(job)["volumes"]
+    projected = {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o644}
+    assert {"name": "gateway", "projected": projected} in _pod(job)["volumes"]
     assert "--ca" not in command
 
 
