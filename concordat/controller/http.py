@@ -39,14 +39,15 @@ async def serve(app: web.Application, port: int) -> AsyncIterator[int]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        listening = _listen(port)
+        listening = listen(port)
         await web.SockSite(runner, listening).start()
         yield int(listening.getsockname()[1])
     finally:
         await runner.cleanup()
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Return a socket on all addresses, of IPv4 and IPv6 alike. Raises OSError if the port is taken."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))

@@ -30,6 +30,7 @@ from concordat.controller import (
     run,
 )
 from concordat.controller.environment import SettingsError
+from concordat.controller.http import listen
 from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
 from concordat_gateway.proxy import Gateway
@@ -92,9 +93,9 @@ async def served(app: web.Application, port: int, certificate: Path) -> AsyncIte
     await runner.setup()
     renewing = asyncio.create_task(_renew(context, certificate))
     try:
-        site = web.TCPSite(runner, None, port, ssl_context=context)
-        await site.start()
-        yield int(runner.addresses[0][1])
+        listening = listen(port)
+        await web.SockSite(runner, listening, ssl_context=context).start()
+        yield int(listening.getsockname()[1])
     finally:
         renewing.cancel()
         await runner.cleanup()
