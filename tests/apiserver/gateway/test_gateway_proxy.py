@@ -24,6 +24,7 @@ from concordat_gateway.main import served
 from concordat_gateway.proxy import Gateway
 from tests.support.certificates import NAME, certificate
 from tests.support.hub import NOW, Make
+from tests.support.waiting import no_hang
 
 HUB = "concordat"
 USERS = {
@@ -197,10 +198,11 @@ async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None
                 return response.status
 
         burst = [asyncio.create_task(ask(many, "of-operator")) for _ in range(2000)]
-        for _ in range(32):
-            await arrived.acquire()
-        assert await ask(one, "of-publisher") == 403
-        for _ in range(2000 - 32):
-            await refused.acquire()
+        async with no_hang(lambda: "32 requests to pass and the others to be refused"):
+            for _ in range(32):
+                await arrived.acquire()
+            assert await ask(one, "of-publisher") == 403
+            for _ in range(2000 - 32):
+                await refused.acquire()
         go.set()
         assert Counter(await asyncio.gather(*burst)) == {429: 2000 - 32, 404: 32}
