@@ -31,7 +31,6 @@ from concordat.controller import (
     Conflict,
     Controller,
     FixedClock,
-    Invalid,
     NotFound,
     write_status,
 )
@@ -59,7 +58,6 @@ from concordat_operator.controllers import controllers as hub_controllers
 from concordat_operator.hub import FIELD_MANAGER, Hub
 from concordat_operator.keys import Keys, load_or_create, publish_first
 from concordat_operator.settings import Settings
-from tests.fakes.api_server import Denial, FakeCluster
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
 from tests.scenarios.view import EVALUATOR, View
@@ -135,10 +133,7 @@ class Federation(View, Node):
         member: bool = True,
         **rules: Any,
     ) -> None:
-        """A site with its agent, subscribed to `channel` if it is a trainer; accepted unless it is no `member`.
-
-        `key_of` is a site whose key it shows.
-        """
+        """A site with its agent and, if a trainer, its `channel`; a `member` or not. `key_of` is whose key it shows."""
         site = self.name(short)
         await self.namespace(site)
         spec = {
@@ -181,19 +176,19 @@ class Federation(View, Node):
 
     def rotate(self, short: str, key: SigningKey, *, keep: bool = True) -> None:
         """Start a site's agent again with a new key; its key before is lost unless it is kept."""
-        site = self.name(short)
-        agent = self.site_agents[site]
-        keys = Keyring(key, self.site_keys[short] if keep else None)
-        signer = Signer(site, keys, self.registry_of(short), agent.policy.digest)
-        self.site_agents[site] = replace(agent, signer=signer)
-        self.agents[site] = agent_controllers(self.site_agents[site])
+        site, keys = self.name(short), Keyring(key, self.site_keys[short] if keep else None)
+        signer = Signer(site, keys, self.registry_of(short), self.site_agents[site].policy.digest)
+        self._restart(site, signer=signer)
         self.site_keys[short] = key
 
     def repin(self, trust: Trust) -> None:
         """Start every site's agent again with other keys to trust."""
-        for site, agent in self.site_agents.items():
-            self.site_agents[site] = replace(agent, trust=trust)
-            self.agents[site] = agent_controllers(self.site_agents[site])
+        for site in self.site_agents:
+            self._restart(site, trust=trust)
+
+    def _restart(self, site: str, **changes: Any) -> None:
+        self.site_agents[site] = replace(self.site_agents[site], **changes)
+        self.agents[site] = agent_controllers(self.site_agents[site])
 
     async def accept(self, short: str) -> None:
         """Accept the key that a site shows, as `concordat site accept` does."""
@@ -265,39 +260,6 @@ class Federation(View, Node):
         """Merge into the spec of an object of the hub, as kubectl does."""
         path = f"/apis/concordat.dev/v1alpha1/namespaces/{self.hub_space}/{plural}/{name}"
         await self.admin._write("PATCH", path, {"spec": spec}, content_type="application/merge-patch+json")
-
-    async def refuse_jobs(self, short: str) -> None:
-        """An admission policy of the site that admits no Jobs; returns once the API server enforces it."""
-        name, space = f"{self.prefix}-no-jobs", self.name(short)
-        if isinstance(self.admin, FakeCluster):
-            self.admin.server.denials.append(_no_jobs(space))
-            return
-        group = "admissionregistration.k8s.io/v1"
-        rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
-        here = {"matchLabels": {"kubernetes.io/metadata.name": space}}
-        policy = {
-            "matchConstraints": {"resourceRules": rules, "namespaceSelector": here},
-            "validations": [{"expression": "false", "message": "no Jobs here"}],
-        }
-        bound = {"policyName": name, "validationActions": ["Deny"]}
-        for kind, plural, spec in (
-            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", policy),
-            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", bound),
-        ):
-            path = f"/apis/{group}/{plural}"
-            made = {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
-            await self.admin._write("POST", path, made)
-        container = {"name": "probe", "image": IMAGE}
-        pod = {"containers": [container], "restartPolicy": "Never"}
-        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}}
-        probe = {**job, "spec": {"template": {"spec": pod}}}
-        path, dry = f"/apis/batch/v1/namespaces/{space}/jobs", {"dryRun": "All"}
-        async with no_hang(lambda: f"the admission policy {name}"):
-            while True:
-                try:
-                    await self.admin._request("POST", path, dry, probe)
-                except Invalid:
-                    return
 
     # ---- running
 
@@ -413,7 +375,8 @@ class Federation(View, Node):
             mine = [i for i in items if i["metadata"]["namespace"].startswith(f"{self.prefix}-")]
             uids |= {i["metadata"]["uid"] for i in mine}
             if kind is JOB:
-                self._orphans = [i["metadata"]["name"] for i in mine if not uids.issuperset(_owners(i))]
+                owners = {i["metadata"]["name"]: i["metadata"].get("ownerReferences") or () for i in mine}
+                self._orphans = [job for job, by in owners.items() if not uids.issuperset(o["uid"] for o in by)]
             if self._bad_watch is not None:
                 self._happened(kind, mine)
                 if self._bad_watch.random() < 0.9:
@@ -431,18 +394,6 @@ class Federation(View, Node):
                 if kind is not JOB
             ]
         return json.dumps([state, sorted(uids), sorted(self.cache.ended)], default=str)
-
-
-def _owners(obj: dict[str, Any]) -> set[str]:
-    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or []}
-
-
-def _no_jobs(space: str) -> Denial:
-    def denial(method: str, path: str, _: Any) -> tuple[int, str, str] | None:
-        refused = method == "POST" and path == f"/apis/batch/v1/namespaces/{space}/jobs"
-        return (422, "Invalid", "no Jobs here") if refused else None
-
-    return denial
 
 
 _NUMBERS = itertools.count(1)

@@ -15,6 +15,7 @@ from concordat.lora import Ceiling
 from concordat.screening.strikes import LASTS
 from concordat.tensors import Tensors
 from tests.scenarios.federation import Federation
+from tests.scenarios.refusing import refuse_jobs
 from tests.support.presence import condition, present
 
 
@@ -221,7 +222,7 @@ async def test_a_failed_training_job_is_told_apart_and_the_round_goes_on(federat
 
 
 async def test_a_job_that_a_site_does_not_admit_is_told_apart_and_hurts_nobody_else(federation: Federation) -> None:
-    await federation.refuse_jobs("site-b")
+    await refuse_jobs(federation, "site-b")
     await federation.round("r1")
     await federation.settle()
     assert ended(federation, "r1") == ("True", "Released")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from concordat.api import Condition, Site, Update
+from concordat.api import Site, Update
 from concordat.api.update import Consent
-from concordat.controller import JOB, LEASE, Conflict
-from concordat.jobs import is_suspended, training_job
+from concordat.controller import LEASE
+from concordat.jobs import training_job
 from concordat.lora import Ceiling
 from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
@@ -24,71 +24,20 @@ from concordat.protocol.locations import AGENT_LEASE, site_repository
 from concordat.statements import SigningKey, open_bundle, sign
 from concordat.statements.provenance import read_update
 from concordat.statements.summary import consent, read_summary
-from concordat.tensors import Tensors, read_tensors, write_tensors
-from concordat_agent.admission import admit
-from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat.tensors import Tensors, read_tensors
+from concordat_agent.agent import FIELD_MANAGER
 from concordat_agent.signer import ConsentMissing, Prepared
 from concordat_agent.site.heartbeat import Heartbeat
 from concordat_agent.site.reconcile import SiteReconciler
 from concordat_agent.updates.reconcile import UpdateReconciler
+from tests.apiserver.agent.updates import B, candidate, evidence, run, said, staged, step
 from tests.apiserver.agent.world import World
 from tests.support.presence import present
-
-B = "vit.layer.0.lora_B.weight"
-
-
-def _evidence(**changes: Any) -> bytes:
-    return json.dumps(
-        {
-            "schema": "concordat.dev/training-evidence/v1",
-            "steps": 200,
-            "examples": 280,
-            "validationExamples": 70,
-            "parentPpm": 500_000,
-            "candidatePpm": 900_000,
-            "isolation": "verified",
-            **changes,
-        }
-    ).encode()
-
-
-def _candidate(world: World, value: float = 0.5, **changes: Any) -> bytes:
-    return write_tensors({**world.parent, B: np.full((4, 2), value, np.float32), **changes})
-
-
-async def _step(world: World, agent: Agent, name: str) -> Update:
-    await UpdateReconciler(agent)((world.site, name))
-    return world.get(Update, name)
-
-
-def _said(world: World, name: str, type_: str) -> Condition:
-    return present(world.condition(Update, name, type_))
-
-
-async def _staged(world: World, agent: Agent, **contract: Any) -> tuple[str, dict[str, Any]]:
-    """A consented and staged Update, and the manifest of its Job."""
-    await world.create_site()
-    document = await world.contract(**contract)
-    name = await world.request(document)
-    await _step(world, agent, name)
-    update = await _step(world, agent, name)
-    assert _said(world, name, "Staged").is_true
-    site = world.get(Site, world.site)
-    return name, training_job(Contract.model_validate(document), update, site)
-
-
-async def _run(world: World, agent: Agent, manifest: dict[str, Any], *, failed: str | None = None) -> None:
-    """Propose the Job, let the agent admit it, and end it."""
-    name = manifest["metadata"]["name"]
-    await world.propose(manifest)
-    await _step(world, agent, name)
-    assert not is_suspended(world.job(name))
-    world.end_job(name, failed=failed)
 
 
 async def test_consent_stage_submit(world: World) -> None:
     agent = world.agent()
-    name, manifest = await _staged(world, agent)
+    name, manifest = await staged(world, agent)
     update = world.get(Update, name)
     document = (world.folder / "work" / name / "in" / "contract.json").read_bytes()
     assert sha256_digest(document) == update.spec.contract_digest
@@ -98,13 +47,13 @@ async def test_consent_stage_submit(world: World) -> None:
     }
     assert (world.folder / "work" / name / "in" / "parent" / types.ADAPTER_FILE).is_file()
 
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 3.0)})
-    update = await _step(world, agent, name)
+    await run(world, agent, manifest)
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world, 3.0)})
+    update = await step(world, agent, name)
 
     submission = update.status.submission
     assert submission is not None
-    assert _said(world, name, "Submitted").is_true
+    assert said(world, name, "Submitted").is_true
     assert (submission.norm, submission.clipped, submission.examples) == ("2", True, 280)
     delta = await world.registry.read(submission.artifact, types.DELTA_FILE)
     tensors = read_tensors(delta)
@@ -131,23 +80,23 @@ async def test_a_restart_between_push_and_status_write_changes_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    slot, staged = site_repository("digits", world.uid, world.site), world.get(Update, name)
+    name, manifest = await staged(world, agent)
+    await run(world, agent, manifest)
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world)})
+    slot, before = site_repository("digits", world.uid, world.site), world.get(Update, name)
     with monkeypatch.context() as killed:
         killed.setattr(world.cluster, "apply_status", _killed)
         with pytest.raises(KeyboardInterrupt):
-            await _step(world, world.agent(), name)
+            await step(world, world.agent(), name)
     pushed = await world.registry.artifacts(slot)
     assert len(pushed) == 3
     world.clock.advance(1234)
     agent, writes = world.agent(), world.writes
-    update = await _step(world, agent, name)
+    update = await step(world, agent, name)
     assert present(update.status.submission).artifact in pushed
-    assert update.status.consent == staged.status.consent
+    assert update.status.consent == before.status.consent
     assert await world.registry.artifacts(slot) == pushed
-    await _step(world, agent, name)
+    await step(world, agent, name)
     assert world.writes == writes + 1
 
 
@@ -157,17 +106,17 @@ async def _killed(*arguments: Any, **more: Any) -> None:
 
 
 async def test_consent_and_staging_repeat_to_the_same(world: World) -> None:
-    name, _ = await _staged(world, world.agent())
-    staged = world.get(Update, name)
+    name, _ = await staged(world, world.agent())
+    before = world.get(Update, name)
     folder = world.folder / "work" / name
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    shown = {"conditions": [], "consent": present(staged.status.consent).wire()}
+    shown = {"conditions": [], "consent": present(before.status.consent).wire()}
     await world.cluster.apply_status(Update, world.site, name, shown, FIELD_MANAGER)
     world.clock.advance(10)
     agent = world.agent()
-    await _step(world, agent, name)
-    again = await _step(world, agent, name)
-    assert again.status.consent == staged.status.consent
+    await step(world, agent, name)
+    again = await step(world, agent, name)
+    assert again.status.consent == before.status.consent
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
 
 
@@ -175,14 +124,14 @@ async def test_a_refusal_is_signed_and_nothing_is_staged(world: World) -> None:
     await world.create_site()
     agent = world.agent(consent={"maxSteps": 10, "maxWallSeconds": 3600})
     name = await world.request(await world.contract())
-    update = await _step(world, agent, name)
-    consented = _said(world, name, "Consented")
+    update = await step(world, agent, name)
+    consented = said(world, name, "Consented")
     assert (consented.is_false, consented.reason) == (True, "PolicyRefused")
     assert "budget.maxSteps 200 exceeds this site's 10" in consented.message
     data = await world.registry.read(present(update.status.consent).statement, types.STATEMENT_FILE)
     assert not read_summary(open_bundle(data, [world.key.public])).passed
     writes = world.writes
-    await _step(world, agent, name)
+    await step(world, agent, name)
     assert world.writes == writes
     assert not (world.folder / "work").exists()
 
@@ -198,32 +147,32 @@ async def test_the_days_budget_is_spent_once_per_contract_whatever_happens(
     with monkeypatch.context() as killed:
         killed.setattr(world.cluster, "apply_status", _killed)
         with pytest.raises(KeyboardInterrupt):
-            await _step(world, world.agent(consent=rules), first)
+            await step(world, world.agent(consent=rules), first)
     pushed = await world.registry.artifacts(slot)
     world.clock.advance(100)
-    update = await _step(world, world.agent(consent=rules), first)
+    update = await step(world, world.agent(consent=rules), first)
     assert [present(update.status.consent).statement] == pushed == await world.registry.artifacts(slot)
     world.uid = str(uuid.uuid4())
     second = await world.request(await world.contract())
-    await _step(world, world.agent(consent=rules), second)
-    assert _said(world, second, "Consented").is_true
+    await step(world, world.agent(consent=rules), second)
+    assert said(world, second, "Consented").is_true
     world.uid = str(uuid.uuid4())
     third = await world.request(await world.contract())
-    await _step(world, world.agent(consent=rules), third)
-    refused = _said(world, third, "Consented")
+    await step(world, world.agent(consent=rules), third)
+    refused = said(world, third, "Consented")
     assert (refused.is_false, refused.reason) == (True, "PolicyRefused")
     assert "with 3600 consented to in the 24 hours before" in refused.message
 
 
 async def test_the_job_of_an_earlier_consent_runs_though_the_day_is_spent_meanwhile(world: World) -> None:
     rules = {"maxWallSecondsPerDay": 3600}
-    name, manifest = await _staged(world, world.agent(consent=rules))
+    name, manifest = await staged(world, world.agent(consent=rules))
     world.uid = str(uuid.uuid4())
-    await _step(world, world.agent(consent=rules), await world.request(await world.contract()))
-    await _run(world, world.agent(consent=rules), manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await _step(world, world.agent(consent=rules), name)
-    assert _said(world, name, "Submitted").is_true
+    await step(world, world.agent(consent=rules), await world.request(await world.contract()))
+    await run(world, world.agent(consent=rules), manifest)
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world)})
+    await step(world, world.agent(consent=rules), name)
+    assert said(world, name, "Submitted").is_true
 
 
 async def test_a_site_waits_for_its_hours_and_finishes_what_it_began_in_them(world: World) -> None:
@@ -235,24 +184,24 @@ async def test_a_site_waits_for_its_hours_and_finishes_what_it_began_in_them(wor
     document = await world.contract()
     name = await world.request(document)
     result = await UpdateReconciler(agent)((world.site, name))
-    waiting = _said(world, name, "Consented")
+    waiting = said(world, name, "Consented")
     assert (waiting.is_pending, waiting.reason) == (True, "Waiting")
     assert f"it answers at {begin:%Y-%m-%d %H:%M}Z" in waiting.message
     assert world.get(Update, name).status.consent is None
     assert 60 <= present(result.requeue_after) <= 120
     writes = world.writes
     world.clock.advance(30)
-    await _step(world, agent, name)
+    await step(world, agent, name)
     assert world.writes == writes
     world.clock.advance(present(result.requeue_after) - 30)
-    await _step(world, agent, name)
-    assert _said(world, name, "Consented").is_true
+    await step(world, agent, name)
+    assert said(world, name, "Consented").is_true
     world.clock.advance(1200)
-    update = await _step(world, world.agent(consent={"hours": hours}), name)
-    await _run(world, agent, training_job(Contract.model_validate(document), update, world.get(Site, world.site)))
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").is_true
+    update = await step(world, world.agent(consent={"hours": hours}), name)
+    await run(world, agent, training_job(Contract.model_validate(document), update, world.get(Site, world.site)))
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world)})
+    await step(world, agent, name)
+    assert said(world, name, "Submitted").is_true
 
 
 @pytest.mark.parametrize(
@@ -279,8 +228,8 @@ async def test_a_contract_that_is_not_genuine_is_refused(
     }
     change = next((changes[value] for value in contract.values()), {})
     name = await world.request(await world.contract(**change), **request_)
-    update = await _step(world, world.agent(), name)
-    consented = _said(world, name, "Consented")
+    update = await step(world, world.agent(), name)
+    consented = said(world, name, "Consented")
     assert (consented.is_false, consented.reason) == (True, "ContractInvalid")
     assert says in consented.message
     assert update.status.consent is None
@@ -292,10 +241,10 @@ async def test_a_contract_that_is_not_genuine_is_refused(
         ({}, "NoCandidate", "evidence.json cannot be opened"),
         ({"evidence.json": b"{}"}, "NoCandidate", "adapter_model.safetensors cannot be opened"),
         ({"evidence.json": b"{}", types.ADAPTER_FILE: b""}, "NoCandidate", "evidence.json: "),
-        ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"PK\x03\x04"}, "GateFailed", "no trained copy"),
-        ({"evidence.json": _evidence(), types.ADAPTER_FILE: b"\0" * (2 << 20)}, "NoCandidate", "are allowed"),
+        ({"evidence.json": evidence(), types.ADAPTER_FILE: b"PK\x03\x04"}, "GateFailed", "no trained copy"),
+        ({"evidence.json": evidence(), types.ADAPTER_FILE: b"\0" * (2 << 20)}, "NoCandidate", "are allowed"),
         (
-            {"evidence.json": _evidence(candidatePpm=479_999), types.ADAPTER_FILE: b""},
+            {"evidence.json": evidence(candidatePpm=479_999), types.ADAPTER_FILE: b""},
             "GateFailed",
             "exceeds gates.maxRegressionPpm 20000",
         ),
@@ -303,128 +252,19 @@ async def test_a_contract_that_is_not_genuine_is_refused(
 )
 async def test_what_fails_stays_at_the_site(world: World, files: dict[str, bytes], reason: str, says: str) -> None:
     agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
+    name, manifest = await staged(world, agent)
+    await run(world, agent, manifest)
     world.leave(name, files)
-    update = await _step(world, agent, name)
-    submitted = _said(world, name, "Submitted")
+    update = await step(world, agent, name)
+    submitted = said(world, name, "Submitted")
     assert (submitted.is_false, submitted.reason) == (True, reason)
     assert says in submitted.message
     assert update.status.submission is None
 
 
-async def test_another_job_than_the_contracts_is_not_let_run(world: World) -> None:
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.local/evil@sha256:" + "6" * 64
-    await world.propose(manifest)
-    await _step(world, agent, name)
-    assert is_suspended(world.job(name))
-    submitted = _said(world, name, "Submitted")
-    assert (submitted.is_false, submitted.reason) == (True, "JobNotAllowed")
-    assert "containers[0].image" in submitted.message
-
-
-@pytest.mark.attack("F1: a result that lay there before the Job ran", "agent, before the Job", "emptied")
-async def test_a_job_that_ran_by_itself_is_not_answered(world: World) -> None:
-    """Security finding F1: with a result that lies there already."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await world.propose({**manifest, "spec": {**manifest["spec"], "suspend": False}})
-    world.end_job(name)
-    update = await _step(world, agent, name)
-    submitted = _said(world, name, "Submitted")
-    assert (submitted.is_false, submitted.reason) == (True, "JobNotAllowed")
-    assert "without having been admitted" in submitted.message
-    assert update.status.submission is None
-
-
-@pytest.mark.attack("F1: a Job that the agent did not let run", "agent, after the Job", "JobNotAllowed")
-async def test_what_lies_in_the_output_before_the_job_runs_is_not_its_result(world: World) -> None:
-    """Security finding F1."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await _run(world, agent, manifest)
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").reason == "NoCandidate"
-
-
-async def test_a_job_that_runs_already_keeps_its_output_folder(world: World) -> None:
-    """The answer to the agent's patch was lost, and the watch is behind: it admits again what it admitted."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await world.propose(manifest)
-    seen, update = world.job(name), world.get(Update, name)
-    await _step(world, agent, name)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    with pytest.raises(Conflict):
-        await admit(agent, update, seen)
-    world.end_job(name)
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").is_true
-
-
-@pytest.mark.attack("F1: a Job made again under the same name", "agent, after the Job", "JobNotAllowed")
-async def test_a_job_made_again_has_to_be_admitted_again(world: World) -> None:
-    """Security finding F1: the first one's result is not the second one's."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await world.cluster.delete(JOB, world.site, name)
-    world.cache.remove(world.job(name))
-    await world.propose({**manifest, "spec": {**manifest["spec"], "suspend": False}})
-    world.end_job(name)
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").reason == "JobNotAllowed"
-
-
-@pytest.mark.parametrize("file", ["parent/adapter_model.safetensors", "task.json", "contract.json", "more"])
-@pytest.mark.attack("F1: inputs changed under the Job", "agent, after the Job", "InputChanged")
-async def test_inputs_that_changed_under_the_job_void_its_result(world: World, file: str) -> None:
-    """Security finding F1: what was staged is hashed again."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    (world.folder / "work" / name / "in" / file).write_bytes(b"other")
-    await _step(world, agent, name)
-    submitted = _said(world, name, "Submitted")
-    assert (submitted.is_false, submitted.reason) == (True, "InputChanged")
-    assert file in submitted.message
-
-
-@pytest.mark.attack("F1: the base model changed under the Job", "agent, after the Job", "InputChanged")
-async def test_a_base_that_changed_voids_the_result_and_is_fetched_anew(world: World) -> None:
-    """Security finding F1: base packages are shared by all Jobs of the site."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    (base,) = (world.folder / "base").iterdir()
-    (base / "package.json").write_bytes(b"[]")
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").reason == "InputChanged"
-    assert not base.exists()
-
-
-async def test_a_policy_that_became_stricter_meanwhile_counts(world: World) -> None:
-    """No decision rests on the condition Consented."""
-    agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
-    await _step(world, world.agent(consent={"maxSteps": 1, "maxWallSeconds": 3600}), name)
-    submitted = _said(world, name, "Submitted")
-    assert (submitted.is_false, submitted.reason) == (True, "PolicyRefused")
-    assert "exceeds this site's 1" in submitted.message
-
-
 async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> None:
     agent = world.agent(key=world.key)
-    name, _ = await _staged(world, agent)
+    name, _ = await staged(world, agent)
     update = world.get(Update, name)
     said = consent(
         site=world.site,
@@ -446,22 +286,22 @@ async def test_a_consent_written_by_someone_else_sends_nothing(world: World) -> 
 
 async def test_a_failed_job_and_a_late_one_are_told(world: World) -> None:
     agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest, failed="DeadlineExceeded")
-    await _step(world, agent, name)
-    submitted = _said(world, name, "Submitted")
+    name, manifest = await staged(world, agent)
+    await run(world, agent, manifest, failed="DeadlineExceeded")
+    await step(world, agent, name)
+    submitted = said(world, name, "Submitted")
     assert (submitted.is_false, submitted.reason) == (True, "NoCandidate")
     assert "DeadlineExceeded" in submitted.message
 
 
 async def test_nothing_is_sent_after_the_deadline(world: World) -> None:
     agent = world.agent()
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world)})
+    name, manifest = await staged(world, agent)
+    await run(world, agent, manifest)
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world)})
     world.clock.advance(timedelta(hours=1).total_seconds())
-    await _step(world, agent, name)
-    assert _said(world, name, "Submitted").reason == "DeadlineExceeded"
+    await step(world, agent, name)
+    assert said(world, name, "Submitted").reason == "DeadlineExceeded"
 
 
 async def test_the_seam_for_a_site_that_lies(world: World) -> None:
@@ -470,10 +310,10 @@ async def test_the_seam_for_a_site_that_lies(world: World) -> None:
         return Prepared(delta=scaled, norm=math.hypot(*ceiling.norms(scaled).values()), clipped=False)
 
     agent = world.agent(prepare=poisoned)
-    name, manifest = await _staged(world, agent)
-    await _run(world, agent, manifest)
-    world.leave(name, {"evidence.json": _evidence(), types.ADAPTER_FILE: _candidate(world, 1.0)})
-    update = await _step(world, agent, name)
+    name, manifest = await staged(world, agent)
+    await run(world, agent, manifest)
+    world.leave(name, {"evidence.json": evidence(), types.ADAPTER_FILE: candidate(world, 1.0)})
+    update = await step(world, agent, name)
     tensors = read_tensors(await world.registry.read(present(update.status.submission).artifact, types.DELTA_FILE))
     assert np.array_equal(tensors[B], np.full((4, 2), -20, np.float32))
 
