@@ -23,7 +23,7 @@ class Request:
     site: Site
     key: PublicKey
     endorsements: tuple[str, ...]
-    """What the key before says of it."""
+    """Statements of the key before about it."""
 
 
 def request(site: Site) -> Request:

@@ -1,4 +1,4 @@
-"""How a program is let in where its requests go: a token, and whose certificate it believes."""
+"""A program's way in where its requests go: a token, and whose certificate it believes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = Path("/var/run/secrets/concordat/token")
 
 @dataclass(frozen=True)
 class Access:
-    """What goes with every request to one registry, or gateway in front of it."""
+    """Credentials for one registry, or the gateway in front of it."""
 
     token: Callable[[], str | None] = lambda: None
     """Returns the token to show, each time anew, since it is renewed; None: none is shown."""

@@ -32,7 +32,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 _PAGES = {JOB: 50}
-"""Of Jobs anybody may make some as large as the API server takes them: a page of them must fit into memory."""
+"""Anybody may make Jobs as large as the API server takes them, and a page of them must fit into memory."""
 
 Objects = list[dict[str, Any]]
 

@@ -44,7 +44,7 @@ class Trust:
     aggregation_keys: tuple[PublicKey, ...]
     """Of the hub, for verdicts, closures and aggregations: what it found."""
     evaluators: Mapping[str, tuple[PublicKey, ...]]
-    """Of the independent evaluators, by the name of their Site: one, or several while one takes another's place."""
+    """Keys of the independent evaluators, by the name of their Site; several while one takes another's place."""
     gateway_ca: str | None = None
     """PEM certificates by which the hub's gateway is known; None: those that the system trusts."""
 

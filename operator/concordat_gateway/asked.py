@@ -1,4 +1,4 @@
-"""What a request to a registry asks for: which repository, and what is to be done there (distribution-spec 1.1)."""
+"""Requests to a registry, read: which repository, and what is to be done there (distribution-spec 1.1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Act(StrEnum):
-    """What can be done in a repository."""
+    """Things that can be done in a repository."""
 
     PULL = "pull"
     PUSH = "push"

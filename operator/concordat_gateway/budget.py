@@ -1,4 +1,4 @@
-"""How much a site may send into one of its repositories: a disk that one member fills is full for all."""
+"""Limits of what a site may send into one of its repositories: a disk that one member fills is full for all."""
 
 from __future__ import annotations
 

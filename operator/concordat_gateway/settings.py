@@ -1,4 +1,4 @@
-"""Where the gateway runs, from its environment."""
+"""Settings of the gateway, from its environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Settings:
     namespace: str
     """Namespace of the hub."""
     registry_url: str
-    """Where the registry is; nobody else reaches it."""
+    """URL of the registry; nobody else reaches it."""
     site_bytes: int = 4 << 30
     """Most that a site may send into one of its repositories."""
     port: int = 8443
