@@ -16,7 +16,7 @@ from concordat.api.types import (
 from concordat.api.update import update_name
 from concordat.jobs.pod import Before, JobError, JobTemplate, Size
 from concordat.protocol.contract import Contract
-from concordat.protocol.locations import base_folder, inputs_folder, outputs_folder
+from concordat.protocol.locations import GATEWAY_AUDIENCE, base_folder, inputs_folder, outputs_folder
 
 TRAINER, EVALUATOR, AGGREGATOR = "trainer", "evaluator", "aggregator"
 """Names of the containers."""
@@ -32,7 +32,7 @@ _AGGREGATION_SIZE = Size(cpu="2", memory="2Gi", scratch="32Gi")
 # Updates and what is made of them lie on the disk, not in memory.
 _WORK = "/tmp/work"  # noqa: S108 - the pod's own emptyDir
 _CHECKED = "/checked"
-_TOKEN = {"audience": "concordat-gateway", "expirationSeconds": 3600, "path": "token"}
+_TOKEN = {"audience": GATEWAY_AUDIENCE, "expirationSeconds": 3600, "path": "token"}
 
 
 def training_job(contract: Contract, update: Update, site: Site) -> dict[str, Any]:

@@ -10,6 +10,8 @@ AGENT_LEASE = "concordat-agent"
 TRUST_CONFIGMAP = "concordat-trust"
 """ConfigMap in the hub's namespace: the public keys that sites pin."""
 TRUST_FILE = "trust.json"
+GATEWAY_AUDIENCE = "concordat-gateway"
+"""Audience of the tokens that pods show to the gateway."""
 
 RESULT_FOLDER = "result"
 """In a Job's outputs: what it hands over, complete as soon as it is there."""

@@ -8,10 +8,9 @@ import re
 from collections import OrderedDict
 
 from concordat.controller import Clock, Cluster
+from concordat.protocol.locations import GATEWAY_AUDIENCE
 from concordat_gateway.rights import Caller
 
-AUDIENCE = "concordat-gateway"
-"""Audience of the tokens: one for the API server, or for somebody else, is refused."""
 _KNOWN_SECONDS = 60.0
 """For how long an answer of the API server is believed, also after the token's pod is gone."""
 _MOST_KNOWN = 20_000
@@ -38,7 +37,7 @@ class Callers:
         if known is not None and now - known[0] < _KNOWN_SECONDS:
             return known[1]
         async with self._slots:
-            user = await self._cluster.review_token(token, AUDIENCE)
+            user = await self._cluster.review_token(token, GATEWAY_AUDIENCE)
         found = _USER.fullmatch(user or "")
         caller = Caller(found[1], found[2]) if found is not None else None
         self._known[digest] = (now, caller)

@@ -15,6 +15,7 @@ class Keyring:
 
     def __init__(self, newest: SigningKey, before: SigningKey | None = None) -> None:
         self._keys = (newest,) if before is None else (newest, before)
+        self._shown: tuple[tuple[str, str], list[AgentKey]] | None = None
 
     @classmethod
     def load(cls, path: Path, version: int = 1) -> Keyring:
@@ -37,14 +38,18 @@ class Keyring:
 
     def shown(self, site: str, site_uid: str) -> list[AgentKey]:
         """Return what the hub is shown: each key, with the proof that this site holds it, for this Site object."""
-        return [
-            AgentKey(
-                public_key=key.public.to_pem(),
-                proof=_statement(key.public, site, site_uid, key),
-                endorsement=_statement(key.public, site, site_uid, before[0]) if before else None,
-            )
-            for key, before in _with_older(self._keys)
-        ]
+        # Asked at each change of an Update or a Release: signed once for each Site object.
+        if self._shown is None or self._shown[0] != (site, site_uid):
+            shown = [
+                AgentKey(
+                    public_key=key.public.to_pem(),
+                    proof=_statement(key.public, site, site_uid, key),
+                    endorsement=_statement(key.public, site, site_uid, before[0]) if before else None,
+                )
+                for key, before in _with_older(self._keys)
+            ]
+            self._shown = (site, site_uid), shown
+        return self._shown[1]
 
 
 def _with_older(keys: Sequence[SigningKey]) -> list[tuple[SigningKey, Sequence[SigningKey]]]:

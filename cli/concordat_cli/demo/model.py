@@ -18,7 +18,13 @@ import concordat_learning
 from concordat.api.types import API_VERSION, ArtifactRef
 from concordat.artifacts import Access, RegistryStore
 from concordat.protocol import artifact_types as types
-from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE, adapters_repository, base_repository
+from concordat.protocol.locations import (
+    GATEWAY_AUDIENCE,
+    TRUST_CONFIGMAP,
+    TRUST_FILE,
+    adapters_repository,
+    base_repository,
+)
 from concordat_cli.errors import UserError
 from concordat_cli.kube import Kube
 from concordat_devcluster.paths import cache
@@ -72,7 +78,7 @@ def gateway(kube: Kube, namespace: str) -> Iterator[tuple[str, Access]]:
 
     The token is that of the ServiceAccount which publishes what a federation starts from.
     """
-    account = ("concordat-publisher", "-n", namespace, "--audience", "concordat-gateway")
+    account = ("concordat-publisher", "-n", namespace, "--audience", GATEWAY_AUDIENCE)
     token = kube.run("kubectl", "create", "token", *account).strip()
     trust = (kube.configmap(namespace, TRUST_CONFIGMAP) or {}).get(TRUST_FILE, "{}")
     name = f"concordat-gateway.{namespace}.svc"

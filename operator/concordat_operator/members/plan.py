@@ -67,7 +67,7 @@ def _proved(site: Site, membership: Membership, shown: list[AgentKey], now: date
             return Finding(
                 Reason.KEY_POSSESSION_NOT_PROVED, f"The agent does not prove that it holds the key it shows: {error}."
             )
-        named = next((k for k in membership.spec.keys if _same(k.public_key, key)), None)
+        named = next((k for k in membership.spec.keys if _read(k.public_key) == key), None)
         if named is not None and named.counts(now):
             return Member(
                 name=name,
@@ -116,25 +116,13 @@ def has_terms(membership: Membership) -> bool:
 
 def keys_of(membership: Membership) -> set[PublicKey]:
     """Return the keys that a Membership names, also those that do not count now."""
-    found = set()
-    for key in membership.spec.keys:
-        try:
-            found.add(PublicKey.from_pem(key.public_key))
-        except StatementError:
-            continue  # No signature is by what is no key.
-    return found
+    return {found for key in membership.spec.keys if (found := _read(key.public_key)) is not None}
 
 
 def keys_to_trust(membership: Membership, now: datetime) -> tuple[PublicKey, ...]:
     """Return the keys that others do well to trust: all that have not ceased to count."""
-    found = []
-    for key in membership.spec.keys:
-        try:
-            if key.not_after is None or now < key.not_after:
-                found.append(PublicKey.from_pem(key.public_key))
-        except StatementError:
-            continue
-    return tuple(found)
+    lasting = (key for key in membership.spec.keys if key.not_after is None or now < key.not_after)
+    return tuple(found for key in lasting if (found := _read(key.public_key)) is not None)
 
 
 def rank(membership: Membership) -> tuple[bool, float, str]:
@@ -147,11 +135,12 @@ def rank(membership: Membership) -> tuple[bool, float, str]:
     )
 
 
-def _same(pem: str, key: PublicKey) -> bool:
+def _read(pem: str) -> PublicKey | None:
+    """Return the key; None for what is no key: no signature is by that."""
     try:
-        return PublicKey.from_pem(pem) == key
+        return PublicKey.from_pem(pem)
     except StatementError:
-        return False
+        return None
 
 
 def _stranger(site: Site) -> Finding:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from concordat.controller import Cluster, SystemClock
+from concordat.protocol.locations import GATEWAY_AUDIENCE
 from concordat_devcluster.control_plane import ControlPlane
-from concordat_gateway.callers import AUDIENCE, Callers
+from concordat_gateway.callers import Callers
 from concordat_gateway.rights import Caller
 
 
@@ -28,11 +29,11 @@ async def test_a_token_is_its_accounts_if_it_is_for_the_gateway(crds: ControlPla
             await admin.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
         callers = Callers(admin, SystemClock())
         for space in ("gateway-a", "gateway-b"):
-            mine = await token(admin, space, AUDIENCE)
+            mine = await token(admin, space, GATEWAY_AUDIENCE)
             assert await callers.of(f"Bearer {mine}") == Caller(space, "concordat-agent")
         default = await token(admin, "gateway-a", "https://kubernetes.default.svc.cluster.local")
         elsewhere = await token(admin, "gateway-a", "another-audience")
-        head, _, signature = (await token(admin, "gateway-a", AUDIENCE)).rpartition(".")
+        head, _, signature = (await token(admin, "gateway-a", GATEWAY_AUDIENCE)).rpartition(".")
         forged = f"{head}.{signature[::-1]}"
         for other in (default, elsewhere, forged, "", "x"):
             assert await callers.of(f"Bearer {other}") is None
