@@ -74,6 +74,14 @@ async def load_contract(store: RegistryStore, request: AggregationRequest) -> Si
     return signed
 
 
+def load_gateway_keys(request: AggregationRequest) -> list[PublicKey]:
+    """Return the keys that grants are verified by. Raises RequestError."""
+    try:
+        return [PublicKey.from_pem(pem) for pem in request.gateway_keys]
+    except StatementError as error:
+        raise RequestError(f"{request.FILE}: gatewayKeys: {error}") from error
+
+
 async def load_parent(store: RegistryStore, contract: Contract) -> Parent:
     """Return the parent adapter. Raises RequestError, ArtifactError."""
     data = await store.read(contract.parent, ADAPTER_FILE, MAX_ADAPTER)

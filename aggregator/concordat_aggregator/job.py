@@ -42,6 +42,7 @@ from concordat_aggregator.inputs import (
     check_finite,
     load_ancestors,
     load_contract,
+    load_gateway_keys,
     load_parent,
     load_request,
     parse_ref,
@@ -85,7 +86,7 @@ async def run(
     canary = signed.contract.screening.canary
     if canary is not None:
         method = RememberingMethod(method, work / "made" / request_ref.digest.removeprefix("sha256:"))
-    verifier = Verifier(store, signed, parent, method, work)
+    verifier = Verifier(store, signed, load_gateway_keys(request), parent, method, work)
     verdicts = reject_copies(await verifier.verify_all(request.submissions))
     if until is Until.UPDATES:
         await functional.prepare(store, signed.contract, parent, verdicts, work)

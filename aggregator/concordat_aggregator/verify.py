@@ -10,22 +10,26 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from concordat.aggregation.blocks import one_blas_thread
+from concordat.api.attestation import AttestationResult
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.artifacts import ArtifactError, ArtifactTooLarge, RegistryStore, RegistryUnavailable
 from concordat.artifacts.http import CONNECTIONS
 from concordat.lineage import SiteRefused
+from concordat.lineage.grants import check_grant, open_update_grant
 from concordat.lineage.site import check_consent, check_update, line_of, open_consent, open_update
 from concordat.protocol.aggregation import ReportedUpdate, SubmittedUpdate
-from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT_FILE
+from concordat.protocol.artifact_types import DELTA_FILE, GRANT_FILE, MAX_GRANT, MAX_STATEMENT, STATEMENT_FILE
 from concordat.screening import ScreeningError, check_norms, decimal, update
+from concordat.statements import PublicKey
 from concordat.statements.contract import SignedContract
+from concordat.statements.grant import Grant
 from concordat.tensors import FormError, TensorError, map_tensors, shown
 from concordat_aggregator.inputs import Parent
 from concordat_aggregator.method import Method
@@ -35,6 +39,7 @@ MAX_MESSAGE = 500
 _AT_ONCE = 2
 """Updates measured at a time: as many as the Job has processors, each with one copy of an update in memory."""
 _HEADER_ALLOWANCE = 1 << 20
+_FILES = {"grant": (GRANT_FILE, MAX_GRANT)}
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,10 @@ class UpdateVerdict:
     """Digest of delta.safetensors; None if the artifact could not be read."""
     statement_id: str | None = None
     """Id of the update statement; None if it is not by the site."""
+    grant: Grant | None = None
+    """By which the update was sent; None if it does not hold."""
     lines: tuple[bytes, ...] = ()
-    """Consent and update as they stand in the lineage, once both hold."""
+    """Consent, update and grant as they stand in the lineage, once all hold."""
     delta: Path | None = None
     """The update's file, which stays on the disk; there only while it passes."""
     measurements: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +89,7 @@ class UpdateVerdict:
             measurements=dict(self.measurements),
             alerts=list(self.alerts),
             update_sha256=self.update_sha256 or self.submission.artifact.digest,
+            attestation=AttestationResult(tier=self.grant.tier, grant=self.grant.id) if self.grant else None,
             statement_id=self.statement_id,
         )
 
@@ -90,10 +98,17 @@ class Verifier:
     """Verifies updates against one contract. Raises only RegistryUnavailable, and OSError from the disk."""
 
     def __init__(
-        self, store: RegistryStore, signed: SignedContract, parent: Parent, method: Method, work: Path
+        self,
+        store: RegistryStore,
+        signed: SignedContract,
+        gateway_keys: Collection[PublicKey],
+        parent: Parent,
+        method: Method,
+        work: Path,
     ) -> None:
         self._store = store
         self._signed = signed
+        self._gateway_keys = gateway_keys
         self._parent = parent
         self._method = method
         self._work = work / "updates"
@@ -125,7 +140,10 @@ class Verifier:
             check_update(statement, site, signed)
             consent_line = await self._line(submission.consent, "consent", Reason.CONSENT_INVALID)
             check_consent(open_consent(consent_line, site, signed), statement, site, signed)
-            verdict = replace(verdict, lines=(consent_line, update_line))
+            grant_line = await self._line(submission.statement, "grant", Reason.GRANT_INVALID)
+            grant = open_update_grant(grant_line, site, self._gateway_keys)
+            check_grant(grant, statement, site, signed)
+            verdict = replace(verdict, lines=(consent_line, update_line, grant_line), grant=grant)
             update.check_place(submission.artifact, site, signed)
             with _unreadable():
                 files = await self._store.files(submission.artifact)
@@ -154,7 +172,7 @@ class Verifier:
         if ref is None:
             raise SiteRefused(reason, f"the status of the Update names no {what}")
         try:
-            data = await self._store.read(ref, STATEMENT_FILE, MAX_STATEMENT)
+            data = await self._store.read(ref, *_FILES.get(what, (STATEMENT_FILE, MAX_STATEMENT)))
         except RegistryUnavailable:
             raise
         except ArtifactError as error:

@@ -23,6 +23,7 @@ from concordat.lineage import Trust
 from concordat.protocol.artifact_types import LINEAGE_FILE
 from concordat.statements import SigningKey
 from concordat_agent.agent import Agent
+from concordat_agent.gateway import Gateway
 from concordat_agent.hub_clock import HubClock
 from concordat_agent.keyring import Keyring
 from concordat_agent.main import controllers as agent_controllers
@@ -81,8 +82,11 @@ class _Memory(Memory):
 class Sites:
     """Agents by the namespace of their site."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, registries: list[Lineages], folder: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, cache: Cache, registries: list[Lineages], folder: Path, gateway: Gateway
+    ) -> None:
         self._cluster, self._cache, self._registries, self._folder = cluster, cache, registries, folder
+        self._gateway = gateway
         self._controllers: dict[str, list[Controller]] = {}
         self.workspaces: dict[str, Workspace] = {}
         self.silent: set[str] = set()
@@ -102,6 +106,7 @@ class Sites:
                 cluster=self._cluster,
                 cache=self._cache,
                 registry=registry,
+                gateway=self._gateway,
                 clock=HubClock(),
                 policy=_POLICY,
                 trust=trust,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 import tempfile
@@ -38,9 +39,16 @@ from concordat.controller import (
 )
 from concordat.lineage import Trust
 from concordat.protocol import artifact_types as types
-from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE, base_repository
+from concordat.protocol.locations import (
+    GATEWAY_CONFIGMAP,
+    GATEWAY_KEYS_FILE,
+    TRUST_CONFIGMAP,
+    TRUST_FILE,
+    base_repository,
+)
 from concordat.statements import SigningKey
 from concordat.tensors import write_tensors
+from tests.support.grants import TrustingGateway
 
 EVALUATOR, FEDERATION, CHANNEL = "evaluator", "digits", "stable"
 _CONNECTIONS = 6
@@ -61,6 +69,7 @@ class World:
         self._favoured = favoured
         self.times, self.random = times, random.Random(seed)  # noqa: S311 - times of Jobs
         self.progress, self.cache = Progress(), Cache()
+        self._gateway_key = SigningKey.generate()
         self.users = {operator_user(): audit.OPERATOR, "bench-agents": audit.AGENTS, "bench-nodes": audit.NODES}
         self.replicas: list[Operator] = []
         self._stack = AsyncExitStack()
@@ -88,12 +97,14 @@ class World:
         self.registry.start()
         self.operator = self.replica("operator-0")
         self.admin = await self._client("bench-admin")
+        await self.admin.create(self._gateway())
         self.agents, nodes = await self._client("bench-agents"), await self._client("bench-nodes")
         registries = [Lineages(self.registry.url) for _ in range(_CONNECTIONS)]
         for registry in registries:
             await self._stack.enter_async_context(registry)
         self.store = registries[0]
-        self.sites = Sites(self.agents, self.cache, registries, self.folder / "sites")
+        gateway = TrustingGateway(self._gateway_key, SystemClock(), self._round_of)
+        self.sites = Sites(self.agents, self.cache, registries, self.folder / "sites", gateway)
         self.nodes = Nodes(
             cluster=nodes,
             cache=self.cache,
@@ -107,6 +118,17 @@ class World:
         self._stack.push_async_callback(self.nodes.close)
         self._background(self._restart_operators())
         await self._enrol()
+
+    def _gateway(self) -> dict[str, Any]:
+        """Return what the gateway would publish. It is not measured: the agents make their grants themselves."""
+        metadata = {"name": GATEWAY_CONFIGMAP, "namespace": HUB}
+        data = {GATEWAY_KEYS_FILE: json.dumps([self._gateway_key.public.to_pem()])}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+    def _round_of(self, contract_digest: str) -> str:
+        rounds = self.cache.list(FederationRound, HUB)
+        signed = ((r, r.status.contract) for r in rounds)
+        return next(r.metadata.uid for r, c in signed if c is not None and c.sha256 == contract_digest)
 
     def replica(self, name: str) -> Operator:
         """Start another process of the operator."""
@@ -132,7 +154,7 @@ class World:
         """Create the sites with their keys, start all agents, publish the first release and the channel."""
         hub = Trust.from_json(await self._trust())
         evaluator = SigningKey.generate()
-        self.trust = Trust(hub.contract_keys, hub.aggregation_keys, {EVALUATOR: (evaluator.public,)})
+        self.trust = Trust(hub.contract_keys, hub.aggregation_keys, hub.gateway_keys, {EVALUATOR: (evaluator.public,)})
         site_keys = {name: SigningKey.generate() for name in self.names} | {EVALUATOR: evaluator}
         for name, key in site_keys.items():
             self.sites.add(name, key, self.trust)
@@ -140,6 +162,7 @@ class World:
         keys = {
             "contractKeys": [key.to_pem() for key in hub.contract_keys],
             "aggregationKeys": [key.to_pem() for key in hub.aggregation_keys],
+            "gatewayKeys": [key.to_pem() for key in hub.gateway_keys],
             "evaluators": {},
         }
         rights, slots = site_rights(keys, self.folder), asyncio.Semaphore(_AT_ONCE)

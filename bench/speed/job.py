@@ -34,16 +34,18 @@ from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.statements.summary import consent
 from concordat.tensors import factor_names, map_tensors, read_tensors, write_tensors
 from concordat_aggregator.both_factors import method_of
-from concordat_aggregator.inputs import load_contract, load_parent, load_request
+from concordat_aggregator.inputs import load_contract, load_gateway_keys, load_parent, load_request
 from concordat_aggregator.job import Until, run
 from concordat_aggregator.screen_round import screen_round
 from concordat_aggregator.verify import Verifier, reject_copies
 from tests.fakes.registry import MemoryRegistry
 from tests.support.contracts import IMAGE, OPENS, contract
+from tests.support.grants import grant
 
 IO, JUDGING, WHOLE = "its reads and writes", "judging alone", "the Job, ARC + DnC"
 WHOLE_NNM, CANARY, SVD = "the Job, NNM + trimmed mean", "the Job with a canary", "the Job, Svd"
 OPERATIONS = (IO, JUDGING, WHOLE, WHOLE_NNM, CANARY, SVD)
+_GATEWAY = SigningKey.generate()
 _UID, _PART = "0123abcd-1", 1 << 20
 _QUIET = {"lossChange": "0", "triggerGainPpm": 0, "trigger": "corner", "targetClass": 0}
 
@@ -144,6 +146,7 @@ def open_round(deltas: Sequence[bytes], factor: Factor, aggregation: Mapping[str
             "contract": ref.wire(),
             "contractDigest": digest,
             "contractKey": hub.public.to_pem(),
+            "gatewayKeys": [_GATEWAY.public.to_pem()],
             "submissions": entries,
         }
         asked = {AggregationRequest.FILE: json.dumps(request).encode()}
@@ -211,7 +214,7 @@ def _judge(opened: Round, work: tempfile.TemporaryDirectory[str]) -> Any:
         signed = await load_contract(opened.store, request)
         parent = await load_parent(opened.store, signed.contract)
         method = method_of(signed.contract, parent, Path(work.name))
-        verifier = Verifier(opened.store, signed, parent, method, Path(work.name))
+        verifier = Verifier(opened.store, signed, load_gateway_keys(request), parent, method, Path(work.name))
         verdicts = reject_copies(await verifier.verify_all(request.submissions))
         screened = screen_round(signed.contract, verdicts, method, [], None)
         assert screened.rejected == 0
@@ -258,9 +261,11 @@ async def _submit(
         at=OPENS,
     )
     line = sign(agreed.statement(), key)
+    granted = sign(grant(site, named, digest, sha256_digest(data), OPENS).statement(), _GATEWAY)
     made = LocalUpdate(
         sha256=sha256_digest(data),
         consent_id=unverified(line).id,
+        grant_id=unverified(granted).id,
         steps=10,
         examples=100,
         norm="1",
@@ -269,14 +274,14 @@ async def _submit(
     )
     update_line = sign(update_provenance(site, named, digest, made).statement(), key)
 
-    async def push(kind: str, name: str, content: bytes) -> dict[str, str]:
-        return (await store.push(slot, kind, {name: content})).wire()
+    async def push(kind: str, files: dict[str, bytes]) -> dict[str, str]:
+        return (await store.push(slot, kind, files)).wire()
 
     return {
         "site": site,
-        "artifact": await push(types.UPDATE, types.DELTA_FILE, data),
-        "statement": await push(types.STATEMENT, types.STATEMENT_FILE, update_line),
-        "consent": await push(types.STATEMENT, types.STATEMENT_FILE, line),
+        "artifact": await push(types.UPDATE, {types.DELTA_FILE: data}),
+        "statement": await push(types.STATEMENT, {types.STATEMENT_FILE: update_line, types.GRANT_FILE: granted}),
+        "consent": await push(types.STATEMENT, {types.STATEMENT_FILE: line}),
     }
 
 

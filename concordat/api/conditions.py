@@ -84,6 +84,7 @@ class Reason(StrEnum):
     INPUT_CHANGED = "InputChanged"
     GATE_FAILED = "GateFailed"
     NO_CANDIDATE = "NoCandidate"
+    GRANT_REFUSED = "GrantRefused"
     SUBMITTED = "Submitted"
     # An update, as the hub verifies it
     VERIFIED = "Verified"
@@ -91,6 +92,7 @@ class Reason(StrEnum):
     STATEMENT_INVALID = "StatementInvalid"
     SIGNATURE_INVALID = "SignatureInvalid"
     CONSENT_INVALID = "ConsentInvalid"
+    GRANT_INVALID = "GrantInvalid"
     CONTRACT_MISMATCH = "ContractMismatch"
     PARENT_MISMATCH = "ParentMismatch"
     SCHEMA_MISMATCH = "SchemaMismatch"

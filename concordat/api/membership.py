@@ -10,7 +10,7 @@ from pydantic import Field
 from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.site import Role
-from concordat.api.types import SET, Model, PublicKeyPem, ShortName, Time, map_list, rules
+from concordat.api.types import SET, Model, PublicKeyPem, Sha256, ShortName, Time, map_list, rules
 
 MAX_KEYS = 3
 
@@ -40,6 +40,8 @@ class MembershipSpec(Model):
     """Federations in which the site may take part; those that its Site names beside them do not count."""
     keys: Annotated[list[MemberKey], Field(min_length=1, max_length=MAX_KEYS, json_schema_extra=map_list("publicKey"))]
     """Keys by which its statements are accepted: one, or two while one takes the place of the other."""
+    agent_images: Annotated[list[Sha256], Field(min_length=1, max_length=16, json_schema_extra=SET)] | None = None
+    """Digests of the images that the site's agent may run; absent: any, and what runs is written into its grants."""
     suspended: bool = False
     """True: the site is not asked, and nothing that it says counts."""
 

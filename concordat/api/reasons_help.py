@@ -256,6 +256,11 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
         "The Job ended without a usable candidate or evidence.",
         "Read the Job's log; the workspace volume may be full.",
     ),
+    Reason.GRANT_REFUSED: ReasonHelp(
+        "The hub's gateway gives the site no grant to train, or to send its update.",
+        "The message says what did not hold; the gateway's log has it too. See what runs in the agent's and the "
+        "trainer's pods, and whether the Membership and its keys are in order.",
+    ),
     Reason.SUBMITTED: ReasonHelp("The clipped update and its signed statement are in the registry."),
     # An update, as the hub verifies it
     Reason.VERIFIED: ReasonHelp("Every check of the update passed."),
@@ -274,6 +279,10 @@ REASON_HELP: dict[Reason, ReasonHelp] = {
     Reason.CONSENT_INVALID: ReasonHelp(
         "The consent is missing, is not the site's signed yes to this contract, or is not the one the update names.",
         "Look at who wrote `status.consent` of the Update after the site consented; the message names what is wrong.",
+    ),
+    Reason.GRANT_INVALID: ReasonHelp(
+        "The update came without the gateway's grant to send it, or with one for something else.",
+        "The agent sends no such update: see what runs at the site.",
     ),
     Reason.CONTRACT_MISMATCH: ReasonHelp(
         "The update was made under another contract.",

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from concordat.api.aggregation_rules import UNPROTECTED, PreAggregation, Rule, least_updates_cel
+from concordat.api.attestation import Attestation
 from concordat.api.conditions import ConditionType, is_false, is_true
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import FederationRoundStatus
@@ -210,6 +211,8 @@ class FederationRoundSpec(Model):
     """How a site trains."""
     gates: Gates = Field(default_factory=Gates)
     """Local gates."""
+    attestation: Attestation = Field(default_factory=Attestation)
+    """What a site must show of itself."""
     screening: Screening = Field(default_factory=Screening)
     """What the hub refuses."""
     aggregation: Aggregation = Field(default_factory=Aggregation)
@@ -226,6 +229,7 @@ IMMUTABLE_FIELDS = (
     "budget",
     "recipe",
     "gates",
+    "attestation",
     "screening",
     "aggregation",
     "evaluation",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from concordat.api.attestation import AttestationResult
 from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.round_status import ExtensionStatus
@@ -86,6 +87,8 @@ class Verdict(Model):
     """What screening measured, step by step: docs/aggregation.md says what each number means."""
     alerts: Alerts = Field(default_factory=list)
     """What was out of the ordinary without being a reason to reject."""
+    attestation: AttestationResult | None = None
+    """What was found of the site; absent where the update has no grant that holds."""
     statement: ArtifactRef | None = None
     """Signed statement (SLSA VSA over the update)."""
 

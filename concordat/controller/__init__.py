@@ -4,7 +4,7 @@ The only package that imports kopf or the Kubernetes client.
 """
 
 from concordat.controller.cache import Cache
-from concordat.controller.client import Cluster
+from concordat.controller.client import Cluster, TokenUser
 from concordat.controller.clock import Clock, FixedClock, SystemClock
 from concordat.controller.concurrency import gather_bounded
 from concordat.controller.definition import Controller, Key, Obj, Result, Watch, Watches
@@ -53,6 +53,7 @@ __all__ = [
     "Result",
     "SystemClock",
     "Terminal",
+    "TokenUser",
     "Transient",
     "Unavailable",
     "Watch",

@@ -37,6 +37,19 @@ _PAGES = {JOB: 50}
 Objects = list[dict[str, Any]]
 
 
+_BOUND_TO = "authentication.kubernetes.io"
+"""What a token is bound to stands in the user's extra fields under names of this prefix."""
+
+
+@dataclass(frozen=True)
+class TokenUser:
+    """Whose token it is, and the pod that it is bound to, if it is bound to one."""
+
+    name: str
+    pod: str | None = None
+    pod_uid: str | None = None
+
+
 @dataclass(frozen=True)
 class Connection:
     """Where the API server is and how to identify to it; for other clients of the same process."""
@@ -214,7 +227,7 @@ class Cluster:
             return False
         return True
 
-    async def review_token(self, token: str, audience: str) -> str | None:
+    async def review_token(self, token: str, audience: str) -> TokenUser | None:
         """Return whose token for that audience this is, by the API server; None if it is none."""
         spec = {"token": token, "audiences": [audience]}
         body = {"apiVersion": TOKEN_REVIEW.api_version, "kind": TOKEN_REVIEW.kind, "spec": spec}
@@ -222,7 +235,10 @@ class Cluster:
         # A server that knows no audiences names none, and has not looked whom the token is for.
         if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
             return None
-        return str((status.get("user") or {}).get("username") or "") or None
+        user = status.get("user") or {}
+        extra = user.get("extra") or {}
+        name, pod, uid = user.get("username"), *(extra.get(f"{_BOUND_TO}/{what}") for what in ("pod-name", "pod-uid"))
+        return TokenUser(str(name), pod[0] if pod else None, uid[0] if uid else None) if name else None
 
     async def create_event(
         self,

@@ -18,13 +18,14 @@ from concordat.statements.names import (
     LOCAL_UPDATE,
     PROVENANCE,
     RELEASE,
+    SCAI,
     VSA,
 )
 from concordat.statements.provenance import read_provenance
 from concordat.statements.summary import read_summary
 
-MAX_STATEMENTS = 4096
-"""A contract has at most 1000 sites, each with three statements."""
+MAX_STATEMENTS = 5120
+"""A contract has at most 1000 sites, each with four statements."""
 
 
 class StatementKind(StrEnum):
@@ -33,6 +34,7 @@ class StatementKind(StrEnum):
     CONTRACT = "contract"
     CONSENT = "consent"
     UPDATE = "update"
+    GRANT = "grant"
     VERDICT = "verdict"
     CLOSURE = "closure"
     AGGREGATION = "aggregation"
@@ -103,4 +105,9 @@ def _kind(content: Unverified, contract_digest: str) -> StatementKind:
     raise LineageError(f"the bundle has a statement of another kind, {type_[:80]!r}")
 
 
-_BY_TYPE = {CONTRACT: StatementKind.CONTRACT, CLOSURE: StatementKind.CLOSURE, RELEASE: StatementKind.RELEASE}
+_BY_TYPE = {
+    CONTRACT: StatementKind.CONTRACT,
+    SCAI: StatementKind.GRANT,
+    CLOSURE: StatementKind.CLOSURE,
+    RELEASE: StatementKind.RELEASE,
+}

@@ -1,4 +1,4 @@
-"""What one site signed: its update and its consent, checked against the contract.
+"""What one site signed: its update and its consent, checked against the contract; grants.py has the third.
 
 The aggregator admits an update by these functions and a lineage is verified by them, so that nothing is aggregated
 that a reader of the lineage refuses afterwards.
@@ -17,7 +17,7 @@ from concordat.statements.names import CONSENTED, agent_id, round_resource
 from concordat.statements.provenance import Provenance, read_update
 from concordat.statements.summary import Summary, read_summary
 
-_ROLES = frozenset({"base", "parent", "contract", "consent"})
+_ROLES = frozenset({"base", "parent", "contract", "consent", "grant"})
 
 
 def line_of(statement: bytes, reason: Reason) -> bytes:

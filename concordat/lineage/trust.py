@@ -31,6 +31,7 @@ class _File(Model):
 
     contract_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     aggregation_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
+    gateway_keys: Annotated[list[PublicKeyPem], Field(min_length=1, max_length=8)]
     evaluators: Annotated[dict[Name, _Keys], Field(max_length=MAX_EVALUATORS)]
     gateway_ca: Annotated[str, Field(min_length=1, max_length=65536)] | None = None
 
@@ -43,6 +44,8 @@ class Trust:
     """Of the hub, for contracts and releases: what it asks and offers."""
     aggregation_keys: tuple[PublicKey, ...]
     """Of the hub, for verdicts, closures and aggregations: what it found."""
+    gateway_keys: tuple[PublicKey, ...]
+    """Of the hub's gateway, for grants: what it found of a site. With none, no update counts."""
     evaluators: Mapping[str, tuple[PublicKey, ...]]
     """Keys of the independent evaluators, by the name of their Site; several while one takes another's place."""
     gateway_ca: str | None = None
@@ -62,6 +65,7 @@ class Trust:
         trust = cls(
             contract_keys=tuple(_key(f"contractKeys.{i}", pem) for i, pem in enumerate(file.contract_keys)),
             aggregation_keys=tuple(_key(f"aggregationKeys.{i}", pem) for i, pem in enumerate(file.aggregation_keys)),
+            gateway_keys=tuple(_key(f"gatewayKeys.{i}", pem) for i, pem in enumerate(file.gateway_keys)),
             evaluators={name: _several(f"evaluators.{name}", pems) for name, pems in file.evaluators.items()},
             gateway_ca=file.gateway_ca,
         )
@@ -73,6 +77,7 @@ class Trust:
         file = _File(
             contract_keys=[key.to_pem() for key in self.contract_keys],
             aggregation_keys=[key.to_pem() for key in self.aggregation_keys],
+            gateway_keys=[key.to_pem() for key in self.gateway_keys],
             evaluators={name: [key.to_pem() for key in keys] for name, keys in self.evaluators.items()},
             gateway_ca=self.gateway_ca,
         )
@@ -86,6 +91,7 @@ class Trust:
         seen: dict[PublicKey, str] = {}
         roles = [("contractKeys", key) for key in set(self.contract_keys)]
         roles += [("aggregationKeys", key) for key in set(self.aggregation_keys)]
+        roles += [("gatewayKeys", key) for key in set(self.gateway_keys)]
         roles += [(f"evaluators.{name}", key) for name, keys in sorted(self.evaluators.items()) for key in keys]
         for role, key in roles:
             other = seen.setdefault(key, role)

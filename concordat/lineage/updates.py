@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from concordat.lineage.bundle import Line, StatementKind
 from concordat.lineage.check import demand, only, opened, reading
 from concordat.lineage.errors import LineageError
+from concordat.lineage.grants import CLOCKS, check_grant, open_update_grant
 from concordat.lineage.site import check_consent, check_update, open_consent, open_update
 from concordat.lineage.trust import Trust
-from concordat.statements.closure import read_closure
+from concordat.statements.closure import Closure, read_closure
 from concordat.statements.contract import SignedContract, open_contract
+from concordat.statements.grant import Grant, read_grant
 from concordat.statements.names import ACCEPTED, update_resource
 from concordat.statements.provenance import Provenance, read_update
 from concordat.statements.summary import Summary, read_summary
@@ -38,15 +41,16 @@ def accepted_updates(found: Mapping[StatementKind, list[Line]], trust: Trust, si
     """Verdicts, closure, updates and consents. Raises LineageError."""
     verdicts = _verdicts(found[StatementKind.VERDICT], trust, signed)
     missing = tuple(sorted(set(signed.keys) - set(verdicts)))
-    closure_id = _closure(only(found, StatementKind.CLOSURE), trust, signed, verdicts, missing)
+    closure = _closure(only(found, StatementKind.CLOSURE), trust, signed, verdicts, missing)
     updates = _updates(found[StatementKind.UPDATE], signed, verdicts)
     consents = _consents(found[StatementKind.CONSENT], signed, updates)
+    grants = _grants(found[StatementKind.GRANT], trust, updates, closure.closed)
     ids: dict[str, str] = {}
     for site, verdict in verdicts.items():
         if verdict.passed:
-            ids[site] = _accepted(site, verdict, updates.get(site), consents, signed)
+            ids[site] = _accepted(site, verdict, updates.get(site), consents, grants, signed)
     rejected = tuple(sorted(set(verdicts) - set(ids)))
-    return Accepted(ids, rejected, missing, closure_id)
+    return Accepted(ids, rejected, missing, closure.id)
 
 
 def _verdicts(lines: list[Line], trust: Trust, signed: SignedContract) -> dict[str, Summary]:
@@ -71,7 +75,7 @@ def _verdicts(lines: list[Line], trust: Trust, signed: SignedContract) -> dict[s
 
 def _closure(
     line: Line, trust: Trust, signed: SignedContract, verdicts: Mapping[str, Summary], missing: tuple[str, ...]
-) -> str:
+) -> Closure:
     what = "the closure"
     with reading(what):
         closure = read_closure(opened(line, trust.aggregation_keys, what))
@@ -88,7 +92,7 @@ def _closure(
     ):
         demand(said == counted, f"{what} counts {said} {name}, its verdicts are {counted}")
     demand(closure.missing == missing, f"{what} does not name exactly the sites without a verdict as missing")
-    return closure.id
+    return closure
 
 
 def _updates(lines: list[Line], signed: SignedContract, verdicts: Mapping[str, Summary]) -> dict[str, Provenance]:
@@ -119,10 +123,29 @@ def _consents(lines: list[Line], signed: SignedContract, updates: Mapping[str, P
     return consents
 
 
+def _grants(lines: list[Line], trust: Trust, updates: Mapping[str, Provenance], closed: datetime) -> dict[str, Grant]:
+    """By id; each signed by the gateway before the round closed, and named by the update of its site."""
+    grants: dict[str, Grant] = {}
+    for line in lines:
+        with reading("a grant"):
+            site = read_grant(line.content).site
+        grant, update = open_update_grant(line.data, site, trust.gateway_keys), updates.get(site)
+        named = update.all("grant") if update is not None else ()
+        demand(grant.id in named, f"the grant of site {site[:80]!r} is not the one its update was sent with")
+        demand(grant.not_before <= closed + CLOCKS, f"the grant of site {site} was given after the round was closed")
+        grants[grant.id] = grant
+    return grants
+
+
 def _accepted(
-    site: str, verdict: Summary, update: Provenance | None, consents: Mapping[str, Summary], signed: SignedContract
+    site: str,
+    verdict: Summary,
+    update: Provenance | None,
+    consents: Mapping[str, Summary],
+    grants: Mapping[str, Grant],
+    signed: SignedContract,
 ) -> str:
-    """Check that an accepted update was made under this contract, from its base and parent, with consent."""
+    """Check that an accepted update was made under this contract, from its base and parent, with consent and grant."""
     what = f"the accepted update of site {site}"
     if update is None:
         raise LineageError(f"{what} is not in the bundle")
@@ -132,4 +155,8 @@ def _accepted(
     if consent is None:
         raise LineageError(f"the consent of site {site} is not in the bundle")
     check_consent(consent, update, site, signed)
+    grant = grants.get(update.one("grant"))
+    if grant is None:
+        raise LineageError(f"the grant of site {site} is not in the bundle")
+    check_grant(grant, update, site, signed)
     return update.id

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from concordat.api.aggregation_rules import PreAggregation, Rule
+from concordat.api.attestation import AttestationResult
 from concordat.api.round import LoraMode
 from concordat.api.round_status import Count
 from concordat.api.types import ArtifactRef, Decimal6, Message, Model, Name, PublicKeyPem, ReasonText, Sha256
@@ -36,6 +37,8 @@ class AggregationRequest(Document):
     contract: ArtifactRef
     contract_digest: Sha256
     contract_key: PublicKeyPem
+    gateway_keys: Annotated[list[PublicKeyPem], Field(max_length=8)]
+    """Of the hub's gateway, which signs the grants that updates are sent with."""
     submissions: Annotated[list[SubmittedUpdate], Field(max_length=1000)]
     """In the order in which the hub saw them arrive: of two that are alike, the first counts."""
     ancestors: Annotated[list[ArtifactRef], Field(max_length=2)] = Field(default_factory=list)
@@ -54,6 +57,8 @@ class ReportedUpdate(SubmittedUpdate):
     alerts: Alerts = Field(default_factory=list)
     update_sha256: Sha256
     """Digest of delta.safetensors, or of the artifact if it could not be read."""
+    attestation: AttestationResult | None = None
+    """What was found of the site; absent if the update has no grant that holds."""
     statement_id: Sha256 | None = None
     """Id of the update's statement; absent if it is not by the site."""
 

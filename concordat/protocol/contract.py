@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from concordat.api.attestation import Attestation
 from concordat.api.round import Aggregation, Budget, Evaluation, Factor, Gates, Recipe, Screening
 from concordat.api.types import ArtifactRef, ImageRef, KeyThumbprint, Model, Name, PublicKeyPem, ShortName, Time, Uid
 from concordat.protocol.document import Document
@@ -65,6 +66,7 @@ class Contract(Document):
     budget: Budget
     recipe: ContractRecipe
     gates: Gates
+    attestation: Attestation
     screening: Screening
     aggregation: Aggregation
     evaluation: Evaluation

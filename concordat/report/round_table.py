@@ -71,7 +71,18 @@ class RoundTable:
             yield compact_table(v, options.max_width)
             yield Text(f"\nsteps: {', '.join(STEPS)}", style="dim")
         yield ""
+        yield from (Text(line, style="dim") for line in attested(v.sites))
         yield from (Text(f"{row.site}: {row.message}", style="yellow") for row in v.sites if row.message)
+
+
+def attested(rows: Sequence[SiteRow]) -> list[str]:
+    """Return for each tier of attestation the sites whose updates came with a grant of it, and the grants."""
+    tiers = sorted({row.tier for row in rows if row.tier})
+    return [
+        f"attested {tier}, by grant: "
+        + ", ".join(f"{row.site} {row.grant.removeprefix('sha256:')[:12]}" for row in rows if row.tier == tier)
+        for tier in tiers
+    ]
 
 
 def width(v: RoundView) -> int:

@@ -43,6 +43,10 @@ class SiteRow:
     """Those of the site's own that both were measured on; known once the site has decided."""
     decision: str
     message: str
+    tier: str = ""
+    """How far what was found of the site can be believed; '' before the verdict, or where its grant does not hold."""
+    grant: str = ""
+    """Id of the grant that the update was sent with."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,13 @@ def _decision(copy: Release | None) -> str:
 def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
     failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and not c.is_pending]
-    first_bad = failed[0] if failed else None
+    # A Job that the hub stopped because its site is out is not why the site is out.
+    first_bad = next((c for c in failed if c.reason != Reason.STOPPED), failed[0]) if failed else None
     verified = find(conditions, ConditionType.VERIFIED)
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None
     answer = _answer(copy) if copy is not None else None
+    attested = update.status.verdict.attestation if update.status.verdict else None
     message = first_bad.message if first_bad else (answer.message if answer and answer.is_false else "")
     return SiteRow(
         site=update.spec.site,
@@ -122,6 +128,8 @@ def _row(update: Update, copy: Release | None) -> SiteRow:
         validation_examples=decision.evaluation.examples if decision else None,
         decision=_decision(copy),
         message=message,
+        tier=attested.tier.value if attested is not None else "",
+        grant=attested.grant if attested is not None else "",
     )
 
 

@@ -1,12 +1,16 @@
 """The names in statements: kinds, verifiers, and what a verdict is about.
 
-SLSA provenance v1 and SLSA VSA v1 where they fit; own predicates for contract, closure and release.
+SLSA provenance v1, SLSA VSA v1 and SCAI v0.3 where they fit; own predicates for contract, evidence, closure and
+release.
 """
 
 from __future__ import annotations
 
 CONTRACT = "https://concordat.dev/round-contract/v1"
 EXTENSION = "https://concordat.dev/round-extension/v1"
+EVIDENCE = "https://concordat.dev/evidence/v1"
+GRANT = "https://concordat.dev/round-grant/v1"
+SCAI = "https://in-toto.io/attestation/scai/v0.3"
 ENROLMENT = "https://concordat.dev/enrolment/v1"
 CLOSURE = "https://concordat.dev/round-closure/v1"
 RELEASE = "https://concordat.dev/release/v1"
@@ -15,6 +19,7 @@ VSA = "https://slsa.dev/verification_summary/v1"
 LOCAL_UPDATE = "https://concordat.dev/local-update/v1"
 AGGREGATION = "https://concordat.dev/aggregation/v1"
 AGGREGATOR = "https://concordat.dev/hub/aggregator"
+GATEWAY = "https://concordat.dev/hub/gateway"
 DECISION = "https://concordat.dev/decision/v1"
 
 ADAPTER_SUBJECT = "adapter"

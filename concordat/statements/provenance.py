@@ -127,6 +127,7 @@ class LocalUpdate:
     sha256: str
     """Digest of the file delta.safetensors."""
     consent_id: str
+    grant_id: str
     steps: int
     examples: int
     norm: str
@@ -147,6 +148,7 @@ def update_provenance(site: str, contract: Contract, contract_digest: str, updat
             Dependency.artifact("parent", contract.parent),
             Dependency("contract", contract_digest),
             Dependency("consent", update.consent_id),
+            Dependency("grant", update.grant_id),
         ),
         finished=update.finished,
         extension={

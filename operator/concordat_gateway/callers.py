@@ -7,9 +7,9 @@ import hashlib
 import re
 from collections import OrderedDict
 
-from concordat.controller import Clock, Cluster
+from concordat.controller import Clock, Cluster, TokenUser
 from concordat.protocol.locations import GATEWAY_AUDIENCE
-from concordat_gateway.rights import Caller
+from concordat_gateway.rights import Caller, Pod
 
 _KNOWN_SECONDS = 60.0
 """For how long an answer of the API server is believed, also after the token's pod is gone."""
@@ -38,10 +38,14 @@ class Callers:
             return known[1]
         async with self._slots:
             user = await self._cluster.review_token(token, GATEWAY_AUDIENCE)
-        found = _USER.fullmatch(user or "")
-        caller = Caller(found[1], found[2]) if found is not None else None
+        found = _USER.fullmatch(user.name) if user is not None else None
+        caller = Caller(found[1], found[2], _pod(user)) if user is not None and found is not None else None
         self._known[digest] = (now, caller)
         self._known.move_to_end(digest)
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
         return caller
+
+
+def _pod(user: TokenUser) -> Pod | None:
+    return Pod(user.pod, user.pod_uid) if user.pod and user.pod_uid else None

@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from concordat.api import Membership
+from concordat.api import FederationRound, Membership
+from concordat.artifacts import RegistryStore
 from concordat.controller import (
     ApiError,
     Cache,
@@ -31,8 +32,15 @@ from concordat.controller import (
 )
 from concordat.controller.environment import SettingsError
 from concordat.controller.http import listen
+from concordat.statements import StatementError
 from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
+from concordat_gateway.contracts import Contracts
+from concordat_gateway.credentials import MOST_BYTES, Credentials
+from concordat_gateway.door import Door, Handler
+from concordat_gateway.grants import Grants
+from concordat_gateway.keys import load_or_create
+from concordat_gateway.observer import ClusterObserver
 from concordat_gateway.proxy import Gateway
 from concordat_gateway.settings import Settings
 
@@ -48,7 +56,7 @@ def main() -> None:
     garbage.tame()
     try:
         asyncio.run(serve(Settings.from_environment()))
-    except (SettingsError, ApiError, OSError) as error:
+    except (SettingsError, StatementError, ApiError, OSError) as error:
         log.error("cannot run", extra=fields(error=str(error)))
         sys.exit(1)
 
@@ -63,24 +71,37 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
         aiohttp.ClientSession(
             timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         ) as session,
+        RegistryStore(settings.registry_url) as registry,
     ):
-        gateway = Gateway(
-            settings.namespace,
-            settings.registry_url,
-            session,
-            Callers(cluster, clock),
-            cache,
-            Budget(settings.site_bytes),
-        )
-        async with served(gateway.application(), settings.port, settings.certificate):
+        keys = await load_or_create(cluster, settings.namespace)
+        log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
+        hub = settings.namespace
+        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes))
+        contracts = Contracts(hub, cluster, cache, registry)
+        grants = Grants(hub, keys.signing, cache, contracts, ClusterObserver(cluster), clock, keys.public)
+        app = application(Door(Callers(cluster, clock)), gateway, Credentials(grants))
+        async with served(app, settings.port, settings.certificate):
             await run(
-                [Controller("memberships", {Membership: _nobody}, _nothing)],
+                [Controller("gateway", {Membership: _nobody, FederationRound: _nobody}, _nothing)],
                 Options(namespaces=[settings.namespace], leader=None, http_port=settings.http_port),
                 cluster=cluster,
                 cache=cache,
                 clock=clock,
                 stop=stop,
             )
+
+
+def application(door: Door, gateway: Gateway, credentials: Credentials | None = None) -> web.Application:
+    """Return what is served: the registry's requests, and those for grants."""
+
+    @web.middleware
+    async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await door.enter(request, handler)
+
+    app = web.Application(middlewares=[enter], client_max_size=MOST_BYTES)
+    app.router.add_routes(credentials.routes() if credentials is not None else [])
+    app.router.add_route("*", "/{path:.*}", gateway.handle)
+    return app
 
 
 @asynccontextmanager

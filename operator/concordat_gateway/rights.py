@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from concordat.api import Membership
 from concordat.protocol.locations import (
@@ -26,11 +26,21 @@ OPERATOR, AGGREGATOR, PUBLISHER, AGENT = (
 
 
 @dataclass(frozen=True)
+class Pod:
+    """A pod, as the API server names it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class Caller:
     """A ServiceAccount, as the API server knows it by its token."""
 
     namespace: str
     account: str
+    pod: Pod | None = field(default=None, compare=False)
+    """The pod that the token is bound to."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.account}"

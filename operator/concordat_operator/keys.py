@@ -1,20 +1,28 @@
-"""The hub's two keys, made once and kept in a Secret of its namespace; and what sites are told of them."""
+"""The hub's two keys, made once and kept in a Secret of its namespace; its gateway's, which that keeps; and what sites
+are told of them."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from concordat.api import Reason
-from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
+from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound, fields
 from concordat.errors import Terminal
 from concordat.lineage import Trust
-from concordat.protocol.locations import TRUST_CONFIGMAP, TRUST_FILE
+from concordat.protocol.locations import GATEWAY_CONFIGMAP, GATEWAY_KEYS_FILE, TRUST_CONFIGMAP, TRUST_FILE
 from concordat.statements import PublicKey, SigningKey, StatementError
 
+log = logging.getLogger(__name__)
+Sleep = Callable[[float], Awaitable[None]]
+
+_LOOK_SECONDS = 0.5
 SECRET_NAME = "concordat-keys"  # noqa: S105 - a name
 _CONTRACT, _AGGREGATION = "contract.pem", "aggregation.pem"
 
@@ -30,10 +38,12 @@ class Keys:
     more_contract: tuple[PublicKey, ...] = ()
     more_aggregation: tuple[PublicKey, ...] = ()
     """Keys that sites are told to trust as well: those that come next, and those that were before."""
+    gateway: tuple[PublicKey, ...] = ()
+    """Keys of the hub's gateway, whose private halves are not here: they sign the grants."""
 
     def all(self) -> frozenset[PublicKey]:
         """Return the public keys: no member may have one of them."""
-        return frozenset((*self._contracts(), *self._aggregations()))
+        return frozenset((*self._contracts(), *self._aggregations(), *self.gateway))
 
     def _contracts(self) -> tuple[PublicKey, ...]:
         return (self.contract.public, *self.more_contract)
@@ -49,6 +59,7 @@ class Keys:
         return Trust(
             contract_keys=self._contracts(),
             aggregation_keys=self._aggregations(),
+            gateway_keys=self.gateway,
             evaluators=dict(evaluators),
             gateway_ca=gateway_ca,
         )
@@ -101,6 +112,27 @@ async def _published(cluster: Cluster, namespace: str) -> bool:
     with suppress(NotFound):
         return bool(await cluster.get(CONFIGMAP, namespace, TRUST_CONFIGMAP))
     return False
+
+
+async def gateway_keys(cluster: Cluster, namespace: str, sleep: Sleep = asyncio.sleep) -> tuple[PublicKey, ...]:
+    """Return the keys that the hub's gateway published, once it has. Raises StatementError if they are none."""
+    waited = False
+    while True:
+        try:
+            published = await cluster.get(CONFIGMAP, namespace, GATEWAY_CONFIGMAP)
+        except NotFound:
+            if not waited:
+                log.info("waiting for the gateway", extra=fields(configmap=GATEWAY_CONFIGMAP))
+            waited = True
+            await sleep(_LOOK_SECONDS)
+            continue
+        try:
+            found = tuple(PublicKey.from_pem(pem) for pem in json.loads(published["data"][GATEWAY_KEYS_FILE]))
+        except (KeyError, TypeError, ValueError, AttributeError, StatementError) as error:
+            raise StatementError(
+                f"ConfigMap {namespace}/{GATEWAY_CONFIGMAP} names no keys: {error}; restart the gateway"
+            ) from None
+        return found
 
 
 async def publish_first(cluster: Cluster, namespace: str, keys: Keys, gateway_ca: str | None = None) -> None:

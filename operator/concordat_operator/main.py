@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from dataclasses import replace
 
 from prometheus_client import disable_created_metrics
 
@@ -30,7 +31,7 @@ from concordat.statements import StatementError
 from concordat_operator import VERSION
 from concordat_operator.controllers import controllers
 from concordat_operator.hub import Hub
-from concordat_operator.keys import load_or_create, publish_first
+from concordat_operator.keys import gateway_keys, load_or_create, publish_first
 from concordat_operator.settings import Settings
 from concordat_operator.slim import slim_job
 
@@ -57,6 +58,7 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
     rate = settings.writes_per_second
     async with Cluster(qps=rate, burst=int(2 * rate)) as cluster, registry_of(settings) as registry:
         keys = await load_or_create(cluster, settings.namespace)
+        keys = replace(keys, gateway=await gateway_keys(cluster, settings.namespace))
         await publish_first(cluster, settings.namespace, keys, settings.gateway_ca)
         log.info("starting", extra=fields(version=VERSION, contract_key=keys.contract.public.thumbprint))
         hub = Hub(settings, cluster, cache, registry, clock, keys)

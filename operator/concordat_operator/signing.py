@@ -85,8 +85,8 @@ async def publish_verdicts(
 ) -> PublishedVerdicts:
     """Sign verdicts, closure and aggregation. `at` is when the aggregator ended.
 
-    `site_lines` are consents and updates of the accepted sites, as the aggregator verified them: nothing is read again
-    that a site could have changed or removed since. Raises LineageError if a site would not accept the candidate.
+    `site_lines` are consents, updates and grants of the accepted sites, as the aggregator verified them: nothing is
+    read again that a site could have changed or removed since. Raises LineageError if a site would not accept it.
     """
     verdicts: dict[str, ArtifactRef] = {}
     signed_lines: dict[str, bytes] = {}

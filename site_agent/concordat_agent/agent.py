@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from concordat.artifacts import RegistryStore
 from concordat.controller import Cache, Cluster
 from concordat.lineage import Trust
+from concordat_agent.gateway import Gateway
 from concordat_agent.hub_clock import HubClock
 from concordat_agent.notes import Notes
 from concordat_agent.policy import SitePolicy
@@ -27,6 +28,7 @@ class Agent:
     cluster: Cluster
     cache: Cache
     registry: RegistryStore
+    gateway: Gateway
     clock: HubClock
     policy: SitePolicy
     trust: Trust

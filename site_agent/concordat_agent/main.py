@@ -27,6 +27,7 @@ from concordat.controller.environment import SettingsError
 from concordat.lineage import LineageError, Trust
 from concordat.statements import StatementError
 from concordat_agent.agent import Agent
+from concordat_agent.gateway import HttpGateway
 from concordat_agent.hub_clock import HubClock
 from concordat_agent.keyring import Keyring
 from concordat_agent.notes import Notes
@@ -67,16 +68,19 @@ async def serve(
     trust = Trust.from_json(settings.trust.read_text())
     keys = Keyring.load(settings.key, settings.key_version)
     champions, ledger = Champions(settings.history), Ledger(settings.ledger)
+    access = Access.of_pod(trust.gateway_ca)
     log.info("starting", extra=fields(site=settings.site, key=keys.public[0].thumbprint, policy=policy.digest))
     async with (
         Cluster() as cluster,
-        RegistryStore(settings.registry_url, access=Access.of_pod(trust.gateway_ca)) as registry,
+        RegistryStore(settings.registry_url, access=access) as registry,
+        HttpGateway(settings.registry_url, access) as gateway,
     ):
         agent = Agent(
             site=settings.site,
             cluster=cluster,
             cache=cache,
             registry=registry,
+            gateway=gateway,
             clock=hub_clock,
             policy=policy,
             trust=trust,

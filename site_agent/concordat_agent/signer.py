@@ -19,7 +19,7 @@ from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, Submission
 from concordat.artifacts import RegistryStore
 from concordat.lora import Adapter, Ceiling
-from concordat.protocol.artifact_types import DELTA_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
+from concordat.protocol.artifact_types import DELTA_FILE, GRANT_FILE, MAX_STATEMENT, STATEMENT, STATEMENT_FILE, UPDATE
 from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import decisions_repository, site_repository
@@ -40,6 +40,16 @@ class Prepared:
 
     delta: Tensors
     norm: float
+    clipped: bool
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """An update as it leaves the site: the bytes of delta.safetensors and their digest."""
+
+    delta: bytes
+    digest: str
+    norm: str
     clipped: bool
 
 
@@ -113,41 +123,44 @@ class Signer:
             raise ConsentMissing("status.consent names a statement that is no consent to this contract")
         return summary.id
 
+    async def prepare(self, contract: Contract, learned: Tensors, parent: Adapter) -> Outgoing:
+        """Clip what was learned. Raises NotFiniteError, LoraError if training this factor changes nothing."""
+        limits = norm_limits(contract.screening)
+        ceiling = Ceiling(parent, contract.recipe.train_factor, limits.clip_norm, limits.module_clip_norm)
+        prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
+        delta = await asyncio.to_thread(write_tensors, prepared.delta)
+        return Outgoing(delta, sha256_digest(delta), decimal(prepared.norm), prepared.clipped)
+
     async def update(
         self,
         update: Update,
         contract: Contract,
         *,
-        learned: Tensors,
-        parent: Adapter,
+        outgoing: Outgoing,
         training: TrainingEvidence,
         consent_id: str,
+        grant: tuple[bytes, str],
         finished: datetime,
     ) -> Submission:
-        """Clip, sign and push an update that passed the gates.
-
-        Raises NotFiniteError, LoraError if training this factor changes nothing.
-        """
-        limits = norm_limits(contract.screening)
-        ceiling = Ceiling(parent, contract.recipe.train_factor, limits.clip_norm, limits.module_clip_norm)
-        prepared = await asyncio.to_thread(self._prepare, learned, ceiling)
-        delta = await asyncio.to_thread(write_tensors, prepared.delta)
-        norm = decimal(prepared.norm)
+        """Sign and push an update that passed the gates, with the `grant` to send it beside its statement."""
+        bundle, grant_id = grant
         local_update = LocalUpdate(
-            sha256=sha256_digest(delta),
+            sha256=outgoing.digest,
             consent_id=consent_id,
+            grant_id=grant_id,
             steps=training.steps,
             examples=training.examples,
-            norm=norm,
-            clipped=prepared.clipped,
+            norm=outgoing.norm,
+            clipped=outgoing.clipped,
             finished=finished,
         )
         statement = update_provenance(self._site, contract, update.spec.contract_digest, local_update).statement()
+        files = {STATEMENT_FILE: sign(statement, self._named(contract)), GRANT_FILE: bundle}
         return Submission(
-            artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: delta}),
-            statement=await self._push(self._slot(update), statement, self._named(contract)),
-            norm=norm,
-            clipped=prepared.clipped,
+            artifact=await self._registry.push(self._slot(update), UPDATE, {DELTA_FILE: outgoing.delta}),
+            statement=await self._registry.push(self._slot(update), STATEMENT, files),
+            norm=outgoing.norm,
+            clipped=outgoing.clipped,
             examples=training.examples,
             parent_ppm=training.parent_ppm,
             candidate_ppm=training.candidate_ppm,

@@ -151,7 +151,8 @@ class AgentNotes(Notes):
 
     def keep(self, about: Resource, note: Model) -> None:
         """Write a note down."""
-        words = f"{self._place} {about.metadata.name} {note.model_dump_json()}"
+        # By its kind: what a grant says is another each time.
+        words = f"{self._place} {about.metadata.name} {type(note).__name__}"
         self._fate("before", words)
         super().keep(about, note)
         self._fate("after", words)

@@ -58,6 +58,7 @@ async def _hub(made: Federation) -> Federation:
     account = {"apiVersion": "v1", "kind": "ServiceAccount"}
     with contextlib.suppress(AlreadyExists):
         await made.admin.create({**account, "metadata": {"name": "default", "namespace": made.hub_space}})
+    await made.start_gateway()
     await made.start_operator()
     return made
 

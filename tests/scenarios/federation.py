@@ -54,11 +54,15 @@ from concordat_agent.signer import Prepare, Signer, clipped
 from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 from concordat_cli.enrolment import manifest, membership, request
+from concordat_gateway import keys as gateway
+from concordat_gateway.contracts import Contracts
+from concordat_gateway.grants import Grants
 from concordat_operator.controllers import controllers as hub_controllers
 from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.keys import Keys, load_or_create, publish_first
+from concordat_operator.keys import Keys, gateway_keys, load_or_create, publish_first
 from concordat_operator.settings import Settings
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
+from tests.scenarios.gateway import InProcess, NodeObserver
 from tests.scenarios.node import IMAGE, PARENT, Key, Node
 from tests.scenarios.view import EVALUATOR, View
 from tests.support.clocks import SetHubClock
@@ -102,9 +106,17 @@ class Federation(View, Node):
 
     # ---- set-up
 
+    async def start_gateway(self) -> None:
+        """The gateway's process."""
+        keys = await gateway.load_or_create(self.admin, self.hub_space)
+        contracts = Contracts(self.hub_space, self.admin, self.cache, self.registry_of("gateway"))
+        node = NodeObserver(self)
+        self.grants = Grants(self.hub_space, keys.signing, self.cache, contracts, node, self.clock, keys.public)
+
     async def start_operator(self) -> None:
         """A fresh operator process: nothing is in its memory."""
         keys = await load_or_create(self.admin, self.hub_space)
+        keys = replace(keys, gateway=await gateway_keys(self.admin, self.hub_space))
         await publish_first(self.admin, self.hub_space, keys)
         self.keys = keys
         self.hub_controllers = self._operator(self.cache)
@@ -163,6 +175,7 @@ class Federation(View, Node):
             cluster=self.admin,
             cache=self.cache,
             registry=registry,
+            gateway=InProcess(self.grants, site),
             clock=SetHubClock(self.clock),
             policy=site_policy,
             trust=trust,
@@ -180,6 +193,11 @@ class Federation(View, Node):
         signer = Signer(site, keys, self.registry_of(short), self.site_agents[site].policy.digest)
         self._restart(site, signer=signer)
         self.site_keys[short] = key
+
+    def regrant(self) -> None:
+        """Let every agent ask the gateway that runs now."""
+        for site in self.site_agents:
+            self._restart(site, gateway=InProcess(self.grants, site))
 
     def repin(self, trust: Trust) -> None:
         """Start every site's agent again with other keys to trust."""

@@ -52,9 +52,13 @@ class Node:
         """Site to what its training Job ends with: a reason of failure, instead of a candidate."""
         self.quality: dict[str, int] = {}
         """Namespace to the candidate's accuracy there, in parts per million; 900000 where nothing is said."""
+        self.ran: dict[str, str] = {}
+        """Namespace of a site to the image that its training pod ran, where that is not the Job's."""
         self.canary_loss: dict[str, str] = {}
         """Namespace of a site to what its update does to the loss on the hub's canary data."""
         self.launched: list[Key] = []
+        self.begun: dict[str, datetime] = {}
+        """When a Job began, by its uid."""
         self.held: set[str] = set()
         """Namespaces whose Jobs do not end."""
 
@@ -69,7 +73,10 @@ class Node:
             if metadata["uid"] in self.cache.ended:
                 continue
             key = (metadata["namespace"], metadata["name"])
-            if key[0] in self.held or is_suspended(job):
+            if is_suspended(job):
+                continue
+            self.begun.setdefault(metadata["uid"], self.clock.now())
+            if key[0] in self.held:
                 continue
             failure = None
             if key[0] == self.hub_space:

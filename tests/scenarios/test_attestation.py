@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from concordat.api import ConditionSet, ConditionType, Reason, find
 from concordat.api.types import ArtifactRef
 from concordat.api.update import Consent, UpdateStatus
 from concordat.controller import write_status
 from concordat.protocol import artifact_types as types
 from concordat.protocol.canonical import sha256_digest
-from concordat.statements import SigningKey, sign
+from concordat.statements import SigningKey, sign, unverified
 from concordat.statements.summary import consent
 from concordat_agent.agent import FIELD_MANAGER
 from tests.scenarios.federation import Federation
+from tests.support.presence import condition, present
 
 
 async def consents(federation: Federation, short: str, statement: ArtifactRef) -> None:
@@ -58,3 +61,60 @@ async def test_a_consent_that_does_not_hold_is_no_consent(federation: Federation
     succeeded = find(federation.found("r1").status.conditions, ConditionType.SUCCEEDED)
     assert succeeded is not None
     assert succeeded.reason == "Released"
+
+
+def out(federation: Federation) -> dict[str, tuple[str, str]]:
+    """Who is out of the round, and why, by full name."""
+    return {gone.site: (gone.step, gone.reason) for gone in federation.found("r1").status.dropped_sites}
+
+
+@pytest.mark.attack("a trainer of another image than the contract's", "gateway, then nobody counts it", "GrantRefused")
+async def test_a_site_that_trained_with_another_image_gets_no_grant_and_costs_nobody_else_the_round(
+    federation: Federation,
+) -> None:
+    site = federation.name("site-c")
+    federation.ran[site] = "registry.local/own@sha256:" + "7" * 64
+    await federation.round("r1")
+    await federation.settle()
+    assert out(federation) == {site: ("Submitted", "GrantRefused")}
+    refused = condition(federation.updates("r1")["site-c"].status.conditions, "Submitted")
+    assert "ran sha256:777" in refused.message
+    assert condition(federation.found("r1").status.conditions, "Succeeded").reason == "Released"
+
+
+@pytest.mark.attack("a member suspended during the round", "gateway", "GrantRefused")
+async def test_a_member_that_is_suspended_after_the_contract_trains_nothing(federation: Federation) -> None:
+    site = federation.name("site-d")
+    await federation.round("r1")
+    await federation.sync()
+    while not federation.updates("r1"):
+        await federation.operate()
+        await federation.sync()
+    await federation.patch("memberships", site, {"suspended": True})
+    await federation.settle()
+    assert out(federation) == {site: ("Submitted", "GrantRefused")}
+    assert (site, federation.updates("r1")["site-d"].metadata.name) not in federation.launched
+
+
+async def test_what_was_found_of_each_site_is_shown_with_its_verdict(federation: Federation) -> None:
+    await federation.round("r1")
+    await federation.settle()
+    for short, update in federation.updates("r1").items():
+        verdict = present(update.status.verdict)
+        found = present(verdict.attestation)
+        assert found.tier == "PlatformObserved", short
+        statement = present(update.status.submission).statement
+        grant = await federation.registry.read(statement, types.GRANT_FILE)
+        assert found.grant == unverified(grant).id
+
+
+async def test_a_gateway_that_is_started_again_gives_grants_for_the_rounds_under_way(federation: Federation) -> None:
+    federation.held = {federation.name(short) for short in ("site-a", "site-b", "site-c", "site-d")}
+    await federation.round("r1")
+    await federation.settle()
+    await federation.start_gateway()
+    federation.regrant()
+    federation.held = set()
+    await federation.settle()
+    assert condition(federation.found("r1").status.conditions, "Succeeded").reason == "Released"
+    assert not out(federation)

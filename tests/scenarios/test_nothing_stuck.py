@@ -160,7 +160,7 @@ async def test_an_operator_without_its_keys_does_not_start_with_others(federatio
 
 async def test_other_keys_in_the_secret_sign_nothing(federation: Federation) -> None:
     """A Secret that was replaced under a running operator."""
-    federation.hub_keys(Keys(SigningKey.generate(), SigningKey.generate()))
+    federation.hub_keys(Keys(SigningKey.generate(), SigningKey.generate(), gateway=federation.keys.gateway))
     await federation.round("r1")
     await federation.settle()
     stalled = condition(federation.found("r1").status.conditions, "Stalled")

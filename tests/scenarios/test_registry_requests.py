@@ -14,9 +14,9 @@ from tests.scenarios.view import EVALUATOR
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
 EXPECTED = {
-    "by an agent in its first round, in which it stages the base package": 28,
-    "by an agent in a later round": 21,
-    "by the operator and the aggregator for each site": 11,
+    "by an agent in its first round, in which it stages the base package": 30,
+    "by an agent in a later round": 23,
+    "by the operator and the aggregator for each site": 12,
 }
 
 
@@ -51,11 +51,12 @@ async def _federation(server: RegistryServer, others: Flickering, folder: Path) 
     """Return a federation of four sites and an evaluator."""
     api = FakeApiServer()
     federation = Counted(MortalFake(api), FakeCluster(api), others, server.url, folder)
-    for party in ("hub", "aggregator", EVALUATOR, *SITES):
+    for party in ("hub", "gateway", "aggregator", EVALUATOR, *SITES):
         federation.stores[party] = await server.store(party)
     await federation.namespace(federation.hub_space)
     account = {"name": "default", "namespace": federation.hub_space}
     await federation.admin.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    await federation.start_gateway()
     await federation.start_operator()
     await federation.join(EVALUATOR, role="Evaluator")
     for short in SITES:

@@ -28,6 +28,7 @@ def contract(**changes: Any) -> Contract:
         "budget": {},
         "recipe": {"image": IMAGE, "trainFactor": "B"},
         "gates": {},
+        "attestation": {},
         "screening": {},
         "aggregation": {},
         "evaluation": {},

@@ -20,13 +20,14 @@ from concordat.statements.provenance import Dependency, LocalUpdate, Provenance,
 from concordat.statements.release import ReleaseStatement
 from concordat.statements.summary import Summary, consent, levels, verdict
 from tests.support.contracts import contract
+from tests.support.grants import grant
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BASE = ArtifactRef(repository="digits/base", digest="sha256:" + "b" * 64)
 PARENT = ArtifactRef(repository="digits/adapters", digest="sha256:" + "d" * 64)
 ADAPTER = "sha256:" + "e" * 64
 UID = "0123abcd-1"
-HUB, AGGREGATOR, EVALUATOR = "hub", "aggregator", "evaluator"
+HUB, AGGREGATOR, GATEWAY, EVALUATOR = "hub", "aggregator", "gateway", "evaluator"
 _KEYS: dict[str, SigningKey] = {}
 
 Change = Callable[[dict[str, Any]], None]
@@ -99,9 +100,12 @@ class Chain:
             at=AT,
         )
         self._add(f"consent {site}", consented.statement(), site)
+        granted = grant(site, self.contract, self.digest, sha256_digest(site.encode()), AT)
+        self._add(f"grant {site}", granted.statement(), GATEWAY)
         update = LocalUpdate(
             sha256=sha256_digest(site.encode()),
             consent_id=self.ids[f"consent {site}"],
+            grant_id=self.ids[f"grant {site}"],
             steps=200,
             examples=280,
             norm="1.5",
@@ -194,7 +198,7 @@ class Chain:
     def signer(self, name: str) -> str:
         """Who signs the statement of that name."""
         kind, _, site = name.partition(" ")
-        return {"contract": HUB, "release": HUB, "evaluation": EVALUATOR}.get(
+        return {"contract": HUB, "release": HUB, "grant": GATEWAY, "evaluation": EVALUATOR}.get(
             kind, site if kind in ("consent", "update") else AGGREGATOR
         )
 
@@ -229,6 +233,7 @@ def trust() -> Trust:
     return Trust(
         contract_keys=(key_of(HUB).public,),
         aggregation_keys=(key_of(AGGREGATOR).public,),
+        gateway_keys=(key_of(GATEWAY).public,),
         evaluators={EVALUATOR: (key_of(EVALUATOR).public,)},
     )
 

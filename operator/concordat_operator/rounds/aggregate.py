@@ -50,6 +50,7 @@ class AggregationStep:
             contract=signed.artifact,
             contract_digest=signed.sha256,
             contract_key=hub.keys.contract.public.to_pem(),
+            gateway_keys=[key.to_pem() for key in hub.keys.gateway],
             submissions=[
                 SubmittedUpdate(
                     site=slot.site,
@@ -187,6 +188,7 @@ class AggregationStep:
                 norm=judged.norm,
                 measurements=judged.measurements,
                 alerts=judged.alerts,
+                attestation=judged.attestation,
                 statement=verdicts[judged.site],
             )
             mine = [condition for condition in conditions.list() if condition.type in CONDITIONS]

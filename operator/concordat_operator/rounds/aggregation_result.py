@@ -27,7 +27,7 @@ class ConfirmedReport:
 
     report: AggregationReport
     site_lines: tuple[bytes, ...]
-    """Consents and updates of the accepted sites, a statement each; none without a candidate."""
+    """Consents, updates and grants of the accepted sites, a statement each; none without a candidate."""
 
 
 def result(pods: Sequence[Mapping[str, Any]]) -> AggregationResult | None:
@@ -75,7 +75,7 @@ async def confirm(
 
 
 def _site_lines(statements: bytes, report: AggregationReport) -> tuple[bytes, ...]:
-    """Return one consent and one update of each site whose update was aggregated. Raises Terminal."""
+    """Return one consent, one update and one grant of each site whose update was aggregated. Raises Terminal."""
     lines = tuple(statements.splitlines())
     try:
         ids = {unverified(line).id for line in lines}
@@ -83,8 +83,8 @@ def _site_lines(statements: bytes, report: AggregationReport) -> tuple[bytes, ..
         raise _unusable(f"{SITE_STATEMENTS_FILE}: {error}") from None
     updates = {v.statement_id for v in report.verdicts if v.passed} if report.adapter is not None else set()
     _demand(
-        updates <= ids and len(ids) == len(lines) == 2 * len(updates),
-        f"{SITE_STATEMENTS_FILE} does not hold exactly a consent and an update of each site that it accepted",
+        updates <= ids and len(ids) == len(lines) == 3 * len(updates),
+        f"{SITE_STATEMENTS_FILE} does not hold exactly a consent, an update and a grant of each site that it accepted",
     )
     return lines
 

@@ -34,6 +34,7 @@ def contract(round_: FederationRound, selection: Selection, runtime_class: str |
         budget=spec.budget,
         recipe=ContractRecipe(**dict(spec.recipe) | {"train_factor": factor, "image": selection.image}),
         gates=spec.gates,
+        attestation=spec.attestation,
         screening=spec.screening,
         aggregation=spec.aggregation,
         evaluation=spec.evaluation,

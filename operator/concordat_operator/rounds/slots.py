@@ -165,10 +165,11 @@ def _out(
             reason=Reason.NOT_ALLOWED,
             message=f"The hub could not ask the site until {until(contract.consent_deadline)}: {why}."[:1024],
         )
-    for step in STEPS:
-        found = shown.get(step)
-        if found is not None and found.is_false and not found.is_pending:
-            return DroppedOut(site=site, step=found.type, reason=found.reason, message=found.message)
+    failed = [found for step in STEPS if (found := shown.get(step)) and found.is_false and not found.is_pending]
+    if failed:
+        # A Job that the hub stopped because its site is out is not why the site is out.
+        found = next((found for found in failed if found.reason != Reason.STOPPED), failed[0])
+        return DroppedOut(site=site, step=found.type, reason=found.reason, message=found.message)
     if _holds(shown, ConditionType.SUBMITTED):
         return None
     for step, deadline in (

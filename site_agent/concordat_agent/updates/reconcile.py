@@ -24,12 +24,13 @@ from concordat.statements.contract import SignedContract
 from concordat.tensors import TensorError
 from concordat_agent.admission import Refused, admit, demand
 from concordat_agent.agent import FIELD_MANAGER, Agent
+from concordat_agent.gateway import GrantRefused
 from concordat_agent.hub_clock import CLOCK_SECONDS
 from concordat_agent.metrics import CONSENTS, LOCAL_QUALITY, SUBMISSIONS
 from concordat_agent.policy import Answer
 from concordat_agent.signer import ConsentMissing
 from concordat_agent.trouble import RETRY_SECONDS, show, trouble
-from concordat_agent.updates import gates
+from concordat_agent.updates import gates, grants
 from concordat_agent.updates.consent import Request, consent, opening
 from concordat_agent.updates.contract import ContractRefused, verify
 from concordat_agent.updates.parent import read_parent
@@ -188,15 +189,18 @@ class UpdateReconciler:
     async def _admit(self, update: Update, site: Site, job: dict[str, Any]) -> UpdateAnswer | None:
         """Let the Job run if it is the right one; return why not if it is not."""
         try:
-            await self._look_at(update, site, job)
+            signed = await self._look_at(update, site, job)
+            # Whatever the status says of it: what is staged already is not fetched again.
+            staged = await self._stage(update)
+            if not staged.passed:
+                return staged
+            await grants.to_train(self._agent, update, signed, job)
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; the Job was not let run.")
         except Refused as refused:
             return _not_submitted(refused.reason, f"{refused}; it was not let run.")
-        # Whatever the status says of it: what is staged already is not fetched again.
-        staged = await self._stage(update)
-        if not staged.passed:
-            return staged
+        except GrantRefused as refused:
+            return _not_submitted(Reason.GRANT_REFUSED, f"{refused}; the Job was not let run.")
         await admit(self._agent, update, job)
         return None
 
@@ -248,19 +252,22 @@ class UpdateReconciler:
             if not answer.passed:
                 return _not_submitted(answer.reason, answer.message)
             learned = await asyncio.to_thread(gates.learned, contract, candidate, parent)
+            outgoing = await agent.signer.prepare(contract, learned, gates.adapter(parent, config))
             submission = await agent.signer.update(
                 update,
                 contract,
-                learned=learned,
-                parent=gates.adapter(parent, config),
+                outgoing=outgoing,
                 training=training,
                 consent_id=consent_id,
+                grant=await grants.to_send(agent, update, signed, job, outgoing.digest),
                 finished=job_outcome.completed,
             )
         except ContractRefused as refused:
             return _not_submitted(Reason.CONTRACT_INVALID, f"{refused}; nothing was sent.")
         except Refused as refused:
             return _not_submitted(refused.reason, f"{refused}; nothing was sent.")
+        except GrantRefused as refused:
+            return _not_submitted(Reason.GRANT_REFUSED, f"{refused}; nothing was sent.")
         except ConsentMissing as missing:
             return _not_submitted(Reason.POLICY_REFUSED, f"{missing}; nothing was sent.")
         except PERMANENT_REGISTRY_ERRORS as error:

@@ -37,6 +37,7 @@ from concordat_agent.updates.ledger import Ledger
 from concordat_agent.workspace import Workspace
 from tests.support.clocks import SetHubClock
 from tests.support.contracts import contract
+from tests.support.grants import TrustingGateway, grant
 from tests.support.policies import policy
 from tests.support.presence import present
 from tests.support.waiting import no_hang
@@ -55,6 +56,8 @@ class World:
         self.uid = str(uuid.uuid4())
         self.clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
         self.hub, self.aggregator, self.evaluator, self.key = (SigningKey.generate() for _ in range(4))
+        self.gateway_key = SigningKey.generate()
+        self.gateway = TrustingGateway(self.gateway_key, self.clock, lambda _: self.uid)
         self.cache = Cache()
         self.cache.watch([Site, Update, Release, JOB])
         self.writes = 0
@@ -73,11 +76,13 @@ class World:
             cluster=self.cluster,
             cache=self.cache,
             registry=self.registry,
+            gateway=self.gateway,
             clock=SetHubClock(self.clock),
             policy=site_policy,
             trust=Trust(
                 contract_keys=(self.hub.public,),
                 aggregation_keys=(self.aggregator.public,),
+                gateway_keys=(self.gateway_key.public,),
                 evaluators={"evaluator": (self.evaluator.public,)},
             ),
             signer=Signer(self.site, Keyring(key or self.key), self.registry, site_policy.digest, prepare),
@@ -226,7 +231,9 @@ class World:
             at=at,
         )
         delta, consent_id = sha256_digest(b"delta"), add("consent", self.key, consented.statement())
-        update = LocalUpdate(delta, consent_id, steps=1, examples=1, norm="1", clipped=False, finished=at)
+        granted = grant(site, contract, digest, delta, at)
+        grant_id = add("grant", self.gateway_key, granted.statement())
+        update = LocalUpdate(delta, consent_id, grant_id, steps=1, examples=1, norm="1", clipped=False, finished=at)
         reported = ReportedUpdate(
             site=site,
             artifact=contract.parent,

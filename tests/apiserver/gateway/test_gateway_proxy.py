@@ -15,12 +15,13 @@ from aiohttp import web
 
 from concordat.api import Membership
 from concordat.artifacts import Access, ArtifactError, RegistryStore
-from concordat.controller import Cache, FixedClock
+from concordat.controller import Cache, FixedClock, TokenUser
 from concordat.protocol import artifact_types as types
 from concordat.protocol.locations import base_repository, decisions_repository
 from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
-from concordat_gateway.main import served
+from concordat_gateway.door import Door
+from concordat_gateway.main import application, served
 from concordat_gateway.proxy import Gateway
 from tests.support.certificates import NAME, certificate
 from tests.support.hub import NOW, Make
@@ -42,10 +43,10 @@ class Reviews:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def review_token(self, token: str, audience: str) -> str | None:
+    async def review_token(self, token: str, audience: str) -> TokenUser | None:
         self.asked.append(token)
         assert audience == "concordat-gateway"
-        return USERS.get(token)
+        return TokenUser(USERS[token]) if token in USERS else None
 
 
 class Hub:
@@ -79,8 +80,8 @@ async def hub(registry_url: str, tmp_path: Path) -> AsyncIterator[Hub]:
     callers: Any = reviews
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        gateway = Gateway(HUB, registry_url, session, Callers(callers, clock), cache, Budget(3 << 20))
-        port = await stack.enter_async_context(served(gateway.application(), 0, tmp_path))
+        app = application(Door(Callers(callers, clock)), Gateway(HUB, registry_url, session, cache, Budget(3 << 20)))
+        port = await stack.enter_async_context(served(app, 0, tmp_path))
         yield Hub(f"https://127.0.0.1:{port}", ca, reviews, clock, cache)
 
 
@@ -185,8 +186,9 @@ async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None
             for _ in range(3)
         ]
         upstream = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        gateway = Gateway(HUB, upstream, passing, Callers(callers, FixedClock(NOW)), cache, Budget(1))
-        port = await stack.enter_async_context(served(gateway.application(), 0, tmp_path))
+        door = Door(Callers(callers, FixedClock(NOW)))
+        front = application(door, Gateway(HUB, upstream, passing, cache, Budget(1)))
+        port = await stack.enter_async_context(served(front, 0, tmp_path))
         tls = Access(ca=ca, server_name=NAME).tls
 
         async def ask(session: aiohttp.ClientSession, token: str) -> int:

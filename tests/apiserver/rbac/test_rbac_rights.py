@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from concordat.controller import LEASE, Cluster, FixedClock, Forbidden
 from concordat.controller.leader import Leader, LeaderConfig
 from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
 from concordat_agent.site.heartbeat import lease
+from concordat_gateway import keys as gateway
 from concordat_operator.history.sequences import highest_deleted, remember
-from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap
+from concordat_operator.keys import SECRET_NAME, gateway_keys, load_or_create, publish_first, trust_configmap
 from concordat_operator.main import LEASE_NAME
 from tests.apiserver.rbac.world import World
 
@@ -53,6 +55,7 @@ IN_THE_HUB = rules(
     "list: /pods",
     "create: /secrets /configmaps coordination.k8s.io/leases events.k8s.io/events",
     "get: /secrets=concordat-keys",
+    "get: /configmaps=concordat-gateway",
     "get patch: /configmaps=concordat-trust /configmaps=concordat-quarantine /configmaps=concordat-sequences",
     "get update: coordination.k8s.io/leases=concordat-operator",
 )
@@ -61,6 +64,12 @@ IN_A_SITE = rules(
     f"patch: {OURS}/sites/status {OURS}/updates/status {OURS}/releases/status",
     "list: /pods",
     "create: events.k8s.io/events",
+)
+OF_THE_GATEWAY = rules(
+    LOOK + f"{OURS}/memberships {OURS}/federationrounds",
+    "create: /secrets /configmaps",
+    "get: /secrets=concordat-gateway-key /configmaps=concordat-trust",
+    "get patch: /configmaps=concordat-gateway",
 )
 ASKING = rules("create: authentication.k8s.io/tokenreviews")
 OF_AN_AGENT = rules(
@@ -86,8 +95,9 @@ OF_AN_AGENT = rules(
         ("evaluator", EVALUATOR, OF_AN_AGENT),
         ("evaluator", SITE, set()),
         ("evaluator", HUB, set()),
-        ("gateway", HUB, ASKING | rules(LOOK + f"{OURS}/memberships")),
-        ("gateway", SITE, ASKING),
+        ("gateway", HUB, ASKING | OF_THE_GATEWAY),
+        ("gateway", SITE, ASKING | rules("get list: /pods", "get: batch/jobs")),
+        ("gateway", FOREIGN, ASKING),
         *((party, namespace, set()) for party in ("trainer", "aggregator", "publisher") for namespace in (HUB, SITE)),
     ],
 )
@@ -143,8 +153,18 @@ DENIED = [
     ("operator", "patch", "memberships.concordat.dev", HUB),
     ("operator", "update", "memberships.concordat.dev", HUB),
     ("operator", "delete", "memberships.concordat.dev", HUB),
-    # the gateway asks whose token it is, and reads who is a member
+    # the gateway asks whose token it is, reads who is a member and what runs in a site, and keeps a key of its own
     ("gateway", "get", "secrets", HUB),
+    ("gateway", "get", "secrets/concordat-keys", HUB),
+    ("gateway", "patch", "configmaps/concordat-trust", HUB),
+    ("gateway", "patch", "federationrounds.concordat.dev", HUB),
+    ("gateway", "get", "pods/log", SITE),
+    ("gateway", "create", "pods", SITE),
+    ("gateway", "patch", "jobs.batch", SITE),
+    ("gateway", "get", "secrets", SITE),
+    ("gateway", "get", "pods", FOREIGN),
+    ("operator", "get", "secrets/concordat-gateway-key", HUB),
+    ("operator", "patch", "configmaps/concordat-gateway", HUB),
     ("gateway", "patch", "memberships.concordat.dev", HUB),
     ("gateway", "list", "memberships.concordat.dev", SITE),
     ("gateway", "list", "sites.concordat.dev", SITE),
@@ -203,14 +223,17 @@ UPDATE_SPEC = {
 RELEASE_SPEC = {"federation": "digits", "sequence": 0, "base": REF, "adapter": REF}
 
 
-async def test_the_operator_can_do_its_work_in_the_hub(world: World, operator: Path) -> None:
+async def test_the_operator_can_do_its_work_in_the_hub(world: World, operator: Path, who: Who) -> None:
     """With the operator's own functions."""
     clock = FixedClock(datetime.now(UTC))
     world.kubectl("apply", "-f", "-", stdin=json.dumps(ours("FederationRound", HUB, "r1", round_spec())))
     channel = ours("ReleaseChannel", HUB, "stable", {"federation": "digits", "follow": "Approved"})
     world.kubectl("apply", "-f", "-", stdin=json.dumps(channel))
-    async with Cluster(operator, qps=1000, burst=1000) as cluster:
+    # The gateway makes its key, with its own rights, and the operator finds the public half.
+    async with Cluster(operator, qps=1000, burst=1000) as cluster, Cluster(who("gateway")) as as_gateway:
+        await gateway.load_or_create(as_gateway, HUB)
         keys = await load_or_create(cluster, HUB)
+        keys = replace(keys, gateway=await gateway_keys(cluster, HUB))
         assert (await load_or_create(cluster, HUB)).contract.public == keys.contract.public
         await publish_first(cluster, HUB, keys)
         await cluster.apply(trust_configmap(HUB, keys.trust({})), "concordat-operator")

@@ -32,11 +32,13 @@ from concordat.tensors import Tensors, write_tensors
 from concordat_aggregator.job import main
 from tests.apiserver.registry.server import Registry
 from tests.support.contracts import contract
+from tests.support.grants import grant
 
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 A2, B2 = "vit.layer.1.lora_A.weight", "vit.layer.1.lora_B.weight"
 CONFIG = b'{"r": 2, "lora_alpha": 2, "peft_type": "LORA"}'
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
+GATEWAY = SigningKey.generate()
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 # With these A the whitened coordinates are B itself, to the last bit.
 PARENT: Tensors = {
@@ -118,8 +120,8 @@ class Federation:
             contract = contract.model_copy(update={"round": round_})
         digest, site = changes.pop("contract_digest", self.digest), changes.pop("site", site)
         update_digest = changes.pop("update_digest", update_digest)
-        named = unverified(self.consent(site)).id
-        fields = {"sha256": update_digest, "consent_id": named, **made, **changes}
+        named, granted = unverified(self.consent(site)).id, unverified(self.grant(site, update_digest)).id
+        fields = {"sha256": update_digest, "consent_id": named, "grant_id": granted, **made, **changes}
         return update_provenance(site, contract, digest, LocalUpdate(**fields)).statement()
 
     def consent(self, site: str) -> bytes:
@@ -135,6 +137,11 @@ class Federation:
         )
         return sign(made.statement(), self.keys[site])
 
+    def grant(self, site: str, update_digest: str, **changes: Any) -> bytes:
+        """The grant as the gateway gives it."""
+        made = grant(site, self.contract, self.digest, update_digest, NOW, **changes)
+        return sign(made.statement(), GATEWAY)
+
     def submit(
         self,
         site: str,
@@ -142,6 +149,7 @@ class Federation:
         /,
         *,
         bundle: bytes | None = None,
+        granted: bytes | None = None,
         key: SigningKey | None = None,
         files: dict[str, bytes] | None = None,
         **changes: Any,
@@ -150,7 +158,8 @@ class Federation:
         if bundle is None:
             bundle = sign(self.statement(site, sha256_digest(data), **changes), key or self.keys[site])
         artifact = self.push(self.slot(site), types.UPDATE, files or {types.DELTA_FILE: data})
-        statement = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: bundle})
+        beside = {types.STATEMENT_FILE: bundle, types.GRANT_FILE: granted or self.grant(site, sha256_digest(data))}
+        statement = self.push(self.slot(site), types.STATEMENT, {n: f for n, f in beside.items() if f})
         consented = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: self.consent(site)})
         return {
             "site": site,
@@ -168,6 +177,7 @@ class Federation:
             "contract": contract.wire(),
             "contractDigest": self.digest,
             "contractKey": self.hub.public.to_pem(),
+            "gatewayKeys": [GATEWAY.public.to_pem()],
             "submissions": submissions,
             **changes,
         }

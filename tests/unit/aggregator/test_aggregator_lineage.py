@@ -8,7 +8,8 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from concordat.api.attestation import Evidence
 from concordat.api.conditions import Reason
 from concordat.api.types import ArtifactRef
 from concordat.lineage import Lineage, LineageError, verify_candidate
@@ -26,6 +28,7 @@ from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.protocol.locations import round_repository, site_repository
 from concordat.statements import names, sign, unverified
+from concordat.statements.grant import Purpose
 from concordat.statements.provenance import LocalUpdate, update_provenance
 from concordat.statements.summary import consent
 from concordat.tensors import Tensors, write_tensors
@@ -35,7 +38,8 @@ from concordat_operator.rounds.aggregation_result import confirm
 from concordat_operator.signing import publish_contract, publish_verdicts
 from tests.fakes.registry import MemoryRegistry
 from tests.support.contracts import contract
-from tests.support.lineage import AGGREGATOR, AT, HUB, entry, key_of
+from tests.support.grants import grant
+from tests.support.lineage import AGGREGATOR, AT, GATEWAY, HUB, entry, key_of
 from tests.support.presence import present
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
@@ -43,7 +47,7 @@ UID = "0123abcd-1"
 OTHER = "sha256:" + "9" * 64
 A, B = "vit.layer.0.lora_A.weight", "vit.layer.0.lora_B.weight"
 PARENT: Tensors = {A: np.eye(2, 4, dtype=np.float32), B: np.zeros((4, 2), np.float32)}
-KEYS = Keys(contract=key_of(HUB), aggregation=key_of(AGGREGATOR))
+KEYS = Keys(contract=key_of(HUB), aggregation=key_of(AGGREGATOR), gateway=(key_of(GATEWAY).public,))
 
 
 @dataclass
@@ -61,6 +65,8 @@ class Sent:
     """Change of the update after it has named the consent."""
     wrap_consent: Callable[[bytes], bytes] = bytes
     wrap_update: Callable[[bytes], bytes] = bytes
+    grant: dict[str, Any] = field(init=False)
+    grant_signer: str | None = GATEWAY
     place: Callable[[dict[str, SubmittedUpdate], str], SubmittedUpdate] = lambda all_, site: all_[site]
     """What the site's status names, given what every site pushed."""
 
@@ -77,9 +83,12 @@ class Sent:
             reason="Consented",
             at=AT,
         ).statement()
+        digest = sha256_digest(self.delta)
+        self.grant = grant(self.site, self.contract, self.digest, digest, AT).statement()
         made = LocalUpdate(
-            sha256=sha256_digest(self.delta),
+            sha256=digest,
             consent_id=OTHER,
+            grant_id=OTHER,
             steps=1,
             examples=1,
             norm="0.1",
@@ -93,17 +102,20 @@ class Sent:
         slot = site_repository("digits", UID, self.site)
         consent_line = sign(self.consent, key_of(self.consent_signer))
         _role("consent", unverified(consent_line).id)(self)
+        grant_line = sign(self.grant, key_of(self.grant_signer or GATEWAY))
+        _role("grant", unverified(grant_line).id)(self)
+        granted = {types.GRANT_FILE: grant_line} if self.grant_signer is not None else {}
         if self.rename is not None:
             self.rename(self.update)
         update_line = sign(self.update, key_of(self.update_signer))
 
-        async def statement(data: bytes) -> ArtifactRef:
-            return await registry.push(slot, types.STATEMENT, {types.STATEMENT_FILE: data})
+        async def statement(data: bytes, beside: dict[str, bytes] | None = None) -> ArtifactRef:
+            return await registry.push(slot, types.STATEMENT, {types.STATEMENT_FILE: data, **(beside or {})})
 
         return SubmittedUpdate(
             site=self.site,
             artifact=await registry.push(slot, types.UPDATE, {types.DELTA_FILE: self.delta}),
-            statement=await statement(self.wrap_update(update_line)),
+            statement=await statement(self.wrap_update(update_line), granted),
             consent=await statement(self.wrap_consent(consent_line)),
         )
 
@@ -196,12 +208,37 @@ def _pretty(line: bytes) -> bytes:
     return json.dumps(json.loads(line), indent=3).encode() + b"\n"
 
 
+def _granted(**changes: Any) -> Lie:
+    def lie(sent: Sent) -> None:
+        digest = sha256_digest(sent.delta)
+        granted = replace(grant(sent.site, sent.contract, sent.digest, digest, AT), **changes)
+        sent.grant = granted.statement()
+
+    return lie
+
+
+def _without(kind: Evidence) -> dict[Evidence, dict[str, Any]]:
+    return {other: {} for other in Evidence if other is not kind}
+
+
+def _attributes(change: Callable[[list[dict[str, Any]]], None]) -> Lie:
+    return lambda sent: change(sent.grant["predicate"]["attributes"])
+
+
+def _another_grant(update: dict[str, Any]) -> None:
+    for dependency in _dependencies(update):
+        if dependency["annotations"]["role"] == "grant":
+            dependency["digest"] = {"sha256": "0" * 64}
+
+
 LOST = ArtifactRef(repository="digits/x", digest=OTHER)
 LIES: dict[str, tuple[Lie, Reason]] = {
     "names a consent that nobody signed": (_renamed(_wrong_consent), Reason.CONSENT_INVALID),
     "names a second consent": (_renamed(_more("consent")), Reason.STATEMENT_INVALID),
-    "names no consent": (_renamed(_only("base", "parent", "contract")), Reason.STATEMENT_INVALID),
-    "names no parent": (_renamed(_only("base", "consent", "contract")), Reason.STATEMENT_INVALID),
+    "names no consent": (_renamed(_only("base", "parent", "contract", "grant")), Reason.STATEMENT_INVALID),
+    "names no parent": (_renamed(_only("base", "consent", "contract", "grant")), Reason.STATEMENT_INVALID),
+    "names no grant": (_renamed(_only("base", "parent", "contract", "consent")), Reason.STATEMENT_INVALID),
+    "names a second grant": (_renamed(_more("grant")), Reason.STATEMENT_INVALID),
     "names a data set": (_renamed(_more("dataset")), Reason.STATEMENT_INVALID),
     "another base": (_role("base", OTHER), Reason.PARENT_MISMATCH),
     "another parent": (_role("parent", OTHER), Reason.PARENT_MISMATCH),
@@ -218,7 +255,7 @@ LIES: dict[str, tuple[Lie, Reason]] = {
         lambda sent: sent.update["predicate"]["buildDefinition"].update(buildType="x"),
         Reason.STATEMENT_INVALID,
     ),
-    "update of another file": (_subject("update", OTHER), Reason.STATEMENT_INVALID),
+    "update of another file": (_subject("update", OTHER), Reason.GRANT_INVALID),
     "update signed by a stranger": (_set(update_signer="stranger"), Reason.SIGNATURE_INVALID),
     "update signed by the hub": (_set(update_signer=HUB), Reason.SIGNATURE_INVALID),
     "update is garbage": (_set(wrap_update=lambda _: b"\xff{"), Reason.STATEMENT_INVALID),
@@ -238,6 +275,25 @@ LIES: dict[str, tuple[Lie, Reason]] = {
     "consent signed by the aggregator": (_set(consent_signer=AGGREGATOR), Reason.CONSENT_INVALID),
     "consent is garbage": (_set(wrap_consent=lambda _: b"[]"), Reason.CONSENT_INVALID),
     "consent is too long": (_set(wrap_consent=lambda line: line + b" " * types.MAX_STATEMENT), Reason.CONSENT_INVALID),
+    "no grant": (_set(grant_signer=None), Reason.GRANT_INVALID),
+    "a grant that it forged": (_set(grant_signer="stranger"), Reason.GRANT_INVALID),
+    "a grant that the hub's own key signed": (_set(grant_signer=HUB), Reason.GRANT_INVALID),
+    "a grant that it signed itself": (lambda sent: _set(grant_signer=sent.site)(sent), Reason.GRANT_INVALID),
+    "a grant for another update": (_granted(update=OTHER), Reason.GRANT_INVALID),
+    "a grant for another site": (_granted(site="site-x"), Reason.GRANT_INVALID),
+    "a grant for another key": (_granted(key="SHA256:" + "B" * 43), Reason.GRANT_INVALID),
+    "a grant of another round": (_granted(round_uid="0123abcd-2"), Reason.GRANT_INVALID),
+    "a grant under another contract": (_granted(contract=OTHER), Reason.GRANT_INVALID),
+    "a grant to train": (_granted(purpose=Purpose.TRAIN, update=None, training=None), Reason.GRANT_INVALID),
+    "a grant of last week": (_granted(not_before=AT - timedelta(days=7)), Reason.GRANT_INVALID),
+    "a grant without the trainer's image": (_granted(found=_without(Evidence.TRAINER_IMAGE)), Reason.GRANT_INVALID),
+    "a grant without the agent's pod": (_granted(found=_without(Evidence.AGENT_POD)), Reason.GRANT_INVALID),
+    "a grant with evidence twice": (_attributes(lambda found: found.append(found[0])), Reason.GRANT_INVALID),
+    "a grant with evidence of its own kind": (
+        _attributes(lambda found: found.append({"attribute": "Honour", "conditions": {}})),
+        Reason.GRANT_INVALID,
+    ),
+    "names another grant than it has": (_renamed(_another_grant), Reason.GRANT_INVALID),
     "status names no consent": (_placed(consent=None), Reason.CONSENT_INVALID),
     "status names a consent that is not there": (_placed(consent=LOST), Reason.CONSENT_INVALID),
     "status names a statement that is not there": (_placed(statement=LOST), Reason.STATEMENT_INVALID),
@@ -299,6 +355,7 @@ async def aggregated(
         contract=signed.artifact,
         contract_digest=signed.sha256,
         contract_key=KEYS.contract.public.to_pem(),
+        gateway_keys=[key.to_pem() for key in KEYS.gateway],
         submissions=submissions,
     )
     ref = await registry.push(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from concordat.lineage import LineageError
+from concordat.statements import names
 from tests.support.lineage import Make
 
 Change = Callable[[dict[str, Any]], None]
@@ -67,6 +68,13 @@ def _said(member: str, value: Any) -> Change:
     return change
 
 
+def _term(name: str, value: Any) -> Change:
+    def change(statement: dict[str, Any]) -> None:
+        statement["predicate"][names.GRANT][name] = value
+
+    return change
+
+
 def _failed(statement: dict[str, Any]) -> None:
     statement["predicate"] |= {"verificationResult": "FAILED", "verifiedLevels": ["FAILED"]}
 
@@ -104,6 +112,21 @@ def _another_closure(statement: dict[str, Any]) -> None:
         ("update site-a", _set(f"{_PARAMETERS}.site", "site-z"), "site 'site-z', which is not in the contract"),
         ("update site-a", _set("predicate.runDetails.builder.id", "https://x"), "site-a was made by https://x"),
         ("update site-a", _set(_SUBJECT, _hex(OTHER)), "accepted update of site site-a is of sha256:999"),
+        ("update site-a", _dependency("grant", OTHER), "grant of site 'site-a' is not the one its update"),
+        ("update site-a", _without("grant"), "grant of site 'site-a' is not the one its update"),
+        ("grant site-a", _set(_SUBJECT, _hex(OTHER)), "grant of site site-a is under contract sha256:999"),
+        ("grant site-a", _term("round", "other"), "grant of site site-a is of round 'other'"),
+        ("grant site-a", _term("site", "site-b"), "grant of site 'site-b' is not the one its update was sent with"),
+        ("grant site-a", _term("key", "SHA256:x"), "grant of site site-a is for key SHA256:x"),
+        ("grant site-a", _term("purpose", "stay"), "purpose is 'stay', expected train or send"),
+        ("grant site-a", _term("purpose", "train"), "training and update cannot be named before there is an update"),
+        ("grant site-a", _term("update", {"digest": _hex(OTHER)}), "grant of site site-a is to send sha256:999"),
+        ("grant site-a", _term("notBefore", "2026-11-24T11:54:59Z"), "grant of site site-a was given before the round"),
+        ("grant site-a", _term("notBefore", "2026-11-24T12:05:01Z"), "was given after the round was closed"),
+        ("grant site-a", _set("predicate.producer.uri", names.AGGREGATOR), "producer is .*, expected"),
+        ("grant site-a", _set("predicate.attributes", []), "demands AgentPod, .*, TrainerImage as well"),
+        ("grant site-a", _set("predicate.attributes.0.attribute", "Honour"), "'Honour' is no kind of evidence"),
+        ("grant site-a", _set("predicate.attributes.0.attribute", "SiteKey"), "SiteKey is there twice"),
         ("verdict site-a", _set(_SUBJECT, _hex(OTHER)), "its verdict about sha256:999"),
         ("verdict site-a", _set("predicate.inputAttestations", []), "accepts an update without its statement"),
         ("verdict site-a", _set("predicate.inputAttestations", [{"digest": _hex(OTHER)}]), "not the one its verdict"),
@@ -211,7 +234,7 @@ def test_an_evaluator_that_took_part_is_not_independent(make: Make) -> None:
 def test_an_accepted_update_may_not_be_left_out_together_with_its_consent(make: Make) -> None:
     chain = make.plain
     with pytest.raises(LineageError, match="the accepted update of site site-a is not in the bundle"):
-        chain.verify(chain.bundle(**{"update site-a": None, "consent site-a": None}))
+        chain.verify(chain.bundle(**{"update site-a": None, "consent site-a": None, "grant site-a": None}))
 
 
 def test_a_second_verdict_on_one_site_is_refused(make: Make) -> None:

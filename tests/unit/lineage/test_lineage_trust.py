@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from concordat.lineage import LineageError, Trust
 from concordat.statements import SigningKey
 
-A, B, C, D = (SigningKey.generate().public for _ in range(4))
+A, B, C, D, G = (SigningKey.generate().public for _ in range(5))
 
 
 def _file(**changes: Any) -> str:
-    whole = {"contractKeys": [A.to_pem()], "aggregationKeys": [B.to_pem()], "evaluators": {"evaluator": C.to_pem()}}
+    hub = {"contractKeys": [A.to_pem()], "aggregationKeys": [B.to_pem()], "gatewayKeys": [G.to_pem()]}
+    whole = {**hub, "evaluators": {"evaluator": C.to_pem()}}
     return json.dumps({name: value for name, value in {**whole, **changes}.items() if value is not None})
 
 
 def test_it_round_trips() -> None:
     trust = Trust.from_json(_file())
-    assert trust == Trust(contract_keys=(A,), aggregation_keys=(B,), evaluators={"evaluator": (C,)})
+    assert trust == Trust(contract_keys=(A,), aggregation_keys=(B,), gateway_keys=(G,), evaluators={"evaluator": (C,)})
     assert Trust.from_json(trust.to_json()) == trust
     assert trust.to_json() == Trust.from_json(trust.to_json()).to_json()
 
@@ -38,7 +39,7 @@ def test_an_evaluator_has_two_keys_while_one_takes_the_others_place() -> None:
 
 
 def test_a_federation_without_an_evaluator_yet() -> None:
-    trust = Trust(contract_keys=(A,), aggregation_keys=(B,), evaluators={})
+    trust = Trust(contract_keys=(A,), aggregation_keys=(B,), gateway_keys=(G,), evaluators={})
     assert Trust.from_json(trust.to_json()) == trust
 
 
@@ -55,6 +56,9 @@ def test_keys_may_be_listed_twice_in_one_role_while_they_are_rotated() -> None:
         (_file(contractKeys=[]), "contractKeys: List should have at least 1 item"),
         (_file(contractKeys=[A.to_pem()] * 9), "contractKeys: List should have at most 8 items"),
         (_file(aggregationKeys="x"), "aggregationKeys: "),
+        (_file(gatewayKeys=None), "gatewayKeys: Field required"),
+        (_file(gatewayKeys=[]), "gatewayKeys: List should have at least 1 item"),
+        (_file(gatewayKeys=[A.to_pem()]), "gatewayKeys has the same key as contractKeys"),
         (_file(evaluators={"Evaluator": C.to_pem()}), "evaluators.Evaluator"),
         (_file(evaluators={f"e{i}": C.to_pem() for i in range(17)}), "evaluators: "),
         (_file(owners=[]), "owners: Extra inputs"),

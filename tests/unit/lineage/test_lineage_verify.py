@@ -19,7 +19,7 @@ from tests.support.lineage import Make
 
 NAMES = (
     "contract",
-    *(f"{kind} site-{letter}" for kind in ("consent", "update", "verdict") for letter in "abc"),
+    *(f"{kind} site-{letter}" for kind in ("consent", "grant", "update", "verdict") for letter in "abc"),
     "verdict site-d",
     "closure",
     "aggregation",
@@ -218,7 +218,7 @@ def test_only_the_pinned_keys_count(make: Make) -> None:
         (b"\n\n", "line 1 of the bundle is no statement"),
         (b"{}\n", "line 1 of the bundle is no statement"),
         (b"\xff\n", "line 1 of the bundle is no statement"),
-        (b"{}\n" * 5000, "5000 statements, at most 4096 are read"),
+        (b"{}\n" * 6000, "6000 statements, at most 5120 are read"),
         (b" " * ((64 << 20) + 1), "at most 67108864 are read"),
     ],
 )

@@ -23,6 +23,7 @@ REQUEST = AggregationRequest(
     contract=REF,
     contract_digest=DIGEST,
     contract_key="pem",
+    gateway_keys=["pem"],
     submissions=[SubmittedUpdate(site="site-a", artifact=REF, statement=REF)],
 )
 REPORT = AggregationReport(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from concordat.protocol.canonical import canonical, sha256_digest
 from concordat.statements import MalformedStatement, Unverified
 from concordat.statements.closure import Closure, read_closure
 from concordat.statements.contract import contract_statement, read_contract
+from concordat.statements.grant import Grant, Purpose, Shown, read_grant, read_shown
 from concordat.statements.provenance import (
     LocalUpdate,
     Provenance,
@@ -29,6 +31,7 @@ from concordat.statements.provenance import (
 from concordat.statements.release import ReleaseStatement, read_release
 from concordat.statements.summary import Summary, consent, read_summary, verdict
 from tests.support.contracts import contract
+from tests.support.grants import grant
 from tests.support.json_paths import paths
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -39,7 +42,7 @@ C, D, U = ("sha256:" + letter * 64 for letter in "cde")
 CONTRACT = contract(
     round={"name": "r1", "namespace": "concordat", "uid": "u1", "generation": 1}, base=BASE, parent=PARENT
 )
-UPDATE = LocalUpdate(D, U, steps=200, examples=280, norm="1.5", clipped=False, finished=AT)
+UPDATE = LocalUpdate(D, U, C, steps=200, examples=280, norm="1.5", clipped=False, finished=AT)
 REPORTED = ReportedUpdate(
     site="site-a",
     artifact=PARENT,
@@ -66,7 +69,19 @@ REPORT = AggregationReport(
     reason="Aggregated",
     message="",
 )
-Written = Summary | Provenance | Closure | ReleaseStatement
+Written = Summary | Provenance | Closure | ReleaseStatement | Shown | Grant
+GRANT = grant("site-a", CONTRACT, C, D, AT)
+SHOWN = Shown(
+    contract=C,
+    site="site-a",
+    purpose=Purpose.SEND,
+    nonce="n",
+    policy=D,
+    base=D,
+    job_uid="j",
+    update=D,
+    training=U,
+)
 
 STATEMENTS: dict[str, tuple[Written, Callable[..., Written]]] = {
     "consent": (
@@ -76,6 +91,12 @@ STATEMENTS: dict[str, tuple[Written, Callable[..., Written]]] = {
         read_summary,
     ),
     "update": (update_provenance("site-a", CONTRACT, C, UPDATE), read_update),
+    "evidence": (SHOWN, read_shown),
+    "grant to train": (
+        replace(GRANT, purpose=Purpose.TRAIN, update=None, training=None, not_after=AT + timedelta(minutes=30)),
+        read_grant,
+    ),
+    "grant": (GRANT, read_grant),
     "verdict": (verdict("u1", C, REPORTED, AT), read_summary),
     "closure": (
         Closure(contract=C, verdicts=(D, U), accepted=1, rejected=1, missing=("site-c",), closed=AT),
