@@ -15,11 +15,13 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from bench.federation.operator import HUB
 from bench.federation.registry import Registry
+from bench.grants import AGENTS, GRANTS, Asking, open_round, signatures, through
 from bench.machine import about, table, write_report
 from concordat.api.types import API_VERSION
 from concordat.artifacts import Access, RegistryStore
@@ -42,6 +44,7 @@ from concordat_gateway.settings import Settings
 namespace, registry, port, http, folder = sys.argv[1:]
 asyncio.run(serve(Settings(namespace, registry, 1 << 50, int(port), int(http), Path(folder))))
 """
+SIGNATURES, GRANTED = "signatures alone", "challenge to grant, through the gateway"
 WAYS = ("plain HTTP, no gateway", "TLS, token, gateway")
 Found = dict[str, dict[str, list[float]]]
 
@@ -59,6 +62,15 @@ def main() -> None:
         own = what.startswith("CPU")
         ratio = "–" if own else f"{through / straight:.2f}"
         rows.append([what, "–" if own else f"{straight:.3g}", f"{through:.3g}", ratio])
+    limits, granted = found.pop(SIGNATURES), found.pop(GRANTED)
+    grants = table(
+        ["what", SIGNATURES, GRANTED, "ratio"],
+        [
+            [what, f"{median(limits[what]):.3g}", f"{median(times):.3g}", f"{median(times) / median(limits[what]):.2g}"]
+            for what, times in granted.items()
+        ],
+    )
+    print("\n".join(grants))
     report = table(["what", *WAYS, "ratio"], rows)
     print("\n".join(report))
     write_report(
@@ -72,6 +84,12 @@ def main() -> None:
             f"- Medians of {flags.runs} runs, one way and the other in turn; all of it on one machine.",
             "",
             *report,
+            *grants,
+            "",
+            "A grant: a nonce, the site's signature, the token's review, the pod read from the API server, appraised, "
+            f"and the gateway's signature. {GRANTS} one after another, then as many by {AGENTS} agents at once. The "
+            "limit is the signatures alone, in one process.",
+            "",
             f"A statement is an artifact of 1 KiB, of which {STATEMENTS} are pushed with 8 connections; the large file "
             f"has {LARGE >> 20} MiB. CPU is of the gateway's process, per statement and per 100 MiB sent and read.",
         ],
@@ -82,7 +100,15 @@ async def run(runs: int) -> Found:
     """Run everything so often."""
     found: Found = defaultdict(lambda: defaultdict(list))
     with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        async with gateway(Path(name)) as (urls, access, pid):
+        async with gateway(Path(name)) as (urls, access, pid, asking):
+            for _ in range(runs):
+                bound = replace(access, token=lambda: asking.token)
+                for way, times in (
+                    (SIGNATURES, signatures(asking)),
+                    (GRANTED, await through(urls[WAYS[1]], bound, asking)),
+                ):
+                    for what, value in times.items():
+                        found[way][what].append(value)
             for number in range(runs):
                 for way in WAYS:
                     async with RegistryStore(urls[way], access=access if way == WAYS[1] else None) as store:
@@ -117,8 +143,11 @@ async def measure(store: RegistryStore, way: str, number: int, pid: int, found: 
 
 
 @asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[tuple[dict[str, str], Access, int]]:
-    """Start registry, API server and gateway, with one member. Yields both ways, how to be let in, and the process."""
+async def gateway(folder: Path) -> AsyncIterator[tuple[dict[str, str], Access, int, Asking]]:
+    """Start registry, API server and gateway, with one member in a round.
+
+    Yields both ways to the registry, how to be let in, the process, and what its grants are asked with.
+    """
     registry, port = Registry(folder / "registry"), free_port()
     registry.start()
     ca = certificate(folder)
@@ -129,10 +158,12 @@ async def gateway(folder: Path) -> AsyncIterator[tuple[dict[str, str], Access, i
                 await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
             account = {"name": "concordat-agent", "namespace": SITE}
             await admin.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-            keys = [{"publicKey": SigningKey.generate().public.to_pem()}]
+            key = SigningKey.generate()
+            keys = [{"publicKey": key.public.to_pem()}]
             member = {"federations": ["digits"], "keys": keys}
             metadata = {"name": SITE, "namespace": HUB}
             await admin.create({"apiVersion": API_VERSION, "kind": "Membership", "metadata": metadata, "spec": member})
+            asking = await open_round(admin, registry.url, HUB, SITE, key)
         token = control_plane.kubectl(
             "create", "token", "concordat-agent", "-n", SITE, "--audience", "concordat-gateway"
         ).strip()
@@ -144,7 +175,7 @@ async def gateway(folder: Path) -> AsyncIterator[tuple[dict[str, str], Access, i
             url = f"https://127.0.0.1:{port}"
             async with RegistryStore(url, access=access) as store:
                 await store.push(f"digits/decisions/{SITE}", types.STATEMENT, {"statement.json": b"{}"})
-            yield dict(zip(WAYS, (registry.url, url), strict=True)), access, process.pid
+            yield dict(zip(WAYS, (registry.url, url), strict=True)), access, process.pid, asking
         finally:
             stop(process, 3)
             registry.stop()

@@ -49,6 +49,16 @@ class Contracts:
         found, later = await self._contract(round_, round_.status.contract), round_.status.extension
         return found, found.contract.submission_deadline if later is None else later.submission_deadline
 
+    async def objection(self, round_uid: str, site: str) -> str | None:
+        """Return why a site may not write into its slot of a round; None if it may. Raises NotYet."""
+        rounds = self._cache.list(FederationRound, self._hub)
+        round_ = next((known for known in rounds if known.metadata.uid == round_uid), None)
+        if round_ is None or round_.ended or round_.metadata.deletion_timestamp is not None:
+            return f"no round with uid {round_uid} is open"
+        if round_.status.contract is None or site not in (await self.of(round_))[0].keys:
+            return f"{site} is not in the contract of round {round_.metadata.name}"
+        return None
+
     async def _contract(self, round_: FederationRound, signed: ContractStatus | None) -> SignedContract:
         if signed is None:
             raise ValueError("the round has no contract")

@@ -76,8 +76,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
         keys = await load_or_create(cluster, settings.namespace)
         log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
         hub = settings.namespace
-        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes))
         contracts = Contracts(hub, cluster, cache, registry)
+        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes), contracts)
         grants = Grants(hub, keys.signing, cache, contracts, ClusterObserver(cluster), clock, keys.public)
         app = application(Door(Callers(cluster, clock)), gateway, Credentials(grants))
         async with served(app, settings.port, settings.certificate):

@@ -14,8 +14,10 @@ from concordat.api import Membership
 from concordat.controller import Cache, fields
 from concordat_gateway.asked import Act, Asked, asked
 from concordat_gateway.budget import Budget
+from concordat_gateway.contracts import Contracts
 from concordat_gateway.door import CALLER, refused
-from concordat_gateway.rights import AGENT, objection
+from concordat_gateway.refusals import NotYet
+from concordat_gateway.rights import AGENT, objection, round_of
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,17 @@ _ANSWERED = ("Content-Type", "Content-Range", "Content-Length", "Range", "Locati
 class Gateway:
     """The registry's only client. `upstream` is where the registry is."""
 
-    def __init__(self, hub: str, upstream: str, session: aiohttp.ClientSession, cache: Cache, budget: Budget) -> None:
+    def __init__(
+        self,
+        hub: str,
+        upstream: str,
+        session: aiohttp.ClientSession,
+        cache: Cache,
+        budget: Budget,
+        contracts: Contracts,
+    ) -> None:
         self._hub, self._upstream, self._session = hub, upstream.rstrip("/"), session
-        self._cache, self._budget = cache, budget
+        self._cache, self._budget, self._contracts = cache, budget, contracts
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         what = asked(request.method, request.rel_url.raw_path, request.rel_url.query)
@@ -45,6 +55,11 @@ class Gateway:
         caller = request[CALLER]
         membership = self._cache.get(Membership, self._hub, caller.namespace)
         why = objection(caller, what, self._hub, membership)
+        if why is None and what.act is Act.PUSH and (uid := round_of(what.repository)) and caller.account == AGENT:
+            try:
+                why = await self._contracts.objection(uid, caller.namespace)
+            except NotYet as error:
+                return refused(error.status, error.code, str(error))
         if why is None and what.act is Act.PUSH and caller.account == AGENT:
             why = None if (size := request.content_length) is not None else "the length of what is sent must be given"
             if size is not None and not self._budget.take(what.repository, size):

@@ -61,6 +61,13 @@ def objection(caller: Caller, what: Asked, hub: str, membership: Membership | No
     return f"site {caller.namespace} may not {what.act} {what.repository}"
 
 
+def round_of(repository: str) -> str | None:
+    """Return the uid of the round that a site's slot belongs to; None if the repository is no slot."""
+    parts = repository.split("/")
+    slot = len(parts) == 4 and repository == site_repository(parts[0], parts[2], parts[3])
+    return parts[2] if slot else None
+
+
 def _of_the_hub(account: str, what: Asked) -> bool:
     parts = what.repository.split("/")
     federation, rest = parts[0], parts[1:]

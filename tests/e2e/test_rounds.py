@@ -81,6 +81,13 @@ def test_kubectl_behaves_as_a_user_expects(federation: Federation) -> None:
     assert "Update" in kube.run("kubectl", "explain", "update.spec")
 
 
+def test_what_the_node_reports_of_each_site_is_in_its_grant(federation: Federation) -> None:
+    """Each update counts by what the kubelet says of the agent's pod and of the trainer's."""
+    rows = federation.settle("killed").sites
+    assert {row.site: row.tier for row in rows} == dict.fromkeys(SITES, "PlatformObserved")
+    assert len({row.grant for row in rows}) == len(SITES)
+
+
 TRIES = """
 import asyncio
 from concordat.artifacts import Access, ArtifactError, RegistryStore
@@ -91,7 +98,7 @@ async def main():
     url = "https://concordat-gateway.concordat.svc"
     for access in (Access.of_pod(trust.gateway_ca), Access(ca=trust.gateway_ca), Access.of_pod()):
         async with RegistryStore(url, sleep=lambda _: asyncio.sleep(0), access=access) as store:
-            for repository in ({own!r}, {other!r}):
+            for repository in {repositories!r}:
                 try:
                     print(len((await store.push(repository, "x/y", {{"a": b"a"}})).digest))
                 except ArtifactError as error:
@@ -105,15 +112,16 @@ asyncio.run(main())
 def test_a_site_reaches_its_own_slot_of_the_registry_and_nothing_else(federation: Federation) -> None:
     """Security finding F3, from within the agent's own pod."""
     uid = federation.round("killed").metadata.uid
-    own, other = (f"digits/rounds/{uid}/{site}" for site in ("site-a", "site-b"))
-    script = TRIES.format(own=own, other=other)
+    over, other = (f"digits/rounds/{uid}/{site}" for site in ("site-a", "site-b"))
+    script = TRIES.format(repositories=["digits/decisions/site-a", other, over])
     said = federation.kube.run(
         "kubectl", "exec", "-n", "site-a", "deployment/concordat-agent", "--", "python", "-c", script
     ).splitlines()
     assert said[0] == "71"
     assert f'403 {{"errors": [{{"code": "DENIED", "message": "site site-a may not push {other}"' in said[1]
-    assert all("401" in line for line in said[2:4])
-    assert all("CERTIFICATE_VERIFY_FAILED" in line for line in said[4:6])
+    assert f'403 {{"errors": [{{"code": "DENIED", "message": "no round with uid {uid} is open"' in said[2]
+    assert all("401" in line for line in said[3:6])
+    assert all("CERTIFICATE_VERIFY_FAILED" in line for line in said[6:9])
     # The registry itself listens to its gateway only.
     pod = ("pod", "-n", HUB, "concordat-registry-0", "-o", "jsonpath={.status.podIP}")
     address = federation.kube.run("kubectl", "get", *pod)

@@ -1,4 +1,4 @@
-"""Challenge and grant over TLS, by the agent's own client; the token bound to a pod, as a real API server reviews it."""
+"""Challenge and grant over TLS, by the agent's own client; and the pod of a token, as a real API server says it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from concordat_gateway.rights import Caller, Pod
 from tests.support.certificates import NAME, certificate
 from tests.support.hub import NOW
 
+AGENT = "site-a/concordat-agent"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -64,7 +65,7 @@ class Front:
     def __init__(self, url: str, ca: str, answers: Answers) -> None:
         self.url, self.ca, self.answers = url, ca, answers
 
-    def agent(self, token: str | None = "site-a/concordat-agent") -> HttpGateway:
+    def agent(self, token: str | None = AGENT) -> HttpGateway:
         """The client of an agent."""
         gateway = HttpGateway(self.url, Access(token=lambda: token, ca=self.ca, server_name=NAME))
         gateway._http._sleep = at_once
@@ -79,10 +80,11 @@ async def at_once(_: float) -> None:
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
     reviews: Any = Reviews()
     grants: Any = Answers()
+    nothing: Any = None
     ca = certificate(tmp_path)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        gateway = Gateway("concordat", "http://127.0.0.1:9", session, Cache(), Budget(1))
+        gateway = Gateway("concordat", "http://127.0.0.1:9", session, Cache(), Budget(1), nothing)
         app = application(Door(Callers(reviews, FixedClock(NOW))), gateway, Credentials(grants))
         port = await stack.enter_async_context(served(app, 0, tmp_path))
         yield Front(f"https://127.0.0.1:{port}", ca, grants)
@@ -135,8 +137,9 @@ async def test_only_a_sites_agent_asks(front: Front) -> None:
         async with front.agent(token) as agent:
             with pytest.raises(GrantRefused, match=f"{token} is no site's agent"):
                 await agent.challenge(DIGEST)
-    for token in (None, "alice"):
-        async with front.agent(token) as agent:
+    strangers: tuple[str | None, ...] = (None, "alice")
+    for nobody in strangers:
+        async with front.agent(nobody) as agent:
             with pytest.raises(Exception, match="401"):
                 await agent.challenge(DIGEST)
     assert front.answers.asked == []

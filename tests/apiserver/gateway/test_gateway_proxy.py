@@ -17,12 +17,13 @@ from concordat.api import Membership
 from concordat.artifacts import Access, ArtifactError, RegistryStore
 from concordat.controller import Cache, FixedClock, TokenUser
 from concordat.protocol import artifact_types as types
-from concordat.protocol.locations import base_repository, decisions_repository
+from concordat.protocol.locations import base_repository, decisions_repository, site_repository
 from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
 from concordat_gateway.door import Door
 from concordat_gateway.main import application, served
 from concordat_gateway.proxy import Gateway
+from concordat_gateway.refusals import NotYet
 from tests.support.certificates import NAME, certificate
 from tests.support.hub import NOW, Make
 from tests.support.waiting import no_hang
@@ -64,6 +65,18 @@ class Hub:
         return RegistryStore(self.url, at_once, self.access(token, **changes))
 
 
+class Rounds:
+    """In the place of Contracts: the one open round, and who is in it."""
+
+    async def objection(self, round_uid: str, site: str) -> str | None:
+        if round_uid == "busy":
+            raise NotYet("the contract of round r1 cannot be read")
+        return None if (round_uid, site) == ("open", "site-a") else f"no round {round_uid} for {site}"
+
+
+rounds: Any = Rounds()
+
+
 async def at_once(_: float) -> None:
     """No pause."""
 
@@ -80,7 +93,9 @@ async def hub(registry_url: str, tmp_path: Path) -> AsyncIterator[Hub]:
     callers: Any = reviews
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        app = application(Door(Callers(callers, clock)), Gateway(HUB, registry_url, session, cache, Budget(3 << 20)))
+        app = application(
+            Door(Callers(callers, clock)), Gateway(HUB, registry_url, session, cache, Budget(3 << 20), rounds)
+        )
         port = await stack.enter_async_context(served(app, 0, tmp_path))
         yield Hub(f"https://127.0.0.1:{port}", ca, reviews, clock, cache)
 
@@ -112,6 +127,19 @@ async def test_a_site_reads_nobody_elses_and_writes_nothing_that_is_not_its_own(
                 await step
         with pytest.raises(ArtifactError, match=f"site site-b may not push {BASE}"):
             await other.push(BASE, types.BASE_PACKAGE, FILES)
+
+
+@pytest.mark.attack("F3: a slot of a round that is over, or without the site", "gateway", "DENIED")
+async def test_a_slot_is_written_while_its_round_is_open_and_names_the_site(hub: Hub) -> None:
+    async with hub.store("of-site-a") as site, hub.store("of-site-b") as other:
+        await site.push(site_repository("digits", "open", "site-a"), types.STATEMENT, FILES)
+        for store, uid, name, status in (
+            (site, "ended", "site-a", "403"),
+            (other, "open", "site-b", "403"),
+            (site, "busy", "site-a", "503"),
+        ):
+            with pytest.raises(ArtifactError, match=status):
+                await store.push(site_repository("digits", uid, name), types.STATEMENT, FILES)
 
 
 @pytest.mark.parametrize("token", [None, "", "unknown", "of-a-person", "x" * 5000])
@@ -187,7 +215,7 @@ async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None
         ]
         upstream = f"http://127.0.0.1:{runner.addresses[0][1]}"
         door = Door(Callers(callers, FixedClock(NOW)))
-        front = application(door, Gateway(HUB, upstream, passing, cache, Budget(1)))
+        front = application(door, Gateway(HUB, upstream, passing, cache, Budget(1), rounds))
         port = await stack.enter_async_context(served(front, 0, tmp_path))
         tls = Access(ca=ca, server_name=NAME).tls
 

@@ -322,3 +322,15 @@ async def test_what_trained_is_looked_at() -> None:
     hub.seen.gone = True
     with pytest.raises(Denied, match="is gone"):
         await hub.send()
+
+
+async def test_a_slot_is_open_to_the_sites_of_an_open_round() -> None:
+    hub, uid = Hub(), "0123abcd-1"
+    contracts = hub.grants._contracts
+    assert await contracts.objection(uid, "site-a") is None
+    assert await contracts.objection(uid, "site-c") == "site-c is not in the contract of round r1"
+    assert await contracts.objection("other", "site-a") == "no round with uid other is open"
+    _ended(hub, "UpdatesCollected", "True")
+    assert await contracts.objection(uid, "site-a") is None
+    _ended(hub, "Succeeded", "True")
+    assert await contracts.objection(uid, "site-a") == f"no round with uid {uid} is open"

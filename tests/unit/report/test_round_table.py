@@ -111,6 +111,14 @@ def test_the_demos_round_in_160_columns_names_every_step() -> None:
     assert not any(line.startswith("steps:") for line in lines)
 
 
+def test_the_grants_of_each_tier_are_below_the_table() -> None:
+    grants = [row(f"site-{x}", tier="PlatformObserved", grant="sha256:" + x * 64) for x in "ab"]
+    reported = row("site-c", tier="SelfReported", grant="sha256:" + "c" * 64)
+    lines = printed(a_round(*grants, reported, row("site-d")), 160)
+    assert "attested PlatformObserved, by grant: site-a aaaaaaaaaaaa, site-b bbbbbbbbbbbb" in lines
+    assert "attested SelfReported, by grant: site-c cccccccccccc" in lines
+
+
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_nothing_is_cut_whatever_the_names_are(columns: int) -> None:
     lines = printed(MANY, columns)
