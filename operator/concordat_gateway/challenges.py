@@ -33,7 +33,14 @@ class Challenges:
         return base64.urlsafe_b64encode(head + self._seal(head, site, contract)).decode(), expires
 
     def take(self, nonce: str, site: str, contract: str) -> None:
-        """Use a nonce up. Raises Stale if it is none of ours, for another site or contract, expired or used."""
+        """Use a nonce up. Raises Stale as `check` does."""
+        self._used[self.check(nonce, site, contract)] = self._clock.now() + LIFETIME
+
+    def check(self, nonce: str, site: str, contract: str) -> str:
+        """Return by what a nonce is known, which may be used.
+
+        Raises Stale if it is none of ours, for another site or contract, expired or used.
+        """
         try:
             data = base64.b64decode(nonce, altchars=b"-_", validate=True)
             head, seal = data[: _RANDOM + 8], data[_RANDOM + 8 :]
@@ -50,7 +57,7 @@ class Challenges:
             raise Stale(f"the nonce has expired, after {LIFETIME.total_seconds():.0f} s")
         if known in self._used:
             raise Stale("the nonce was used before")
-        self._used[known] = now + LIFETIME
+        return known
 
     def _seal(self, head: bytes, site: str, contract: str) -> bytes:
         return hmac.digest(self._secret, head + f"{site} {contract}".encode(), hashlib.sha256)

@@ -68,7 +68,7 @@ class Grants:
         round_ = self._contracts.round_of(contract_digest)
         signed, deadline = await self._contracts.of(round_)
         shown = _opened(evidence, site, signed)
-        self._challenges.take(shown.nonce, site, contract_digest)
+        self._challenges.check(shown.nonce, site, contract_digest)
         now = self._clock.now().replace(microsecond=0)
         if now >= deadline:
             raise Denied(f"the submission deadline of round {round_.metadata.name} has passed")
@@ -110,6 +110,8 @@ class Grants:
             update=shown.update,
             training=shown.training,
         )
+        # Last: who asks again for what was not known yet shows the same evidence.
+        self._challenges.take(shown.nonce, site, contract_digest)
         return sign(made.statement(), self._signing)
 
     def _member(self, caller: Caller) -> Membership:

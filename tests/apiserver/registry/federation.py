@@ -158,8 +158,10 @@ class Federation:
         if bundle is None:
             bundle = sign(self.statement(site, sha256_digest(data), **changes), key or self.keys[site])
         artifact = self.push(self.slot(site), types.UPDATE, files or {types.DELTA_FILE: data})
-        beside = {types.STATEMENT_FILE: bundle, types.GRANT_FILE: granted or self.grant(site, sha256_digest(data))}
-        statement = self.push(self.slot(site), types.STATEMENT, {n: f for n, f in beside.items() if f})
+        if granted is None:
+            granted = self.grant(site, sha256_digest(data))
+        beside = {types.GRANT_FILE: granted} if granted else {}
+        statement = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: bundle, **beside})
         consented = self.push(self.slot(site), types.STATEMENT, {types.STATEMENT_FILE: self.consent(site)})
         return {
             "site": site,

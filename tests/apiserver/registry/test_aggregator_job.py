@@ -77,6 +77,7 @@ def _with(name: str, tensor: Any) -> bytes:
     return write_tensors({**HONEST["site-e"], name: tensor})
 
 
+ZEROS = "sha256:" + "0" * 64
 GOOD = write_tensors(HONEST["site-e"])
 FULL = np.full((4, 2), 0.01, np.float32)
 LONG = "x" * 4000 + ".lora_B.weight"
@@ -188,7 +189,12 @@ STATEMENTS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
     "forged payload": (_forged, "SignatureInvalid"),
     "another site's update": (_borrowed, "SignatureInvalid"),
     "names another site": (lambda f: f.submit("site-e", GOOD, site="site-a", key=f.keys["site-e"]), "StatementInvalid"),
-    "other content": (lambda f: f.submit("site-e", GOOD, update_digest="sha256:" + "0" * 64), "StatementInvalid"),
+    "other content": (lambda f: f.submit("site-e", GOOD, update_digest=ZEROS), "GrantInvalid"),
+    "other content than was granted": (
+        lambda f: f.submit("site-e", GOOD, update_digest=ZEROS, granted=f.grant("site-e", ZEROS)),
+        "StatementInvalid",
+    ),
+    "no grant": (lambda f: f.submit("site-e", GOOD, granted=b""), "GrantInvalid"),
     "another contract": (lambda f: f.submit("site-e", GOOD, contract_digest=OTHER.digest), "ContractMismatch"),
     "another parent": (lambda f: f.submit("site-e", GOOD, parent=OTHER), "ParentMismatch"),
     "another base": (lambda f: f.submit("site-e", GOOD, base=OTHER), "ParentMismatch"),

@@ -243,6 +243,18 @@ async def test_evidence_is_good_for_one_grant() -> None:
         await hub.grants.grant(hub.caller, evidence)
 
 
+async def test_evidence_may_be_shown_again_while_something_is_not_known_yet() -> None:
+    hub = Hub()
+    evidence, status = sign(hub.shown().statement(), KEY), hub.seen.agent.pop("status")
+    for _ in range(2):
+        with pytest.raises(NotYet, match="does not report yet"):
+            await hub.grants.grant(hub.caller, evidence)
+    hub.seen.agent["status"] = status
+    await hub.grants.grant(hub.caller, evidence)
+    with pytest.raises(Stale):
+        await hub.grants.grant(hub.caller, evidence)
+
+
 @pytest.mark.attack("a key that was rotated out, or put out of force", "gateway", "REFUSED")
 async def test_a_key_that_counts_no_more_gets_no_grant() -> None:
     hub = Hub()
