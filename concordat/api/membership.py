@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from concordat.api.attestation import Tier
 from concordat.api.conditions import Conditions, ConditionType
 from concordat.api.resource import AGE, Column, Kind, Resource, condition_column
 from concordat.api.site import Role
@@ -42,6 +43,9 @@ class MembershipSpec(Model):
     """Keys by which its statements are accepted: one, or two while one takes the place of the other."""
     agent_images: Annotated[list[Sha256], Field(min_length=1, max_length=16, json_schema_extra=SET)] | None = None
     """Digests of the images that the site's agent may run; absent: any, and what runs is written into its grants."""
+    least_tier: Tier | None = None
+    """How far what is found of the site must be believed before it gets a grant, where the round demands less; absent: as
+    the round says."""
     suspended: bool = False
     """True: the site is not asked, and nothing that it says counts."""
 

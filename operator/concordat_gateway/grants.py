@@ -10,6 +10,7 @@ from concordat.api import Membership
 from concordat.api.attestation import Evidence, Tier
 from concordat.api.update import update_name
 from concordat.controller import Cache, Clock
+from concordat.protocol.contract import Contract
 from concordat.statements import PublicKey, SigningKey, StatementError, sign, unverified
 from concordat.statements.contract import SignedContract
 from concordat.statements.fields import subject
@@ -82,12 +83,11 @@ class Grants:
             Evidence.SITE_POLICY: {"digest": shown.policy},
             Evidence.BASE_PACKAGE: {"digest": shown.base},
         }
-        least = contract.attestation.least_tier
         if caller.pod is not None:
             seen = await self._observer.pod(site, caller.pod.name)
             found[Evidence.AGENT_POD] = agent_pod(seen, caller.pod.uid, membership.spec.agent_images)
-        elif least is Tier.PLATFORM_OBSERVED:
-            raise Denied(f"the token of {caller} is of no pod of this cluster; the contract demands {least}")
+        else:
+            _demand_no_pod(membership, contract, caller)
         until = now
         if shown.purpose is Purpose.TRAIN:
             until = min(deadline, now + timedelta(seconds=contract.attestation.grant_seconds))
@@ -167,6 +167,13 @@ def _opened(evidence: bytes, site: str, signed: SignedContract) -> Shown:
     if shown.site != site:
         raise Denied(f"the evidence is of site {shown.site[:80]!r}, the token of {site}")
     return shown
+
+
+def _demand_no_pod(membership: Membership, contract: Contract, caller: Caller) -> None:
+    """Demand that neither the contract nor the hub's people ask for what only a pod of this cluster can show."""
+    for who, least in (("contract", contract.attestation.least_tier), ("Membership", membership.spec.least_tier)):
+        if least is Tier.PLATFORM_OBSERVED:
+            raise Denied(f"the token of {caller} is of no pod of this cluster; its {who} demands {least}")
 
 
 def _demand_key(membership: Membership, key: PublicKey, now: datetime) -> None:

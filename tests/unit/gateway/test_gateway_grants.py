@@ -278,8 +278,14 @@ async def test_after_the_deadline_there_is_none() -> None:
 async def test_a_site_without_a_pod_here_is_refused_where_pods_are_to_be_seen() -> None:
     hub = Hub()
     hub.caller = Caller("site-a", AGENT)
-    with pytest.raises(Denied, match="is of no pod of this cluster; the contract demands PlatformObserved"):
+    with pytest.raises(Denied, match="is of no pod of this cluster; its contract demands PlatformObserved"):
         await hub.ask()
+    lax = Hub(attestation={"leastTier": "SelfReported"})
+    lax.caller = Caller("site-a", AGENT)
+    await lax.ask()
+    lax.member(leastTier="PlatformObserved")
+    with pytest.raises(Denied, match="its Membership demands PlatformObserved"):
+        await lax.ask()
 
 
 def _signed(hub: Hub, key: SigningKey = GATEWAY, **changes: Any) -> bytes:
