@@ -44,8 +44,8 @@ class MembershipSpec(Model):
     agent_images: Annotated[list[Sha256], Field(min_length=1, max_length=16, json_schema_extra=SET)] | None = None
     """Digests of the images that the site's agent may run; absent: any, and what runs is written into its grants."""
     least_tier: Tier | None = None
-    """How far what is found of the site must be believed before it gets a grant, where the round demands less; absent: as
-    the round says."""
+    """How far what is found of the site must be believed before it gets a grant; absent: as far as the round demands.
+    The stricter of the two counts."""
     suspended: bool = False
     """True: the site is not asked, and nothing that it says counts."""
 

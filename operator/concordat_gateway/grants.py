@@ -73,39 +73,20 @@ class Grants:
         now = self._clock.now().replace(microsecond=0)
         if now >= deadline:
             raise Denied(f"the submission deadline of round {round_.metadata.name} has passed")
-        key, contract = signed.keys[site], signed.contract
-        _demand_key(membership, key, now)
-        if shown.base != contract.base.digest:
-            raise Denied(f"base package {shown.base} is staged, the contract's is {contract.base.digest}")
-        found: dict[Evidence, Mapping[str, Any]] = {
-            Evidence.SERVICE_ACCOUNT: {"name": str(caller)},
-            Evidence.SITE_KEY: {"thumbprint": key.thumbprint},
-            Evidence.SITE_POLICY: {"digest": shown.policy},
-            Evidence.BASE_PACKAGE: {"digest": shown.base},
-        }
-        if caller.pod is not None:
-            seen = await self._observer.pod(site, caller.pod.name)
-            found[Evidence.AGENT_POD] = agent_pod(seen, caller.pod.uid, membership.spec.agent_images)
-        else:
-            _demand_no_pod(membership, contract, caller)
-        until = now
-        if shown.purpose is Purpose.TRAIN:
-            until = min(deadline, now + timedelta(seconds=contract.attestation.grant_seconds))
-        else:
-            trained = self._training(training, shown, signed)
-            if caller.pod is not None:
-                found[Evidence.TRAINER_IMAGE] = await self._trained(shown, signed, trained)
+        _demand_taking_part(membership, signed, site, now)
+        found, contract = await self._found(caller, membership, shown, signed, training), signed.contract
+        lasts = timedelta(seconds=contract.attestation.grant_seconds if shown.purpose is Purpose.TRAIN else 0)
         made = Grant(
             contract=signed.digest,
             round_uid=contract.round.uid,
             site=site,
-            key=key.thumbprint,
+            key=signed.keys[site].thumbprint,
             purpose=shown.purpose,
             nonce=nonce_digest(shown.nonce),
             evidence=shown.id,
             job_uid=shown.job_uid,
             not_before=now,
-            not_after=until,
+            not_after=min(deadline, now + lasts),
             found=found,
             update=shown.update,
             training=shown.training,
@@ -113,6 +94,30 @@ class Grants:
         # Last: who asks again for what was not known yet shows the same evidence.
         self._challenges.take(shown.nonce, site, contract_digest)
         return sign(made.statement(), self._signing)
+
+    async def _found(
+        self, caller: Caller, membership: Membership, shown: Shown, signed: SignedContract, training: bytes | None
+    ) -> dict[Evidence, Mapping[str, Any]]:
+        """Return each kind of evidence with what was found. Raises Denied, NotYet."""
+        contract, site = signed.contract, shown.site
+        if shown.base != contract.base.digest:
+            raise Denied(f"base package {shown.base} is staged, the contract's is {contract.base.digest}")
+        found: dict[Evidence, Mapping[str, Any]] = {
+            Evidence.SERVICE_ACCOUNT: {"name": str(caller)},
+            Evidence.SITE_KEY: {"thumbprint": signed.keys[site].thumbprint},
+            Evidence.SITE_POLICY: {"digest": shown.policy},
+            Evidence.BASE_PACKAGE: {"digest": shown.base},
+        }
+        if caller.pod is None:
+            _demand_no_pod(membership, contract, caller)
+        else:
+            seen = await self._observer.pod(site, caller.pod.name)
+            found[Evidence.AGENT_POD] = agent_pod(seen, caller.pod.uid, membership.spec.agent_images)
+        if shown.purpose is Purpose.SEND:
+            held = self._training(training, shown, signed)
+            if caller.pod is not None:
+                found[Evidence.TRAINER_IMAGE] = await self._trained(shown, signed, held)
+        return found
 
     def _member(self, caller: Caller) -> Membership:
         membership = self._cache.get(Membership, self._hub, caller.namespace)
@@ -176,8 +181,11 @@ def _demand_no_pod(membership: Membership, contract: Contract, caller: Caller) -
             raise Denied(f"the token of {caller} is of no pod of this cluster; its {who} demands {least}")
 
 
-def _demand_key(membership: Membership, key: PublicKey, now: datetime) -> None:
-    """Demand that the key which the contract names is still one of the member's."""
+def _demand_taking_part(membership: Membership, signed: SignedContract, site: str, now: datetime) -> None:
+    """Demand that the member is still one of the contract's federation, with the key that the contract names."""
+    key, federation = signed.keys[site], signed.contract.federation
+    if federation not in membership.spec.federations:
+        raise Denied(f"{site} is no member of federation {federation}")
     for listed in membership.spec.keys:
         try:
             same = PublicKey.from_pem(listed.public_key) == key

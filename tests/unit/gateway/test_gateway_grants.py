@@ -268,6 +268,13 @@ async def test_a_key_that_counts_no_more_gets_no_grant() -> None:
             await hub.ask()
 
 
+async def test_a_member_that_left_the_federation_gets_no_grant() -> None:
+    hub = Hub()
+    hub.member(federations=["letters"])
+    with pytest.raises(Denied, match="site-a is no member of federation digits"):
+        await hub.ask()
+
+
 async def test_after_the_deadline_there_is_none() -> None:
     hub = Hub()
     hub.clock.advance(3600)
