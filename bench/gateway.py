@@ -56,13 +56,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="the Markdown file to write")
     flags = parser.parse_args()
     found = asyncio.run(run(flags.runs))
+    limits, granted = found.pop(SIGNATURES), found.pop(GRANTED)
     rows = []
     for what, ways in found.items():
         straight, through = (median(ways[way]) for way in WAYS)
         own = what.startswith("CPU")
         ratio = "–" if own else f"{through / straight:.2f}"
         rows.append([what, "–" if own else f"{straight:.3g}", f"{through:.3g}", ratio])
-    limits, granted = found.pop(SIGNATURES), found.pop(GRANTED)
     grants = table(
         ["what", SIGNATURES, GRANTED, "ratio"],
         [
