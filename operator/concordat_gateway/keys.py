@@ -1,4 +1,4 @@
-"""The gateway's signing key: made once, kept in a Secret that nobody else reads, its public half published."""
+"""The gateway's own keys: made once, kept in a Secret that nobody else reads, what others need of them published."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound
-from concordat.protocol.locations import GATEWAY_CONFIGMAP, GATEWAY_KEYS_FILE
+from concordat.protocol.locations import GATEWAY_CA_FILE, GATEWAY_CONFIGMAP, GATEWAY_KEYS_FILE
 from concordat.statements import PublicKey, SigningKey, StatementError
+from concordat_gateway.certificate import FILES, make
 
 SECRET_NAME = "concordat-gateway-key"  # noqa: S105 - a name
 _PEM = "grant.pem"
@@ -20,42 +22,47 @@ _MANAGER = "concordat-gateway"
 
 @dataclass(frozen=True)
 class Keys:
-    """The key that signs grants, and the public keys to publish: its own first, then those of further entries."""
+    """The key that signs grants, the public keys to publish, its own first, and the gateway's own certificate."""
 
     signing: SigningKey
     public: tuple[PublicKey, ...]
+    certificate: Mapping[str, bytes]
+    """ca.crt, tls.crt and tls.key."""
 
 
-async def load_or_create(cluster: Cluster, namespace: str) -> Keys:
-    """Return the keys in the Secret, made when there is none, and publish their public halves.
+async def load_or_create(cluster: Cluster, namespace: str, now: datetime) -> Keys:
+    """Return what is in the Secret, made when there is none.
 
-    Raises StatementError if a key was published, which sites may have pinned, and its Secret is gone; ApiError.
+    Raises StatementError if keys were published, which sites may have pinned, and their Secret is gone; ApiError.
     """
     try:
-        secret = await cluster.get(SECRET, namespace, SECRET_NAME)
+        return _keys(await cluster.get(SECRET, namespace, SECRET_NAME))
     except NotFound:
         if await _published(cluster, namespace):
             raise StatementError(
-                f"Secret {namespace}/{SECRET_NAME} is gone, but ConfigMap {GATEWAY_CONFIGMAP} still publishes its key: "
-                "restore the Secret from a backup. To begin anew with another key, which every site must pin again, "
+                f"Secret {namespace}/{SECRET_NAME} is gone, but ConfigMap {GATEWAY_CONFIGMAP} publishes its keys: "
+                "restore the Secret from a backup. To begin anew with others, which every site must pin again, "
                 "delete the ConfigMap."
             ) from None
-        secret = await _make(cluster, namespace)
-    keys = _keys(secret)
+    data = {_PEM: SigningKey.generate().to_pem(), **make(namespace, now)}
+    secret = {
+        "apiVersion": SECRET.api_version,
+        "kind": SECRET.kind,
+        "metadata": {"name": SECRET_NAME, "namespace": namespace},
+        "data": {name: base64.b64encode(content).decode() for name, content in data.items()},
+    }
+    with suppress(AlreadyExists):
+        return _keys(await cluster.create(secret))
+    return _keys(await cluster.get(SECRET, namespace, SECRET_NAME))
+
+
+async def publish(cluster: Cluster, namespace: str, keys: Keys, ca: str | None) -> None:
+    """Publish the public keys, and the authority of the certificate in use, for the operator to pass on."""
     data = {GATEWAY_KEYS_FILE: json.dumps([key.to_pem() for key in keys.public], indent=2)}
+    data |= {GATEWAY_CA_FILE: ca} if ca is not None else {}
     metadata = {"name": GATEWAY_CONFIGMAP, "namespace": namespace}
     published = {"apiVersion": CONFIGMAP.api_version, "kind": CONFIGMAP.kind, "metadata": metadata, "data": data}
     await cluster.apply(published, _MANAGER)
-    return keys
-
-
-async def _make(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    pem = base64.b64encode(SigningKey.generate().to_pem()).decode()
-    metadata = {"name": SECRET_NAME, "namespace": namespace}
-    secret = {"apiVersion": SECRET.api_version, "kind": SECRET.kind, "metadata": metadata, "data": {_PEM: pem}}
-    with suppress(AlreadyExists):
-        return await cluster.create(secret)
-    return await cluster.get(SECRET, namespace, SECRET_NAME)
 
 
 async def _published(cluster: Cluster, namespace: str) -> bool:
@@ -65,7 +72,9 @@ async def _published(cluster: Cluster, namespace: str) -> bool:
 
 
 def _keys(secret: Mapping[str, Any]) -> Keys:
-    data = secret.get("data") or {}
+    data = {name: base64.b64decode(content) for name, content in (secret.get("data") or {}).items()}
     more = sorted(name for name in data if name.startswith("grant-") and name.endswith(".pem"))
-    signing, *others = (SigningKey.from_pem(base64.b64decode(data.get(name, ""))) for name in (_PEM, *more))
-    return Keys(signing, tuple(key.public for key in (signing, *others)))
+    signing, *others = (SigningKey.from_pem(data.get(name, b"")) for name in (_PEM, *more))
+    if missing := [name for name in FILES if name not in data]:
+        raise StatementError(f"Secret {SECRET_NAME} has no {missing[0]}: restore it from a backup")
+    return Keys(signing, tuple(key.public for key in (signing, *others)), {name: data[name] for name in FILES})

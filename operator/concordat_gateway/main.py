@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,13 +34,14 @@ from concordat.controller import (
 from concordat.controller.environment import SettingsError
 from concordat.controller.http import listen
 from concordat.statements import StatementError
+from concordat_gateway import certificate
 from concordat_gateway.budget import Budget
 from concordat_gateway.callers import Callers
 from concordat_gateway.contracts import Contracts
 from concordat_gateway.credentials import MOST_BYTES, Credentials
 from concordat_gateway.door import Door, Handler
 from concordat_gateway.grants import Grants
-from concordat_gateway.keys import load_or_create
+from concordat_gateway.keys import load_or_create, publish
 from concordat_gateway.observer import ClusterObserver
 from concordat_gateway.proxy import Gateway
 from concordat_gateway.settings import Settings
@@ -73,14 +75,18 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
         ) as session,
         RegistryStore(settings.registry_url) as registry,
     ):
-        keys = await load_or_create(cluster, settings.namespace)
-        log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
         hub = settings.namespace
+        keys = await load_or_create(cluster, hub, clock.now())
+        folder = settings.certificate or Path(tempfile.mkdtemp(prefix="tls-"))
+        if settings.certificate is None:
+            certificate.write(folder, keys.certificate)
+        await publish(cluster, hub, keys, certificate.authority(folder))
+        log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
         contracts = Contracts(hub, cluster, cache, registry)
         gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes), contracts)
         grants = Grants(hub, keys.signing, cache, contracts, ClusterObserver(cluster), clock, keys.public)
         app = application(Door(Callers(cluster, clock)), gateway, Credentials(grants))
-        async with served(app, settings.port, settings.certificate):
+        async with served(app, settings.port, folder):
             await run(
                 [Controller("gateway", {Membership: _nobody, FederationRound: _nobody}, _nothing)],
                 Options(namespaces=[settings.namespace], leader=None, http_port=settings.http_port),
@@ -105,14 +111,14 @@ def application(door: Door, gateway: Gateway, credentials: Credentials | None = 
 
 
 @asynccontextmanager
-async def served(app: web.Application, port: int, certificate: Path) -> AsyncIterator[int]:
+async def served(app: web.Application, port: int, folder: Path) -> AsyncIterator[int]:
     """Serve with TLS 1.3 by the certificate in a folder, read again when it is renewed. Yields the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _load(context, certificate)
+    _load(context, folder)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
     await runner.setup()
-    renewing = asyncio.create_task(_renew(context, certificate))
+    renewing = asyncio.create_task(_renew(context, folder))
     try:
         listening = listen(port)
         await web.SockSite(runner, listening, ssl_context=context).start()

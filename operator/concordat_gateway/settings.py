@@ -22,8 +22,9 @@ class Settings:
     """Most that a site may send into one of its repositories."""
     port: int = 8443
     http_port: int = 8080
-    certificate: Path = Path("/etc/concordat/tls")
-    """Folder with tls.crt and tls.key."""
+    certificate: Path | None = None
+    """Folder with tls.crt and tls.key, and ca.crt if they are by an authority of the hub's own; None: the gateway makes
+    a certificate itself."""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -33,6 +34,7 @@ class Settings:
             registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
             site_bytes=_gibibytes(env) << 30,
             http_port=http_port(env),
+            certificate=Path(folder) if (folder := env.get("CONCORDAT_TLS_FOLDER")) else None,
         )
 
 

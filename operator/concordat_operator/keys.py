@@ -9,14 +9,20 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from concordat.api import Reason
 from concordat.controller import CONFIGMAP, SECRET, AlreadyExists, Cluster, NotFound, fields
 from concordat.errors import Terminal
 from concordat.lineage import Trust
-from concordat.protocol.locations import GATEWAY_CONFIGMAP, GATEWAY_KEYS_FILE, TRUST_CONFIGMAP, TRUST_FILE
+from concordat.protocol.locations import (
+    GATEWAY_CA_FILE,
+    GATEWAY_CONFIGMAP,
+    GATEWAY_KEYS_FILE,
+    TRUST_CONFIGMAP,
+    TRUST_FILE,
+)
 from concordat.statements import PublicKey, SigningKey, StatementError
 
 log = logging.getLogger(__name__)
@@ -40,6 +46,8 @@ class Keys:
     """Keys that sites are told to trust as well: those that come next, and those that were before."""
     gateway: tuple[PublicKey, ...] = ()
     """Keys of the hub's gateway, whose private halves are not here: they sign the grants."""
+    gateway_ca: str | None = None
+    """PEM certificates by which the gateway is known; None: those that every system trusts."""
 
     def all(self) -> frozenset[PublicKey]:
         """Return the public keys: no member may have one of them."""
@@ -51,17 +59,14 @@ class Keys:
     def _aggregations(self) -> tuple[PublicKey, ...]:
         return (self.aggregation.public, *self.more_aggregation)
 
-    def trust(self, evaluators: Mapping[str, tuple[PublicKey, ...]], gateway_ca: str | None = None) -> Trust:
-        """Return the keys by which the hub's statements, and those of its evaluators, are verified.
-
-        `gateway_ca` is what its gateway is known by.
-        """
+    def trust(self, evaluators: Mapping[str, tuple[PublicKey, ...]]) -> Trust:
+        """Return the keys by which the hub's statements, and those of its evaluators, are verified."""
         return Trust(
             contract_keys=self._contracts(),
             aggregation_keys=self._aggregations(),
             gateway_keys=self.gateway,
             evaluators=dict(evaluators),
-            gateway_ca=gateway_ca,
+            gateway_ca=self.gateway_ca,
         )
 
 
@@ -114,8 +119,8 @@ async def _published(cluster: Cluster, namespace: str) -> bool:
     return False
 
 
-async def gateway_keys(cluster: Cluster, namespace: str, sleep: Sleep = asyncio.sleep) -> tuple[PublicKey, ...]:
-    """Return the keys that the hub's gateway published, once it has. Raises StatementError if they are none."""
+async def with_gateway(keys: Keys, cluster: Cluster, namespace: str, sleep: Sleep = asyncio.sleep) -> Keys:
+    """Return the keys with what the hub's gateway published, once it has. Raises StatementError if that is none."""
     waited = False
     while True:
         try:
@@ -132,13 +137,13 @@ async def gateway_keys(cluster: Cluster, namespace: str, sleep: Sleep = asyncio.
             raise StatementError(
                 f"ConfigMap {namespace}/{GATEWAY_CONFIGMAP} names no keys: {error}; restart the gateway"
             ) from None
-        return found
+        return replace(keys, gateway=found, gateway_ca=published["data"].get(GATEWAY_CA_FILE))
 
 
-async def publish_first(cluster: Cluster, namespace: str, keys: Keys, gateway_ca: str | None = None) -> None:
+async def publish_first(cluster: Cluster, namespace: str, keys: Keys) -> None:
     """Publish the hub's own keys if nothing is published yet: an evaluator is installed with them."""
     with suppress(AlreadyExists):
-        await cluster.create(trust_configmap(namespace, keys.trust({}, gateway_ca)))
+        await cluster.create(trust_configmap(namespace, keys.trust({})))
 
 
 def trust_configmap(namespace: str, trust: Trust) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from dataclasses import replace
 
 from prometheus_client import disable_created_metrics
 
@@ -31,7 +30,7 @@ from concordat.statements import StatementError
 from concordat_operator import VERSION
 from concordat_operator.controllers import controllers
 from concordat_operator.hub import Hub
-from concordat_operator.keys import gateway_keys, load_or_create, publish_first
+from concordat_operator.keys import load_or_create, publish_first, with_gateway
 from concordat_operator.settings import Settings
 from concordat_operator.slim import slim_job
 
@@ -56,30 +55,25 @@ async def serve(settings: Settings, *, clock: Clock | None = None, stop: asyncio
     """Run the operator with these settings until `stop` is set or the process is told to stop."""
     cache, clock = Cache({JOB: slim_job}), clock or SystemClock()
     rate = settings.writes_per_second
-    async with Cluster(qps=rate, burst=int(2 * rate)) as cluster, registry_of(settings) as registry:
-        keys = await load_or_create(cluster, settings.namespace)
-        keys = replace(keys, gateway=await gateway_keys(cluster, settings.namespace))
-        await publish_first(cluster, settings.namespace, keys, settings.gateway_ca)
+    async with Cluster(qps=rate, burst=int(2 * rate)) as cluster:
+        keys = await with_gateway(await load_or_create(cluster, settings.namespace), cluster, settings.namespace)
+        await publish_first(cluster, settings.namespace, keys)
         log.info("starting", extra=fields(version=VERSION, contract_key=keys.contract.public.thumbprint))
-        hub = Hub(settings, cluster, cache, registry, clock, keys)
-        await run(
-            controllers(hub),
-            Options(
-                namespaces=None,
-                leader=LeaderConfig(namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity),
-                http_port=settings.http_port,
-                selectors=dict.fromkeys((JOB, LEASE), f"{LABEL_MANAGED_BY}={MANAGED_BY}"),
-            ),
-            cluster=cluster,
-            cache=cache,
-            clock=clock,
-            stop=stop,
-        )
-
-
-def registry_of(settings: Settings) -> RegistryStore:
-    """Return the way to the artifact registry."""
-    return RegistryStore(settings.registry_url, access=Access.of_pod(settings.gateway_ca))
+        async with RegistryStore(settings.registry_url, access=Access.of_pod(keys.gateway_ca)) as registry:
+            hub = Hub(settings, cluster, cache, registry, clock, keys)
+            await run(
+                controllers(hub),
+                Options(
+                    namespaces=None,
+                    leader=LeaderConfig(namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity),
+                    http_port=settings.http_port,
+                    selectors=dict.fromkeys((JOB, LEASE), f"{LABEL_MANAGED_BY}={MANAGED_BY}"),
+                ),
+                cluster=cluster,
+                cache=cache,
+                clock=clock,
+                stop=stop,
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from concordat.controller import default_identity
 from concordat.controller.environment import SettingsError, http_port, required
@@ -36,8 +35,6 @@ class Settings:
     writes_per_second: float = 100.0
     """How fast the operator writes to the API server at most, whose priority and fairness see to the rest."""
     http_port: int = 8080
-    gateway_ca: str | None = None
-    """PEM certificates by which the gateway is known; None: those that the system trusts."""
     history_limit: int = 10
     """Ended rounds, and approved releases, that each federation keeps; at least LEAST_HISTORY_LIMIT."""
 
@@ -55,7 +52,6 @@ class Settings:
             writes_per_second=_rate(env, "CONCORDAT_WRITES_PER_SECOND"),
             http_port=http_port(env),
             history_limit=_history_limit(env),
-            gateway_ca=_gateway_ca(env),
         )
 
 
@@ -66,14 +62,6 @@ def _history_limit(env: Mapping[str, str]) -> int:
             f"CONCORDAT_HISTORY_LIMIT is {value!r}: give a whole number of at least {LEAST_HISTORY_LIMIT}"
         )
     return int(value)
-
-
-def _gateway_ca(env: Mapping[str, str]) -> str | None:
-    file = env.get("CONCORDAT_GATEWAY_CA_FILE")
-    try:
-        return Path(file).read_text() if file else None
-    except OSError as error:
-        raise SettingsError(f"CONCORDAT_GATEWAY_CA_FILE is {file!r}, which cannot be read: {error}") from None
 
 
 def _rate(env: Mapping[str, str], name: str) -> float:

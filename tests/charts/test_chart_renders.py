@@ -6,7 +6,6 @@ The golden files in golden/ show every change of a template as a change of manif
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import shutil
@@ -18,9 +17,6 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from concordat.api import Site
 from concordat.lineage import Trust
@@ -28,14 +24,12 @@ from concordat_agent.policy import SitePolicy
 from concordat_agent.settings import Settings
 from concordat_cli.demo.install import site_values
 from tests.support.helm import Helm
-from tests.support.presence import present
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 PROFILES = sorted(path.stem for path in (Path(__file__).parent / "values").glob("*.yaml"))
 WITH_PODS = [profile for profile in PROFILES if profile != "crds"]
 SITES = sorted(path.stem for path in (ROOT / "examples/demo/sites").glob("*.yaml"))
-SECRET = re.compile(r"^(  (?:httpSecret|ca\.crt|tls\.crt|tls\.key): ).*", re.MULTILINE)
 
 Objects = list[dict[str, Any]]
 Render = Callable[[str], Objects]
@@ -73,7 +67,7 @@ def test_lint_finds_nothing(helm: Helm, values: Callable[[str], Any], locate: Lo
 @pytest.mark.parametrize("profile", WITH_PODS)
 def test_golden(helm: Helm, values: Callable[[str], Any], locate: Locate, profile: str) -> None:
     chart, namespace = locate(profile)
-    rendered = SECRET.sub(r"\1RANDOM", helm.render(chart, values(profile), namespace))
+    rendered = helm.render(chart, values(profile), namespace)
     path = GOLDEN / f"{profile}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(rendered)
@@ -170,14 +164,14 @@ def test_no_tag_and_no_key_in_a_manifest(objects: Render, profile: str) -> None:
     text = yaml.safe_dump_all(objects(profile))
     assert ":latest" not in text
     assert "PRIVATE KEY" not in text
-    secrets = [o["metadata"]["name"] for o in objects(profile) if o["kind"] == "Secret"]
-    registry = profile.startswith("operator") and "external" not in profile
-    assert secrets == (["concordat-gateway", "concordat-registry"] if registry else [])
+    # The programs make their own keys: what is rendered is the same each time, and Argo CD sees no drift.
+    assert not [o["metadata"]["name"] for o in objects(profile) if o["kind"] == "Secret"]
 
 
-def test_the_registrys_secret_is_made_anew_by_each_release(helm: Helm, values: Callable[[str], Any]) -> None:
-    texts = (helm.render("concordat-operator", values("operator"), "concordat") for _ in range(2))
-    assert len({present(SECRET.search(text))[0] for text in texts}) == 2
+def test_no_template_looks_into_the_cluster_or_draws_lots() -> None:
+    for template in (ROOT / "charts").glob("*/templates/*"):
+        actions = " ".join(re.findall(r"\{\{.*?\}\}", template.read_text(), re.DOTALL))
+        assert not re.search(r"\b(lookup|rand\w+|gen[A-Z]\w+|now|uuidv4)\b", actions), template
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -231,15 +225,14 @@ def test_the_agent_may_reach_the_gateway_it_uses(objects: Render, profile: str, 
     assert {p["port"] for p in egress["ports"]} == {53, 443, 6443, port}
 
 
-def test_the_gateways_certificate_is_by_the_authority_beside_it(objects: Render) -> None:
-    data = find(objects("operator"), "Secret", "concordat-gateway")["data"]
-    ca, made = (x509.load_pem_x509_certificate(base64.b64decode(data[name])) for name in ("ca.crt", "tls.crt"))
-    made.verify_directly_issued_by(ca)
-    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert "concordat-gateway.concordat.svc" in names.get_values_for_type(x509.DNSName)
-    key = serialization.load_pem_private_key(base64.b64decode(data["tls.key"]), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    assert key.public_key() == made.public_key()
+def test_a_certificate_that_is_brought_is_mounted(helm: Helm, values: Callable[[str], Any]) -> None:
+    given = {**values("operator"), "gateway": {"tlsSecret": "by-cert-manager"}}
+    rendered = [o for o in yaml.safe_load_all(helm.render("concordat-operator", given, "concordat")) if o]
+    pod = find(rendered, "StatefulSet", "concordat-registry")["spec"]["template"]["spec"]
+    gateway = pod["containers"][0]
+    assert {"name": "CONCORDAT_TLS_FOLDER", "value": "/etc/concordat/tls"} in gateway["env"]
+    assert {"name": "tls", "mountPath": "/etc/concordat/tls", "readOnly": True} in gateway["volumeMounts"]
+    assert {"name": "tls", "secret": {"secretName": "by-cert-manager"}} in pod["volumes"]
 
 
 def test_the_registry_listens_to_its_gateway_only(objects: Render) -> None:

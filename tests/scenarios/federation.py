@@ -59,7 +59,7 @@ from concordat_gateway.contracts import Contracts
 from concordat_gateway.grants import Grants
 from concordat_operator.controllers import controllers as hub_controllers
 from concordat_operator.hub import FIELD_MANAGER, Hub
-from concordat_operator.keys import Keys, gateway_keys, load_or_create, publish_first
+from concordat_operator.keys import Keys, load_or_create, publish_first, with_gateway
 from concordat_operator.settings import Settings
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.gateway import InProcess, NodeObserver
@@ -108,7 +108,8 @@ class Federation(View, Node):
 
     async def start_gateway(self) -> None:
         """The gateway's process."""
-        keys = await gateway.load_or_create(self.admin, self.hub_space)
+        keys = await gateway.load_or_create(self.admin, self.hub_space, self.clock.now())
+        await gateway.publish(self.admin, self.hub_space, keys, None)
         contracts = Contracts(self.hub_space, self.admin, self.cache, self.registry_of("gateway"))
         node = NodeObserver(self)
         self.grants = Grants(self.hub_space, keys.signing, self.cache, contracts, node, self.clock, keys.public)
@@ -116,7 +117,7 @@ class Federation(View, Node):
     async def start_operator(self) -> None:
         """A fresh operator process: nothing is in its memory."""
         keys = await load_or_create(self.admin, self.hub_space)
-        keys = replace(keys, gateway=await gateway_keys(self.admin, self.hub_space))
+        keys = await with_gateway(keys, self.admin, self.hub_space)
         await publish_first(self.admin, self.hub_space, keys)
         self.keys = keys
         self.hub_controllers = self._operator(self.cache)

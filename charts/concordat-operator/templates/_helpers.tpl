@@ -19,10 +19,6 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 https://concordat-gateway.{{ .Release.Namespace }}.svc
 {{- end }}
 
-{{- define "concordat.gatewaySecret" -}}
-{{ .Values.gateway.tlsSecret | default "concordat-gateway" }}
-{{- end }}
-
 {{- define "concordat.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -77,7 +77,7 @@ class AggregationStep:
                 request=aggregation.request,
                 image=hub.settings.operator_image,
                 registry_url=hub.settings.registry_url,
-                gateway_ca=hub.settings.gateway_ca,
+                gateway_ca=hub.keys.gateway_ca,
                 canary_image=hub.settings.learning_image,
                 run=aggregation.run,
             )

@@ -53,7 +53,7 @@ class SiteReconciler:
         """Publish the hub's keys and those of the evaluators that are members, when they changed."""
         hub = self._hub
         evaluators = hub.members.evaluators(hub.clock.now())
-        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(evaluators, hub.settings.gateway_ca))
+        wanted = trust_configmap(hub.settings.namespace, hub.keys.trust(evaluators))
         text = wanted["data"][TRUST_FILE]
         now = hub.clock.monotonic()
         # Again after a while: somebody else may have written it, as another leader in the meantime.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from concordat.protocol.locations import AGENT_LEASE, TRUST_CONFIGMAP
 from concordat_agent.site.heartbeat import lease
 from concordat_gateway import keys as gateway
 from concordat_operator.history.sequences import highest_deleted, remember
-from concordat_operator.keys import SECRET_NAME, gateway_keys, load_or_create, publish_first, trust_configmap
+from concordat_operator.keys import SECRET_NAME, load_or_create, publish_first, trust_configmap, with_gateway
 from concordat_operator.main import LEASE_NAME
 from tests.apiserver.rbac.world import World
 
@@ -231,9 +230,10 @@ async def test_the_operator_can_do_its_work_in_the_hub(world: World, operator: P
     world.kubectl("apply", "-f", "-", stdin=json.dumps(channel))
     # The gateway makes its key, with its own rights, and the operator finds the public half.
     async with Cluster(operator, qps=1000, burst=1000) as cluster, Cluster(who("gateway")) as as_gateway:
-        await gateway.load_or_create(as_gateway, HUB)
+        await gateway.publish(as_gateway, HUB, await gateway.load_or_create(as_gateway, HUB, clock.now()), "a CA")
         keys = await load_or_create(cluster, HUB)
-        keys = replace(keys, gateway=await gateway_keys(cluster, HUB))
+        keys = await with_gateway(keys, cluster, HUB)
+        assert keys.gateway_ca == "a CA"
         assert (await load_or_create(cluster, HUB)).contract.public == keys.contract.public
         await publish_first(cluster, HUB, keys)
         await cluster.apply(trust_configmap(HUB, keys.trust({})), "concordat-operator")
