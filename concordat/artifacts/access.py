@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class Access:
     """Returns the token to show, each time anew, since it is renewed; None: none is shown."""
     ca: str | None = None
     """PEM certificates that the server's must be signed by; None: those that the system trusts."""
+    scheme: str = "Bearer"
+    """How the token is shown (RFC 6750; Basic: RFC 7617)."""
     server_name: str | None = None
     """Name in the server's certificate where that is not the one in the URL."""
 
@@ -36,10 +39,20 @@ class Access:
 
         return cls(token=read, ca=ca)
 
+    @classmethod
+    def basic(cls, folder: Path) -> Access:
+        """Return that of a user: files `username` and `password` in a folder, as a basic-auth Secret has them."""
+
+        def read() -> str:
+            user, password = ((folder / name).read_text().strip() for name in ("username", "password"))
+            return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+        return cls(token=read, scheme="Basic")
+
     def headers(self) -> dict[str, str]:
         """Return the headers that show the token."""
         shown = self.token()
-        return {"Authorization": f"Bearer {shown}"} if shown else {}
+        return {"Authorization": f"{self.scheme} {shown}"} if shown else {}
 
     @cached_property
     def tls(self) -> dict[str, Any]:

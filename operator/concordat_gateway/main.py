@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from concordat.api import FederationRound, Membership
-from concordat.artifacts import RegistryStore
+from concordat.artifacts import Access, RegistryStore
 from concordat.controller import (
     ApiError,
     Cache,
@@ -66,6 +66,7 @@ def main() -> None:
 async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     """Run the gateway with these settings until `stop` is set or the process is told to stop."""
     cache, clock = Cache(), SystemClock()
+    access = Access.basic(settings.credentials) if settings.credentials is not None else None
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
     connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
     async with (
@@ -73,7 +74,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
         aiohttp.ClientSession(
             timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         ) as session,
-        RegistryStore(settings.registry_url) as registry,
+        RegistryStore(settings.registry_url, access=access) as registry,
     ):
         hub = settings.namespace
         keys = await load_or_create(cluster, hub, clock.now())
@@ -83,7 +84,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
         await publish(cluster, hub, keys, certificate.authority(folder))
         log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
         contracts = Contracts(hub, cluster, cache, registry)
-        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes), contracts)
+        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes), contracts, access)
         grants = Grants(hub, keys.signing, cache, contracts, ClusterObserver(cluster), clock, keys.public)
         app = application(Door(Callers(cluster, clock)), gateway, Credentials(grants))
         async with served(app, settings.port, folder):

@@ -11,6 +11,7 @@ from prometheus_client import Counter as Metric
 from yarl import URL
 
 from concordat.api import Membership
+from concordat.artifacts import Access
 from concordat.controller import Cache, fields
 from concordat_gateway.asked import Act, Asked, asked
 from concordat_gateway.budget import Budget
@@ -29,7 +30,7 @@ _ANSWERED = ("Content-Type", "Content-Range", "Content-Length", "Range", "Locati
 
 
 class Gateway:
-    """The registry's only client. `upstream` is where the registry is."""
+    """The registry's only client. `upstream` is where the registry is, `access` what it asks of its client."""
 
     def __init__(
         self,
@@ -39,9 +40,11 @@ class Gateway:
         cache: Cache,
         budget: Budget,
         contracts: Contracts,
+        access: Access | None = None,
     ) -> None:
         self._hub, self._upstream, self._session = hub, upstream.rstrip("/"), session
         self._cache, self._budget, self._contracts = cache, budget, contracts
+        self._access = access or Access()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         what = asked(request.method, request.rel_url.raw_path, request.rel_url.query)
@@ -73,10 +76,11 @@ class Gateway:
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         url = URL(f"{self._upstream}{request.rel_url.raw_path_qs}", encoded=True)
         body = request.content.iter_chunked(_PART) if request.body_exists else None
+        headers = {**_some(request.headers, _ASKED), **self._access.headers()}
         response: web.StreamResponse | None = None
         try:
             async with self._session.request(
-                request.method, url, data=body, headers=_some(request.headers, _ASKED), allow_redirects=False
+                request.method, url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 response = web.StreamResponse(status=answer.status, headers=self._ours(answer.headers))
                 await response.prepare(request)

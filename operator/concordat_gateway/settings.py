@@ -26,6 +26,9 @@ class Settings:
     """Folder with tls.crt and tls.key, and ca.crt if they are by an authority of the hub's own; None: the gateway makes
     a certificate itself."""
 
+    credentials: Path | None = None
+    """Folder with username and password for the registry; None: it asks for none."""
+
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Return settings from the CONCORDAT_… variables, as the chart sets them. Raises SettingsError."""
@@ -34,6 +37,7 @@ class Settings:
             registry_url=required(env, "CONCORDAT_REGISTRY_URL", "the URL of the artifact registry"),
             site_bytes=_gibibytes(env) << 30,
             http_port=http_port(env),
+            credentials=Path(given) if (given := env.get("CONCORDAT_REGISTRY_CREDENTIALS")) else None,
             certificate=Path(folder) if (folder := env.get("CONCORDAT_TLS_FOLDER")) else None,
         )
 

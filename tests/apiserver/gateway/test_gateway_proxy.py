@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -142,6 +143,39 @@ async def test_a_slot_is_written_while_its_round_is_open_and_names_the_site(hub:
                 await store.push(site_repository("digits", uid, name), types.STATEMENT, FILES)
 
 
+async def test_a_registry_with_credentials_is_shown_those_and_never_a_sites_token(tmp_path: Path) -> None:
+    shown: list[str | None] = []
+
+    async def ask(request: web.Request) -> web.Response:
+        shown.append(request.headers.get("Authorization"))
+        return web.Response(status=404)
+
+    (tmp_path / "username").write_text("concordat\n")
+    (tmp_path / "password").write_text("open sesame")
+    upstream = web.Application()
+    upstream.router.add_route("*", "/{path:.*}", ask)
+    callers: Any = Reviews()
+    cache, ca = Cache(), certificate(tmp_path)
+    cache.watch([Membership])
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(upstream)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        behind = Gateway(HUB, url, session, cache, Budget(1), rounds, Access.basic(tmp_path))
+        front = application(Door(Callers(callers, FixedClock(NOW))), behind)
+        port = await stack.enter_async_context(served(front, 0, tmp_path))
+        hub = Hub(f"https://127.0.0.1:{port}", ca, callers, FixedClock(NOW), cache)
+        assert await answers(hub, "of-operator") == 404
+        # They are read again each time: a Secret is renewed.
+        (tmp_path / "password").write_text("other")
+        assert await answers(hub, "of-operator") == 404
+    pairs = ("concordat:open sesame", "concordat:other")
+    assert shown == [f"Basic {base64.b64encode(pair.encode()).decode()}" for pair in pairs]
+
+
 @pytest.mark.parametrize("token", [None, "", "unknown", "of-a-person", "x" * 5000])
 @pytest.mark.attack("F3: no token, or an unknown one", "gateway", "UNAUTHORIZED")
 async def test_who_is_not_known_is_not_let_in(hub: Hub, token: str | None) -> None:
@@ -187,6 +221,70 @@ async def test_a_client_that_trusts_another_authority_sends_nothing(hub: Hub, tm
             with pytest.raises(ArtifactError, match="does not answer"):
                 await store.artifacts(OWN)
     assert hub.reviews.asked == []
+
+
+class Raw:
+    """A connection by hand, which can stop in the middle of a request."""
+
+    def __init__(self, hub: Hub, token: str) -> None:
+        self._hub, self._token = hub, token
+
+    async def __aenter__(self) -> Raw:
+        tls = self._hub.access(self._token).tls
+        port = int(self._hub.url.rpartition(":")[2])
+        self.reader, self.writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=tls["ssl"], server_hostname=NAME
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+
+    async def begin(self, size: int, sent: bytes = b"x") -> None:
+        """Begin an upload of so many bytes, and send few of them; returns when the gateway has passed it on."""
+        head = f"POST /v2/{OWN}/blobs/uploads/ HTTP/1.1\r\nHost: {NAME}\r\n"
+        shown = f"Authorization: Bearer {self._token}\r\n"
+        self.writer.write(f"{head}{shown}Content-Length: 0\r\n\r\n".encode())
+        answer = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        location = next(line for line in answer.splitlines() if line.lower().startswith("location: ")).split(": ")[1]
+        words = f"PATCH {location} HTTP/1.1\r\nHost: {NAME}\r\n{shown}Content-Length: {size}\r\n\r\n"
+        self.writer.write(words.encode() + sent)
+        await self.writer.drain()
+
+
+async def answers(hub: Hub, token: str) -> int:
+    """The status of a small request."""
+    access = hub.access(token)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{hub.url}/v2/{OWN}/manifests/x", headers=access.headers(), **access.tls) as response,
+    ):
+        return response.status
+
+
+@pytest.mark.attack("uploads that break off", "gateway", "nothing is held, nothing kept")
+async def test_uploads_that_break_off_hold_nothing(hub: Hub) -> None:
+    for _ in range(40):
+        async with Raw(hub, "of-site-a") as raw:
+            await raw.begin(1000)
+    async with hub.store("of-site-a") as site, no_hang(lambda: "a push after 40 that broke off"):
+        own = await site.push(OWN, types.STATEMENT, {"statement.json": b"{}"})
+        assert await site.files(own)
+
+
+@pytest.mark.attack("slow uploads, as many as one caller may have", "gateway", "429, the caller alone")
+async def test_slow_uploads_of_one_keep_nobody_else_waiting(hub: Hub) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(32):
+            await (await stack.enter_async_context(Raw(hub, "of-site-a"))).begin(1000)
+        async with no_hang(lambda: "the gateway to have taken 32 uploads"):
+            while await answers(hub, "of-site-a") != 429:
+                continue
+        async with hub.store("of-site-b") as other:
+            await other.push(decisions_repository("digits", "site-b"), types.STATEMENT, FILES)
+    async with no_hang(lambda: "the gateway to let go of 32 uploads"):
+        while await answers(hub, "of-site-a") == 429:
+            continue
 
 
 @pytest.mark.attack("a burst of requests by one caller", "gateway", "429")
