@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -35,7 +36,7 @@ from concordat.controller.environment import SettingsError
 from concordat.controller.http import listen
 from concordat.statements import StatementError
 from concordat_gateway import certificate
-from concordat_gateway.budget import Budget
+from concordat_gateway.budget import Budget, stored
 from concordat_gateway.callers import Callers
 from concordat_gateway.contracts import Contracts
 from concordat_gateway.credentials import MOST_BYTES, Credentials
@@ -83,8 +84,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> Non
             certificate.write(folder, keys.certificate)
         await publish(cluster, hub, keys, certificate.authority(folder))
         log.info("starting", extra=fields(key=keys.signing.public.thumbprint))
+        budget = Budget(settings.site_bytes, partial(stored, registry))
         contracts = Contracts(hub, cluster, cache, registry)
-        gateway = Gateway(hub, settings.registry_url, session, cache, Budget(settings.site_bytes), contracts, access)
+        gateway = Gateway(hub, settings.registry_url, session, cache, budget, contracts, access)
         grants = Grants(hub, keys.signing, cache, contracts, ClusterObserver(cluster), clock, keys.public)
         app = application(Door(Callers(cluster, clock)), gateway, Credentials(grants))
         async with served(app, settings.port, folder):

@@ -11,7 +11,7 @@ from prometheus_client import Counter as Metric
 from yarl import URL
 
 from concordat.api import Membership
-from concordat.artifacts import Access
+from concordat.artifacts import Access, ArtifactError
 from concordat.controller import Cache, fields
 from concordat_gateway.asked import Act, Asked, asked
 from concordat_gateway.budget import Budget
@@ -65,8 +65,11 @@ class Gateway:
                 return refused(error.status, error.code, str(error))
         if why is None and what.act is Act.PUSH and caller.account == AGENT:
             why = None if (size := request.content_length) is not None else "the length of what is sent must be given"
-            if size is not None and not self._budget.take(what.repository, size):
-                return refused(413, "TOOMANYREQUESTS", f"{what.repository} has used up what a site may store there")
+            try:
+                if size is not None and not await self._budget.take(what.repository, size):
+                    return refused(413, "TOOMANYREQUESTS", f"{what.repository} has used up what a site may store there")
+            except ArtifactError as error:
+                return refused(503, "UNAVAILABLE", f"the registry does not say what {what.repository} holds: {error}")
         if why is not None:
             said = fields(caller=str(caller), act=what.act.value, repository=what.repository, why=why)
             log.info("refused", extra=said)

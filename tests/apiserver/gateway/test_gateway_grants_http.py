@@ -84,7 +84,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
     ca = certificate(tmp_path)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        gateway = Gateway("concordat", "http://127.0.0.1:9", session, Cache(), Budget(1), nothing)
+        gateway = Gateway("concordat", "http://127.0.0.1:9", session, Cache(), Budget(1, nothing), nothing)
         app = application(Door(Callers(reviews, FixedClock(NOW))), gateway, Credentials(grants))
         port = await stack.enter_async_context(served(app, 0, tmp_path))
         yield Front(f"https://127.0.0.1:{port}", ca, grants)

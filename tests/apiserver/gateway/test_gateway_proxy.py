@@ -7,6 +7,7 @@ import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from concordat.artifacts import Access, ArtifactError, RegistryStore
 from concordat.controller import Cache, FixedClock, TokenUser
 from concordat.protocol import artifact_types as types
 from concordat.protocol.locations import base_repository, decisions_repository, site_repository
-from concordat_gateway.budget import Budget
+from concordat_gateway.budget import Budget, stored
 from concordat_gateway.callers import Callers
 from concordat_gateway.door import Door
 from concordat_gateway.main import application, served
@@ -78,6 +79,11 @@ class Rounds:
 rounds: Any = Rounds()
 
 
+async def nothing_yet(_: str) -> int:
+    """What a repository holds."""
+    return 0
+
+
 async def at_once(_: float) -> None:
     """No pause."""
 
@@ -94,9 +100,9 @@ async def hub(registry_url: str, tmp_path: Path) -> AsyncIterator[Hub]:
     callers: Any = reviews
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        app = application(
-            Door(Callers(callers, clock)), Gateway(HUB, registry_url, session, cache, Budget(3 << 20), rounds)
-        )
+        behind = await stack.enter_async_context(RegistryStore(registry_url, at_once))
+        budget = Budget(3 << 20, partial(stored, behind))
+        app = application(Door(Callers(callers, clock)), Gateway(HUB, registry_url, session, cache, budget, rounds))
         port = await stack.enter_async_context(served(app, 0, tmp_path))
         yield Hub(f"https://127.0.0.1:{port}", ca, reviews, clock, cache)
 
@@ -164,7 +170,7 @@ async def test_a_registry_with_credentials_is_shown_those_and_never_a_sites_toke
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         session = await stack.enter_async_context(aiohttp.ClientSession())
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        behind = Gateway(HUB, url, session, cache, Budget(1), rounds, Access.basic(tmp_path))
+        behind = Gateway(HUB, url, session, cache, Budget(1, nothing_yet), rounds, Access.basic(tmp_path))
         front = application(Door(Callers(callers, FixedClock(NOW))), behind)
         port = await stack.enter_async_context(served(front, 0, tmp_path))
         hub = Hub(f"https://127.0.0.1:{port}", ca, callers, FixedClock(NOW), cache)
@@ -203,6 +209,20 @@ async def test_a_site_fills_its_own_budget_and_nobody_elses(hub: Hub) -> None:
         with pytest.raises(ArtifactError, match="has used up what a site may store there"):
             await site.push(OWN, types.STATEMENT, {"statement.json": b"3" * 900_000})
         await other.push(decisions_repository("digits", "site-b"), types.STATEMENT, {"statement.json": b"{}"})
+
+
+@pytest.mark.attack("F3: a site fills the disk, beginning anew with each process", "gateway", "413")
+async def test_what_is_stored_counts_after_a_restart_too(registry_url: str) -> None:
+    repository = decisions_repository("digits", "site-filling")
+    async with RegistryStore(registry_url, at_once) as registry:
+        for number in range(3):
+            await registry.push(repository, types.STATEMENT, {"statement.json": bytes([number]) * 1000})
+        assert await stored(registry, repository) == 3000
+        assert await stored(registry, "digits/decisions/nobody") == 0
+        budget = Budget(4000, partial(stored, registry))
+        assert not await budget.take(repository, 1001)
+        assert await budget.take(repository, 1000)
+        assert not await budget.take(repository, 1)
 
 
 async def test_a_token_is_asked_about_again_after_a_minute(hub: Hub) -> None:
@@ -313,7 +333,7 @@ async def test_a_burst_of_one_leaves_room_for_the_others(tmp_path: Path) -> None
         ]
         upstream = f"http://127.0.0.1:{runner.addresses[0][1]}"
         door = Door(Callers(callers, FixedClock(NOW)))
-        front = application(door, Gateway(HUB, upstream, passing, cache, Budget(1), rounds))
+        front = application(door, Gateway(HUB, upstream, passing, cache, Budget(1, nothing_yet), rounds))
         port = await stack.enter_async_context(served(front, 0, tmp_path))
         tls = Access(ca=ca, server_name=NAME).tls
 
