@@ -39,7 +39,6 @@ MAX_MESSAGE = 500
 _AT_ONCE = 2
 """Updates measured at a time: as many as the Job has processors, each with one copy of an update in memory."""
 _HEADER_ALLOWANCE = 1 << 20
-_FILES = {"grant": (GRANT_FILE, MAX_GRANT)}
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Verifier:
             check_update(statement, site, signed)
             consent_line = await self._line(submission.consent, "consent", Reason.CONSENT_INVALID)
             check_consent(open_consent(consent_line, site, signed), statement, site, signed)
-            grant_line = await self._line(submission.statement, "grant", Reason.GRANT_INVALID)
+            grant_line = await self._line(submission.statement, "grant", Reason.GRANT_INVALID, GRANT_FILE, MAX_GRANT)
             grant = open_update_grant(grant_line, site, self._gateway_keys)
             check_grant(grant, statement, site, signed)
             verdict = replace(verdict, lines=(consent_line, update_line, grant_line), grant=grant)
@@ -167,12 +166,19 @@ class Verifier:
         message = f"norm {decimal(norm)}, at most {signed.contract.screening.clip_norm}"
         return replace(verdict, reason=Reason.VERIFIED, message=message, norm=norm, delta=path)
 
-    async def _line(self, ref: ArtifactRef | None, what: str, reason: Reason) -> bytes:
+    async def _line(
+        self,
+        ref: ArtifactRef | None,
+        what: str,
+        reason: Reason,
+        file: str = STATEMENT_FILE,
+        limit: int = MAX_STATEMENT,
+    ) -> bytes:
         """Return a statement of the site as it would stand in the lineage. Raises SiteRefused with that reason."""
         if ref is None:
             raise SiteRefused(reason, f"the status of the Update names no {what}")
         try:
-            data = await self._store.read(ref, *_FILES.get(what, (STATEMENT_FILE, MAX_STATEMENT)))
+            data = await self._store.read(ref, file, limit)
         except RegistryUnavailable:
             raise
         except ArtifactError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -257,6 +257,17 @@ def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | N
         if condition.type == type_:
             return condition
     return None
+
+
+def first_failed(shown: Mapping[str, Condition], steps: Iterable[ConditionType]) -> Condition | None:
+    """Return the condition that put something out: the first of these steps that failed, not one that goes on.
+
+    `shown` are its conditions by type.
+
+    A Job that the hub stopped because its site is out is not why the site is out, if anything else is.
+    """
+    failed = [found for step in steps if (found := shown.get(step)) and found.is_false and not found.is_pending]
+    return next((found for found in failed if found.reason != Reason.STOPPED), failed[0] if failed else None)
 
 
 def is_true(conditions: Iterable[Condition], type_: ConditionType) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
+from concordat.api.conditions import Reason
 from concordat.lineage.bundle import Line, StatementKind
-from concordat.lineage.errors import LineageError
+from concordat.lineage.errors import LineageError, SiteRefused
 from concordat.statements import PublicKey, Signed, StatementError, open_bundle
 
 
@@ -35,3 +36,18 @@ def reading(what: str) -> Iterator[None]:
         yield
     except StatementError as error:
         raise LineageError(f"{what}: {error}") from None
+
+
+def demand_of_site(holds: bool, reason: Reason, otherwise: str) -> None:
+    """Raise SiteRefused with that reason and sentence unless it holds."""
+    if not holds:
+        raise SiteRefused(reason, otherwise)
+
+
+@contextmanager
+def reading_of_site(what: str, reason: Reason) -> Iterator[None]:
+    """Refuse a site, with that reason, whose statement could not be read or verified."""
+    try:
+        yield
+    except StatementError as error:
+        raise SiteRefused(reason, f"{what}: {error}") from None

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from concordat.api.conditions import Reason
-from concordat.lineage.errors import SiteRefused
-from concordat.statements import PublicKey, StatementError
+from concordat.lineage.check import demand_of_site, reading_of_site
+from concordat.statements import PublicKey
 from concordat.statements.contract import SignedContract
 from concordat.statements.grant import Grant, Purpose, open_grant
 from concordat.statements.provenance import Provenance
@@ -18,10 +18,8 @@ CLOCKS = timedelta(minutes=5)
 
 def open_update_grant(line: bytes, site: str, gateway_keys: Collection[PublicKey]) -> Grant:
     """Return the grant in a line, signed by the gateway. Raises SiteRefused."""
-    try:
+    with reading_of_site(f"the grant of site {site[:80]!r}", Reason.GRANT_INVALID):
         return open_grant(line, gateway_keys)
-    except StatementError as error:
-        raise SiteRefused(Reason.GRANT_INVALID, f"the grant of site {site[:80]!r}: {error}") from None
 
 
 def check_grant(grant: Grant, update: Provenance, site: str, signed: SignedContract) -> None:
@@ -42,5 +40,4 @@ def check_grant(grant: Grant, update: Provenance, site: str, signed: SignedContr
         (grant.not_before >= contract.opens - CLOCKS, "was given before the round"),
         (not missing, f"rests on too little: the contract demands {', '.join(missing)} as well"),
     ):
-        if not holds:
-            raise SiteRefused(Reason.GRANT_INVALID, f"the grant of site {site} {otherwise}")
+        demand_of_site(holds, Reason.GRANT_INVALID, f"the grant of site {site} {otherwise}")

@@ -1,4 +1,4 @@
-"""What one site signed: its update and its consent, checked against the contract; grants.py has the third.
+"""Statements of one site, its update and its consent, checked against the contract; grants.py has its grant.
 
 The aggregator admits an update by these functions and a lineage is verified by them, so that nothing is aggregated
 that a reader of the lineage refuses afterwards.
@@ -6,10 +6,8 @@ that a reader of the lineage refuses afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from concordat.api.conditions import Reason
+from concordat.lineage.check import demand_of_site, reading_of_site
 from concordat.lineage.errors import SiteRefused
 from concordat.statements import PublicKey, SignatureInvalid, StatementError, one_line, open_bundle
 from concordat.statements.contract import SignedContract
@@ -22,7 +20,7 @@ _ROLES = frozenset({"base", "parent", "contract", "consent", "grant"})
 
 def line_of(statement: bytes, reason: Reason) -> bytes:
     """Return a site's statement as the line that it becomes in a bundle. Raises SiteRefused with that reason."""
-    with _reading("the statement", reason):
+    with reading_of_site("the statement", reason):
         return one_line(statement)
 
 
@@ -42,7 +40,7 @@ def open_consent(line: bytes, site: str, signed: SignedContract) -> Summary:
     """Return the consent in a line, signed by the site's key. Raises SiteRefused."""
     what = f"the consent of site {site[:80]!r}"
     key = _key(signed, site, what)
-    with _reading(what, Reason.CONSENT_INVALID):
+    with reading_of_site(what, Reason.CONSENT_INVALID):
         return read_summary(open_bundle(line, [key]))
 
 
@@ -53,26 +51,26 @@ def check_update(update: Provenance, site: str, signed: SignedContract) -> None:
     """
     what, contract, stated = f"the update of site {site}", signed.contract, update.parameters
     named, round_uid = stated.get("site"), stated.get("round")
-    _demand(named == site, Reason.STATEMENT_INVALID, f"{what} names site {named!r}")
-    _demand(
+    demand_of_site(named == site, Reason.STATEMENT_INVALID, f"{what} names site {named!r}")
+    demand_of_site(
         update.builder == agent_id(site),
         Reason.STATEMENT_INVALID,
         f"{what} was made by {update.builder}, expected {agent_id(site)}",
     )
-    _demand(isinstance(round_uid, str), Reason.STATEMENT_INVALID, f"{what} names no round")
-    _demand(
+    demand_of_site(isinstance(round_uid, str), Reason.STATEMENT_INVALID, f"{what} names no round")
+    demand_of_site(
         round_uid == contract.round.uid,
         Reason.REPLAYED,
         f"{what} was made for round {round_uid!r}, expected {contract.round.uid!r}",
     )
-    _demand(
+    demand_of_site(
         update.roles <= _ROLES,
         Reason.STATEMENT_INVALID,
         f"{what} has dependencies of unknown roles: {', '.join(sorted(update.roles))}",
     )
-    with _reading(what, Reason.STATEMENT_INVALID):
+    with reading_of_site(what, Reason.STATEMENT_INVALID):
         made_from = {role: update.one(role) for role in sorted(_ROLES)}
-    _demand(
+    demand_of_site(
         stated.get("contract") == signed.digest,
         Reason.CONTRACT_MISMATCH,
         f"{what} was made for contract {stated.get('contract')!r}, expected {signed.digest!r}",
@@ -83,7 +81,7 @@ def check_update(update: Provenance, site: str, signed: SignedContract) -> None:
         ("parent", contract.parent.digest, Reason.PARENT_MISMATCH),
     ):
         found = made_from[role]
-        _demand(found == expected, reason, f"{what} was made from {role} {found}, expected {expected}")
+        demand_of_site(found == expected, reason, f"{what} was made from {role} {found}, expected {expected}")
 
 
 def check_consent(consent: Summary, update: Provenance, site: str, signed: SignedContract) -> None:
@@ -100,7 +98,7 @@ def check_consent(consent: Summary, update: Provenance, site: str, signed: Signe
         (consent.passed and CONSENTED in consent.levels, f"says no: {consent.reason}"),
         (update.all("consent") == (consent.id,), "is not the one its update was made with"),
     ):
-        _demand(holds, Reason.CONSENT_INVALID, f"{what} {otherwise}")
+        demand_of_site(holds, Reason.CONSENT_INVALID, f"{what} {otherwise}")
 
 
 def _key(signed: SignedContract, site: str, what: str) -> PublicKey:
@@ -108,16 +106,3 @@ def _key(signed: SignedContract, site: str, what: str) -> PublicKey:
     if key is None:
         raise SiteRefused(Reason.STATEMENT_INVALID, f"{what} is by site {site[:80]!r}, which is not in the contract")
     return key
-
-
-def _demand(holds: bool, reason: Reason, otherwise: str) -> None:
-    if not holds:
-        raise SiteRefused(reason, otherwise)
-
-
-@contextmanager
-def _reading(what: str, reason: Reason) -> Iterator[None]:
-    try:
-        yield
-    except StatementError as error:
-        raise SiteRefused(reason, f"{what}: {error}") from None

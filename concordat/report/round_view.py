@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from concordat.api import Condition, ConditionType, FederationRound, Reason, Release, Site, Update, find
+from concordat.api import Condition, ConditionType, FederationRound, Reason, Release, Site, Update, find, first_failed
 from concordat.api.types import LABEL_ROUND_UID
 
 STEPS = (
@@ -104,9 +104,7 @@ def _decision(copy: Release | None) -> str:
 
 def _row(update: Update, copy: Release | None) -> SiteRow:
     conditions = update.status.conditions
-    failed = [c for t in STEPS if (c := find(conditions, t)) is not None and c.is_false and not c.is_pending]
-    # A Job that the hub stopped because its site is out is not why the site is out.
-    first_bad = next((c for c in failed if c.reason != Reason.STOPPED), failed[0]) if failed else None
+    first_bad = first_failed({c.type: c for c in conditions}, STEPS)
     verified = find(conditions, ConditionType.VERIFIED)
     submission = update.status.submission
     decision = copy.status.decision if copy is not None else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import Any
 
+from concordat.protocol.canonical import sha256_digest
 from concordat.statements.dsse import open_bundle, sign
 from concordat.statements.errors import MalformedStatement
 from concordat.statements.fields import get, predicate, statement, subject
@@ -41,4 +41,4 @@ def _statement(key: PublicKey, site: str, site_uid: str) -> dict[str, Any]:
 
 
 def _digest(key: PublicKey) -> str:
-    return f"sha256:{hashlib.sha256(key.spki).hexdigest()}"
+    return sha256_digest(key.spki)

@@ -7,7 +7,6 @@ it rests on. The grant to train is for one Job and soon ends; the grant to send 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from concordat.api.attestation import Evidence, Tier
+from concordat.protocol.canonical import sha256_digest
 from concordat.protocol.contract import Contract
 from concordat.statements.dsse import open_bundle
 from concordat.statements.errors import MalformedStatement
@@ -191,7 +191,7 @@ def read_grant(signed: Readable) -> Grant:
 
 def nonce_digest(nonce: str) -> str:
     """Return by what a grant names the nonce."""
-    return f"sha256:{hashlib.sha256(nonce.encode()).hexdigest()}"
+    return sha256_digest(nonce.encode())
 
 
 def _found(attributes: list[Any]) -> dict[Evidence, Mapping[str, Any]]:

@@ -50,7 +50,7 @@ def trainer_image(
     if ended is None or ended.completed is None:
         raise NotYet(f"Job {name} has not ended well, as the API server says")
     started = (job.get("status") or {}).get("startTime")
-    begun = datetime.fromisoformat(started.replace("Z", "+00:00")) if started else None
+    begun = datetime.fromisoformat(started) if started else None
     if begun is None or not training.not_before - CLOCKS <= begun <= training.not_after + CLOCKS:
         raise Denied(f"Job {name} began at {started}, its grant to train is from {training.not_before:%H:%M:%SZ} on")
     own = [pod for pod in own_pods(job, pods) if (pod.get("status") or {}).get("phase") == "Succeeded"]

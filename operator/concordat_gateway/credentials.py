@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Annotated, TypeVar
 
 from aiohttp import web
@@ -24,7 +23,7 @@ ASKED = Counter("concordat_gateway_grants_total", "Requests for challenges and g
 SECONDS = Histogram("concordat_gateway_grant_seconds", "From a request for a grant to its answer.")
 
 MOST_BYTES = 64 << 10
-"""Of one request."""
+"""Largest request that is read."""
 M = TypeVar("M", bound=Model)
 _Bundle = Annotated[str, Field(min_length=1, max_length=24 << 10)]
 
@@ -58,15 +57,13 @@ class Credentials:
         return web.json_response({"nonce": nonce, "expires": rfc3339(expires)})
 
     async def _grant(self, request: web.Request) -> web.Response:
-        begun = time.monotonic()
         try:
-            asked = await _read(request, _Asked)
-            training = asked.training.encode() if asked.training is not None else None
-            grant = await self._grants.grant(_agent(request), asked.evidence.encode(), training)
+            with SECONDS.time():
+                asked = await _read(request, _Asked)
+                training = asked.training.encode() if asked.training is not None else None
+                grant = await self._grants.grant(_agent(request), asked.evidence.encode(), training)
         except Refused as why:
             return _no(request, "grant", why)
-        finally:
-            SECONDS.observe(time.monotonic() - begun)
         ASKED.labels("grant", "GIVEN").inc()
         return web.json_response({"grant": grant.decode()})
 

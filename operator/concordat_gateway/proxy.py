@@ -58,16 +58,16 @@ class Gateway:
         caller = request[CALLER]
         membership = self._cache.get(Membership, self._hub, caller.namespace)
         why = objection(caller, what, self._hub, membership)
-        if why is None and what.act is Act.PUSH and (uid := round_of(what.repository)) and caller.account == AGENT:
+        if why is None and what.act is Act.PUSH and caller.account == AGENT:
+            uid, size = round_of(what.repository), request.content_length
             try:
-                why = await self._contracts.objection(uid, caller.namespace)
+                why = await self._contracts.objection(uid, caller.namespace) if uid else None
+                if why is None and size is None:
+                    why = "the length of what is sent must be given"
+                elif why is None and size is not None and not await self._budget.take(what.repository, size):
+                    return refused(413, "TOOMANYREQUESTS", f"{what.repository} has used up what a site may store there")
             except NotYet as error:
                 return refused(error.status, error.code, str(error))
-        if why is None and what.act is Act.PUSH and caller.account == AGENT:
-            why = None if (size := request.content_length) is not None else "the length of what is sent must be given"
-            try:
-                if size is not None and not await self._budget.take(what.repository, size):
-                    return refused(413, "TOOMANYREQUESTS", f"{what.repository} has used up what a site may store there")
             except ArtifactError as error:
                 return refused(503, "UNAVAILABLE", f"the registry does not say what {what.repository} holds: {error}")
         if why is not None:

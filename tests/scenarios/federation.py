@@ -36,7 +36,6 @@ from concordat.controller import (
 )
 from concordat.controller.kinds import KindLike
 from concordat.lineage import Trust
-from concordat.protocol import artifact_types as types
 from concordat.protocol.locations import (
     adapters_repository,
     base_repository,
@@ -44,7 +43,6 @@ from concordat.protocol.locations import (
     releases_repository,
 )
 from concordat.statements import SigningKey
-from concordat.tensors import write_tensors
 from concordat_agent.agent import Agent
 from concordat_agent.keyring import Keyring
 from concordat_agent.main import controllers as agent_controllers
@@ -63,18 +61,18 @@ from concordat_operator.keys import Keys, load_or_create, publish_first, with_ga
 from concordat_operator.settings import Settings
 from tests.scenarios.faults import Flickering, Killed, Mortal, NodeCache
 from tests.scenarios.gateway import InProcess, NodeObserver
-from tests.scenarios.node import IMAGE, PARENT, Key, Node
+from tests.scenarios.hub_objects import HubObjects
+from tests.scenarios.node import IMAGE, Key, Node
 from tests.scenarios.view import EVALUATOR, View
 from tests.support.clocks import SetHubClock
 from tests.support.namespaces import clear
 from tests.support.policies import policy
 from tests.support.waiting import no_hang
 
-CONFIG = b'{"r": 2, "lora_alpha": 2}'
 KINDS: tuple[KindLike, ...] = (FederationRound, Membership, Site, Update, Release, ReleaseChannel, JOB, LEASE)
 
 
-class Federation(View, Node):
+class Federation(HubObjects, View, Node):
     """Hub, sites and evaluator, each in its own namespace of one API server."""
 
     def __init__(self, cluster: Mortal, admin: Cluster, registry: Flickering, url: str, folder: Path) -> None:
@@ -238,22 +236,6 @@ class Federation(View, Node):
             while await self.admin.list(Update, site):
                 continue
 
-    async def publish_genesis(self) -> None:
-        """The release of sequence 0 and the channel."""
-        files = {types.ADAPTER_FILE: write_tensors(PARENT), types.ADAPTER_CONFIG_FILE: CONFIG}
-        adapter = await self.registry.push("digits/adapters", types.ADAPTER, files)
-        base = await self.registry.push("digits/base", types.BASE_PACKAGE, {"package.json": b"{}"})
-        spec = {"federation": "digits", "sequence": 0, "base": base.wire(), "adapter": adapter.wire()}
-        await self.create("Release", "digits-0", spec)
-        await self.create("ReleaseChannel", "stable", {"federation": "digits", "follow": "Approved"})
-
-    async def create(self, kind: str, name: str, spec: dict[str, Any]) -> None:
-        """An object in the hub's namespace."""
-        metadata = {"name": name, "namespace": self.hub_space}
-        await self.admin.create(
-            {"apiVersion": "concordat.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
-        )
-
     async def foreign_release(self, name: str, *, sequence: int) -> None:
         """An approved release of the federation that this operator did not make."""
         genesis = self.cache.get(Release, self.hub_space, "digits-0")
@@ -268,17 +250,6 @@ class Federation(View, Node):
         conditions.set(ConditionType.APPROVED, True, Reason.APPROVED, "Restored.")
         status = ReleaseStatus(conditions=conditions.list())
         await write_status(self.admin, release, status, FIELD_MANAGER, {ConditionType.APPROVED})
-
-    async def round(self, name: str, **spec: Any) -> None:
-        """Apply a round."""
-        sites = {"screening": {"clipNorm": "2"}, "aggregation": {"maxFaultySites": 1}, "quorum": 3}
-        channel = {"parent": {"channelRef": {"name": "stable"}}}
-        await self.create("FederationRound", name, {"federation": "digits", **channel, **sites, **spec})
-
-    async def patch(self, plural: str, name: str, spec: dict[str, Any]) -> None:
-        """Merge into the spec of an object of the hub, as kubectl does."""
-        path = f"/apis/concordat.dev/v1alpha1/namespaces/{self.hub_space}/{plural}/{name}"
-        await self.admin._write("PATCH", path, {"spec": spec}, content_type="application/merge-patch+json")
 
     # ---- running
 

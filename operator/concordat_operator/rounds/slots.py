@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from concordat.api import RETRIED_REASONS, Condition, ConditionType, Reason, Update
+from concordat.api import RETRIED_REASONS, Condition, ConditionType, Reason, Update, first_failed
 from concordat.api.round_status import Counts, DroppedOut
 from concordat.protocol.contract import Contract
 from concordat_operator.text import until
@@ -165,10 +165,8 @@ def _out(
             reason=Reason.NOT_ALLOWED,
             message=f"The hub could not ask the site until {until(contract.consent_deadline)}: {why}."[:1024],
         )
-    failed = [found for step in STEPS if (found := shown.get(step)) and found.is_false and not found.is_pending]
-    if failed:
-        # A Job that the hub stopped because its site is out is not why the site is out.
-        found = next((found for found in failed if found.reason != Reason.STOPPED), failed[0])
+    found = first_failed(shown, STEPS)
+    if found is not None:
         return DroppedOut(site=site, step=found.type, reason=found.reason, message=found.message)
     if _holds(shown, ConditionType.SUBMITTED):
         return None
